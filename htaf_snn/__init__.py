@@ -1,0 +1,15 @@
+"""htaf_snn: surrogate-free spike functions and neurons for SpikingJelly 2."""
+
+from ._version import __version__ as __version__
+from .neurons import BackendUnavailableError as BackendUnavailableError
+from .neurons import IFNode as IFNode
+from .neurons import LIFNode as LIFNode
+from .neurons import ParametricLIFNode as ParametricLIFNode
+from .registration import register as register
+from .surrogates import HTAF as HTAF
+from .surrogates import HTAFSpike as HTAFSpike
+from .surrogates import ScaledSigmoid as ScaledSigmoid
+from .surrogates import SpikeFunction as SpikeFunction
+from .surrogates import StraightThrough as StraightThrough
+from .surrogates import spike_function as spike_function
+from .surrogates import spike_function_names as spike_function_names

@@ -1,0 +1,73 @@
+"""Train, validation and test samples, apart and in proportion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+Sample = tuple[Tensor, int]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of a data set; each item is (frames [T, C, H, W] float32, label)."""
+
+    train: Dataset[Sample]
+    validation: Dataset[Sample]
+    test: Dataset[Sample]
+
+
+def split(
+    dataset: Dataset[Sample],
+    labels: ArrayLike,
+    validation: float,
+    test: float | Dataset[Sample],
+    seed: int,
+) -> Splits:
+    """Splits ``dataset`` at random, each class in the same proportion.
+
+    Args:
+        dataset: the samples to split.
+        labels: their labels, [N].
+        validation: share of the samples for validation, in (0, 1).
+        test: share of the samples for the test, in (0, 1), or a test set of its own.
+        seed: of the draw.
+    """
+    from sklearn.model_selection import train_test_split
+
+    labels = np.asarray(labels)
+    rest: NDArray[np.int64] = np.arange(len(labels))
+
+    def take(indices: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], Subset[Sample]]:
+        kept, taken = train_test_split(
+            indices, test_size=share, stratify=labels[indices], random_state=seed
+        )
+        return kept, Subset(dataset, sorted(taken.tolist()))
+
+    if isinstance(test, float):
+        share, (rest, test) = test, take(rest, test)
+        validation = validation / (1 - share)
+    rest, validation_set = take(rest, validation)
+    return Splits(Subset(dataset, sorted(rest.tolist())), validation_set, test)
+
+
+def check_labels(labels: ArrayLike, num_classes: int, where: object) -> None:
+    """Raises a ValueError unless each of ``num_classes`` classes has at least 3 samples."""
+    counts = np.bincount(np.asarray(labels, dtype=np.int64), minlength=num_classes)
+    few = [str(label) for label in np.flatnonzero(counts < 3)]
+    if few:
+        raise ValueError(
+            f"{where}: every class needs at least 3 samples, one each to train, validate and "
+            f"test; too few in class {', '.join(few)}"
+        )
+
+
+def frames_first(batch: list[Sample]) -> tuple[Tensor, Tensor]:
+    """Collates samples to frames [T, N, C, H, W] and labels [N]."""
+    frames, labels = zip(*batch, strict=True)
+    return torch.stack(frames, dim=1), torch.tensor(labels)

@@ -1,0 +1,3 @@
+"""Spiking networks."""
+
+from .vgg import SpikingVGG as SpikingVGG

@@ -1,0 +1,10 @@
+"""Spiking neurons: SpikingJelly's IF, LIF and PLIF with a backend."""
+
+# Fails where the package is imported through the root link, which would make second copies.
+from .._version import __version__ as __version__
+from .backends import Backend as Backend
+from .backends import BackendUnavailableError as BackendUnavailableError
+from .base import BackendNode as BackendNode
+from .if_node import IFNode as IFNode
+from .lif_node import LIFNode as LIFNode
+from .plif_node import ParametricLIFNode as ParametricLIFNode

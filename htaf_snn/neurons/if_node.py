@@ -1,0 +1,56 @@
+"""The integrate-and-fire neuron."""
+
+from __future__ import annotations
+
+from spikingjelly.activation_based import neuron, surrogate
+from torch import Tensor
+
+from .backends import Backend
+from .base import BackendNode, finite
+
+
+class IFNode(BackendNode, neuron.IFNode):
+    """Integrate-and-fire: ``h[t] = v[t-1] + x[t]``.
+
+    SpikingJelly's `IFNode`, with its arguments and a backend.
+
+    Args:
+        v_threshold: firing threshold.
+        v_reset: potential after a spike; None subtracts ``v_threshold`` instead (soft reset).
+        surrogate_function: the firing function, of ``h - v_threshold``: `HTAFSpike` or any
+            other; None is SpikingJelly's default, a new ``Sigmoid()``.
+        detach_reset: whether no gradient flows through the spike that resets.
+        step_mode: "s" takes one step [N, *], "m" a sequence [T, N, *].
+        store_v_seq: whether ``v_seq`` [T, N, *] is kept.
+        backend: "auto", "torch", "cpu" or "cupy".
+
+    Shape:
+        input and output [N, *] (step_mode "s") or [T, N, *] ("m").
+
+    Raises:
+        ValueError: a threshold or reset that is not finite, or an unknown backend.
+        BackendUnavailableError: a backend that cannot run here.
+    """
+
+    def __init__(
+        self,
+        v_threshold: float = 1.0,
+        v_reset: float | None = 0.0,
+        surrogate_function: surrogate.SurrogateFunctionBase | None = None,
+        detach_reset: bool = False,
+        step_mode: str = "s",
+        store_v_seq: bool = False,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(
+            finite("v_threshold", v_threshold),
+            None if v_reset is None else finite("v_reset", v_reset),
+            surrogate.Sigmoid() if surrogate_function is None else surrogate_function,
+            detach_reset,
+            step_mode,
+            store_v_seq,
+        )
+        self.backend = backend
+
+    def charge(self, x: Tensor, v: Tensor) -> Tensor:
+        return v + x

@@ -1,0 +1,72 @@
+"""What HTAF is compared with, beside SpikingJelly's built-in surrogates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import functional
+from .spike_function import Mode, SpikeFunction
+
+
+class ScaledSigmoid(SpikeFunction):
+    """``sigmoid(beta * x)``, smooth in training and the exact step at inference.
+
+    The paper's baseline for a smooth step. Its slope at 0 is ``beta / 4`` and its derivative
+    decays as ``exp(-beta |x|)``.
+
+    Args:
+        beta: sharpness, > 0, dimensionless. The paper uses 22.
+        mode: "auto", "soft" or "hard"; see `SpikeFunction`.
+        learnable: whether beta is trained.
+        num_channels: one beta a channel instead of one for all; with ``learnable`` only.
+
+    Raises:
+        ValueError: a beta that is not positive and finite, or an unknown mode.
+    """
+
+    parameter_names = ("beta",)
+    beta: functional.Parameter
+
+    def __init__(
+        self,
+        beta: float = 4.0,
+        mode: Mode = "auto",
+        learnable: bool = False,
+        num_channels: int | None = None,
+    ) -> None:
+        super().__init__(beta=beta, mode=mode, learnable=learnable, num_channels=num_channels)
+
+    @staticmethod
+    def primitive_function(x: Tensor, beta: functional.Parameter) -> Tensor:
+        return torch.sigmoid(beta * x.to(functional.compute_dtype(x.dtype))).to(x.dtype)
+
+
+class StraightThrough(SpikeFunction):
+    """The straight-through estimator: the exact step, whose gradient passes where ``|x| <= clip``.
+
+    Mode "hard" by default; its primitive, ``clamp(x, -clip, clip) + 1/2``, is of use as a
+    surrogate only.
+
+    Args:
+        clip: half-width of the band that lets gradients pass, > 0, dimensionless; the band
+            includes its ends. 1 is the choice of the source, for activations of slope 1.
+        mode: "hard", "auto" or "soft"; see `SpikeFunction`.
+
+    Raises:
+        ValueError: a clip that is not positive and finite, or an unknown mode.
+
+    Source:
+        Bengio, Leonard, Courville, arXiv 1308.3432; clipped as in Hubara et al.,
+        "Binarized Neural Networks", NeurIPS 2016, section 1.3.
+    """
+
+    parameter_names = ("clip",)
+    clip: float
+
+    def __init__(self, clip: float = 1.0, mode: Mode = "hard") -> None:
+        super().__init__(clip=clip, mode=mode)
+
+    @staticmethod
+    def primitive_function(x: Tensor, clip: float) -> Tensor:
+        return x.clamp(-clip, clip) + 0.5

@@ -1,0 +1,175 @@
+"""HTAF's mathematics as plain functions.
+
+Every tensor function works in any floating dtype; half precisions are computed in float32 and
+rounded once, at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# A parameter of a spike function: a constant, or a tensor that broadcasts against x.
+Parameter = float | Tensor
+
+
+def htaf(x: Tensor, alpha0: Parameter, alpha1: Parameter) -> Tensor:
+    """HTAF, the Heavy-Tailed Activation Function: a sigmoid of a tanh.
+
+    ``HTAF(x) = sigmoid(alpha1 * tanh(alpha0 * x))``, with value 1/2 at 0, symmetry
+    ``HTAF(-x) = 1 - HTAF(x)`` and range ``(sigmoid(-alpha1), sigmoid(alpha1))``.
+
+    Its gradient is the closed form of `htaf_derivative`, which stays right in the tails, where
+    differentiating the formula term by term rounds to zero.
+
+    Args:
+        x: input, dimensionless; for a neuron, the charged potential minus the threshold.
+        alpha0: inner sharpness, > 0; the tail decays as ``exp(-2 alpha0 |x|)``.
+        alpha1: outer saturation, > 0; the output leaks ``sigmoid(-alpha1)`` from 0 and 1.
+
+    Shape:
+        ``x`` any; a tensor ``alpha0`` or ``alpha1`` broadcasts to it. The output is like ``x``.
+
+    Source:
+        arXiv 2605.11558, "A Composite Activation Function for Learning Stable Binary
+        Representations". The text at hand names a sigmoid-tanh composite and its parameter
+        values, not the formula; this is the one reading that fits every value it gives.
+    """
+    value: Tensor = _HTAF.apply(x, alpha0, alpha1)
+    return value
+
+
+def htaf_derivative(x: Tensor, alpha0: Parameter, alpha1: Parameter) -> Tensor:
+    """The derivative of `htaf` with respect to ``x``.
+
+    ``alpha0 alpha1 s (1 - s) (1 - tanh(alpha0 x)^2)`` with ``s = HTAF(x)``, written with
+    exponentials of negative numbers only, so that no factor cancels or overflows. A derivative
+    beyond the dtype's range (float16 only) is its largest finite number.
+    """
+    y = x.to(compute_dtype(x.dtype))
+    slope = alpha0 * alpha1 * _bump(alpha1 * torch.tanh(alpha0 * y)) * 4 * _bump(2 * alpha0 * y)
+    if x.dtype == torch.float16:
+        slope = slope.clamp(max=torch.finfo(x.dtype).max)
+    return slope.to(x.dtype)
+
+
+def slope_at_zero(alpha0: float, alpha1: float) -> float:
+    """HTAF's greatest slope, at 0: ``alpha0 * alpha1 / 4``."""
+    return alpha0 * alpha1 / 4
+
+
+def tail_rate(alpha0: float) -> float:
+    """The rate r at which the derivative decays, as ``exp(-r |x|)``: ``2 * alpha0``.
+
+    A scaled sigmoid of the same slope decays at the rate ``alpha0 * alpha1``, so HTAF's tail is
+    the heavier one exactly when ``alpha1 > 2``.
+    """
+    return 2 * alpha0
+
+
+def tail_coefficient(alpha0: float, alpha1: float) -> float:
+    """The factor before ``exp(-tail_rate |x|)`` in the derivative, far from 0."""
+    return 4 * alpha0 * alpha1 * math.exp(-alpha1) / (1 + math.exp(-alpha1)) ** 2
+
+
+def gradient_mass(radius: float, alpha0: float, alpha1: float) -> float:
+    """The integral of HTAF's derivative over ``[-radius, radius]``: ``2 HTAF(radius) - 1``.
+
+    Args:
+        radius: half-width of the interval around the threshold, >= 0.
+        alpha0: inner sharpness, > 0.
+        alpha1: outer saturation, > 0.
+    """
+    return math.tanh(alpha1 * math.tanh(alpha0 * radius) / 2)
+
+
+def from_tolerance(eps: float, delta: float, alpha1: float) -> float:
+    """The least ``alpha0`` that brings HTAF within ``eps`` of the step beyond ``delta``.
+
+    ``|HTAF(x) - 1[x >= 0]| <= eps`` for every ``|x| >= delta`` holds if ``alpha1 > L`` and
+    ``alpha0 >= atanh(L / alpha1) / delta``, where ``L = ln((1 - eps) / eps)``.
+
+    Args:
+        eps: tolerance on the output, in (0, 1/2).
+        delta: half-width of the band around 0 that is left out, > 0.
+        alpha1: outer saturation, > L.
+
+    Raises:
+        ValueError: an argument lies outside its range.
+
+    Source:
+        Proposition 3.1 of arXiv 2605.11558.
+    """
+    if not 0 < eps < 0.5:
+        raise ValueError(f"`eps` (={eps}) must lie in (0, 0.5)")
+    if not (delta > 0 and math.isfinite(delta)):
+        raise ValueError(f"`delta` (={delta}) must be positive and finite")
+    limit = math.log((1 - eps) / eps)
+    if not alpha1 > limit:
+        raise ValueError(
+            f"`alpha1` (={alpha1}) must exceed ln((1 - eps) / eps) = {limit:.6g}, "
+            f"or no alpha0 reaches eps = {eps}; raise alpha1 or eps"
+        )
+    return math.atanh(limit / alpha1) / delta
+
+
+def heaviside(x: Tensor) -> Tensor:
+    """The exact step: 1 where ``x >= 0``, else 0, as SpikingJelly's; NaN stays NaN."""
+    return torch.where(x.isnan(), x, (x >= 0).to(x.dtype))
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a spike function of ``dtype`` is computed."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def _bump(z: Tensor) -> Tensor:
+    """``sigmoid(z) * sigmoid(-z)``, without cancellation."""
+    e = torch.exp(-z.abs())
+    return e / (1 + e).square()
+
+
+class _HTAF(torch.autograd.Function):
+    """`htaf` with its closed-form gradients for x, alpha0 and alpha1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, alpha0: Parameter, alpha1: Parameter) -> Tensor:
+        y = x.to(compute_dtype(x.dtype))
+        return torch.sigmoid(alpha1 * torch.tanh(alpha0 * y)).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Parameter, Parameter], output: Tensor) -> None:
+        x, *alphas = inputs
+        tensors = [a if isinstance(a, Tensor) else None for a in alphas]
+        ctx.constants = [None if isinstance(a, Tensor) else a for a in alphas]
+        ctx.save_for_backward(x, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, *tensors = ctx.saved_tensors
+        alpha0, alpha1 = (
+            constant if tensor is None else tensor
+            for tensor, constant in zip(tensors, ctx.constants, strict=True)
+        )
+        wide = compute_dtype(x.dtype)
+        y, g = x.to(wide), grad.to(wide)
+        grad_x = grad0 = grad1 = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (g * htaf_derivative(x, alpha0, alpha1).to(wide)).to(x.dtype)
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            t = torch.tanh(alpha0 * y)
+            g_z = g * _bump(alpha1 * t)  # gradient of z = alpha1 * t
+            if ctx.needs_input_grad[1]:
+                grad0 = _reduce_like(g_z * alpha1 * 4 * _bump(2 * alpha0 * y) * y, alpha0)
+            if ctx.needs_input_grad[2]:
+                grad1 = _reduce_like(g_z * t, alpha1)
+        return grad_x, grad0, grad1
+
+
+def _reduce_like(grad: Tensor, parameter: Tensor) -> Tensor:
+    return grad.sum_to_size(parameter.shape).to(parameter.dtype)

@@ -1,0 +1,97 @@
+"""Spike functions by name, for command lines and configuration files."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable
+
+from spikingjelly.activation_based import surrogate
+
+from .baselines import ScaledSigmoid, StraightThrough
+from .htaf import HTAFSpike
+from .spike_function import SpikeFunction
+
+_NOT_SPIKE_FUNCTIONS = (
+    surrogate.MultiLevelSpikeCount,  # counts spikes instead of firing at a threshold
+    surrogate.PoissonPass,  # samples; its input is a probability
+)
+
+
+def spike_function_names() -> list[str]:
+    """The names that `spike_function` knows: ours, then SpikingJelly's built-ins."""
+    return list(_constructors())
+
+
+def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
+    """Builds the spike function that ``spec`` names.
+
+    Args:
+        spec: ``name`` or ``name:parameter=value:parameter=value``, for example ``"htaf"``,
+            ``"htaf:alpha0=0.67:mode=hard"`` or ``"atan:alpha=3"``.
+
+    Raises:
+        ValueError: an unknown name (the error lists the known ones), an unknown parameter, or a
+            value that the function refuses.
+    """
+    name, *assignments = spec.split(":")
+    constructors = _constructors()
+    if name not in constructors:
+        raise ValueError(
+            f"unknown spike function {name!r}; the known ones are {', '.join(constructors)}"
+        )
+    constructor = constructors[name]
+    known = list(inspect.signature(constructor).parameters)
+    arguments = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or key not in known:
+            raise ValueError(
+                f"{assignment!r} in {spec!r} must read parameter=value, "
+                f"with a parameter of {name}: {', '.join(known)}"
+            )
+        arguments[key] = _literal(text)
+    try:
+        return constructor(**arguments)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ValueError(f"{spec!r}: {error or 'a value is out of range'}") from error
+
+
+def trains_smooth(function: surrogate.SurrogateFunctionBase) -> bool:
+    """Whether the function is smooth in the forward pass of training.
+
+    If so, the network that was trained is not the one that fires, and a transfer gap can exist.
+    """
+    if isinstance(function, SpikeFunction):
+        return function.mode != "hard"
+    return not getattr(function, "spiking", True)
+
+
+def _constructors() -> dict[str, Callable[..., surrogate.SurrogateFunctionBase]]:
+    ours: dict[str, Callable[..., surrogate.SurrogateFunctionBase]] = {
+        "htaf": HTAFSpike,
+        "scaled_sigmoid": ScaledSigmoid,
+        "straight_through": StraightThrough,
+    }
+    built_in = {
+        _snake_case(name): value
+        for name, value in vars(surrogate).items()
+        if inspect.isclass(value)
+        and issubclass(value, surrogate.SurrogateFunctionBase)
+        and value is not surrogate.SurrogateFunctionBase
+        and value not in _NOT_SPIKE_FUNCTIONS
+    }
+    return ours | dict(sorted(built_in.items()))
+
+
+def _snake_case(name: str) -> str:
+    name = name.replace("ATan", "Atan").replace("ReLU", "Relu")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text.capitalize() if text in ("true", "false") else text)
+    except (SyntaxError, ValueError):
+        return text

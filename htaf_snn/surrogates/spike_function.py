@@ -1,0 +1,212 @@
+"""What every spike function of this library shares: parameters, and when it is smooth or exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
+from torch import Tensor, nn
+
+from . import functional
+
+Mode = Literal["auto", "soft", "hard"]
+
+
+class SpikeFunction(SurrogateFunctionBase):
+    """A firing function with a smooth primitive, for the ``surrogate_function`` of any neuron.
+
+    | mode     | forward                                        | backward                 |
+    |----------|------------------------------------------------|--------------------------|
+    | `"auto"` | primitive in `train()`, exact step in `eval()` | derivative of what ran   |
+    | `"soft"` | primitive, always                              | its derivative           |
+    | `"hard"` | exact step, always                             | the primitive's          |
+
+    The step is 1 at exactly 0. In mode "hard" and in ``eval()`` the output is exactly 0 or 1.
+    NaN stays NaN in every mode.
+
+    A subclass names its parameters in `parameter_names`, hands them to ``__init__`` and defines
+    `primitive_function`. A parameter is a positive float, or, if learnable, an `nn.Parameter` of
+    shape ``[]`` or ``[num_channels]`` (dimension 1 of the input, as for `nn.PReLU`). Either way
+    it is part of the ``state_dict``.
+
+    Args:
+        mode: "auto", "soft" or "hard".
+        learnable: whether the parameters are trained.
+        num_channels: one value a channel instead of one for all; with ``learnable`` only.
+        **parameters: initial value of each parameter, > 0, dimensionless.
+
+    Raises:
+        ValueError: an unknown mode, a parameter that is not positive and finite, or
+            ``num_channels`` below 1 or without ``learnable``.
+    """
+
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "auto",
+        learnable: bool = False,
+        num_channels: int | None = None,
+        **parameters: float,
+    ) -> None:
+        super().__init__()
+        if num_channels is not None and not (learnable and num_channels >= 1):
+            raise ValueError(
+                f"`num_channels` (={num_channels}) must be at least 1 and needs learnable=True"
+            )
+        for name in self.parameter_names:
+            value = _positive(name, parameters[name])
+            if learnable:
+                shape = () if num_channels is None else (num_channels,)
+                setattr(self, name, nn.Parameter(torch.full(shape, value)))
+            else:
+                setattr(self, name, value)
+        self.mode = mode
+
+    @staticmethod
+    def primitive_function(x: Tensor, **parameters: functional.Parameter) -> Tensor:
+        """The smooth function of ``x`` = charged potential - threshold; differentiable."""
+        raise NotImplementedError
+
+    @property
+    def mode(self) -> Mode:
+        return self._mode
+
+    @mode.setter
+    def mode(self, value: Mode) -> None:
+        if value not in get_args(Mode):
+            raise ValueError(f"`mode` (={value!r}) must be one of {', '.join(get_args(Mode))}")
+        self._mode: Mode = value
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the forward pass is the exact step now; SpikingJelly's name for it."""
+        return self.mode == "hard" or (self.mode == "auto" and not self.training)
+
+    @spiking.setter
+    def spiking(self, value: bool) -> None:
+        self.mode = "hard" if value else "soft"
+
+    def set_spiking_mode(self, spiking: bool) -> None:
+        """SpikingJelly's call: True is mode "hard", False is mode "soft"."""
+        self.spiking = spiking
+
+    def current_parameters(self) -> dict[str, functional.Parameter]:
+        """The parameters by name, as they stand."""
+        return {name: getattr(self, name) for name in self.parameter_names}
+
+    def set_parameters(self, **parameters: float) -> None:
+        """Changes parameters in place, for example from a schedule during training.
+
+        Raises:
+            ValueError: an unknown name, or a value that is not positive and finite.
+        """
+        values = {}
+        for name, value in parameters.items():
+            if name not in self.parameter_names:
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {name!r}; "
+                    f"it has {', '.join(self.parameter_names) or 'none'}"
+                )
+            values[name] = _positive(name, value)
+        for name, value in values.items():
+            current = getattr(self, name)
+            if isinstance(current, Tensor):
+                with torch.no_grad():
+                    current.fill_(value)
+            else:
+                setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.spiking:
+            return self.primitive_function(x, **self._broadcast_parameters(x))
+        if self.mode == "auto" or not torch.is_grad_enabled():
+            return functional.heaviside(x)  # differentiable, with the step's gradient: zero
+        smooth = self.primitive_function(x, **self._broadcast_parameters(x))
+        output: Tensor = _StraightThrough.apply(functional.heaviside(x.detach()), smooth)
+        return output
+
+    def _broadcast_parameters(self, x: Tensor) -> dict[str, functional.Parameter]:
+        parameters = self.current_parameters()
+        for name, value in parameters.items():
+            if isinstance(value, Tensor) and value.ndim == 1:
+                if x.ndim < 2 or x.shape[1] != value.numel():
+                    raise ValueError(
+                        f"`{name}` has {value.numel()} channels, but the input's shape is "
+                        f"{tuple(x.shape)}; its dimension 1 must be the channels"
+                    )
+                parameters[name] = value.view(-1, *[1] * (x.ndim - 2))
+        return parameters
+
+    def extra_repr(self) -> str:
+        shown = []
+        for name, value in self.current_parameters().items():
+            if isinstance(value, Tensor):
+                kind = "learnable" if value.ndim == 0 else f"learnable, {value.numel()} channels"
+                shown.append(f"{name}={value.detach().mean().item():.4g} ({kind})")
+            else:
+                shown.append(f"{name}={value}")
+        return ", ".join([*shown, f"mode={self.mode!r}"])
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, value in self.current_parameters().items():
+            if not isinstance(value, Tensor):
+                destination[prefix + name] = torch.tensor(value, dtype=torch.float64)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        constants = [
+            name for name, value in self.current_parameters().items() if isinstance(value, float)
+        ]
+        for name in constants:
+            if prefix + name not in state_dict:
+                missing_keys.append(prefix + name)
+            elif state_dict[prefix + name].numel() != 1:
+                error_msgs.append(
+                    f"{prefix + name} holds {state_dict[prefix + name].numel()} values, one a "
+                    "channel; build the spike function with learnable=True and num_channels"
+                )
+            else:
+                setattr(self, name, float(state_dict[prefix + name]))
+        rest = {k: v for k, v in state_dict.items() if k not in {prefix + n for n in constants}}
+        super()._load_from_state_dict(
+            rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+def _positive(name: str, value: float) -> float:
+    value = float(value)
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"`{name}` (={value}) must be positive and finite")
+    return value
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Outputs ``spike``; the gradient goes to ``smooth``, whole."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(spike: Tensor, smooth: Tensor) -> Tensor:
+        return spike.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad

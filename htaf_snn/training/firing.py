@@ -1,0 +1,48 @@
+"""Switching a whole network between its smooth and its exact form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
+from torch import nn
+
+from ..surrogates import SpikeFunction, trains_smooth
+
+
+def spike_functions(net: nn.Module) -> list[SurrogateFunctionBase]:
+    """Every spike function of the network, ours and SpikingJelly's."""
+    return [m for m in net.modules() if isinstance(m, SurrogateFunctionBase)]
+
+
+@contextmanager
+def firing_hard(net: nn.Module) -> Iterator[None]:
+    """Within it every spike function fires with the exact step, whatever its mode."""
+    with _firing(spike_functions(net), spiking=True):
+        yield
+
+
+@contextmanager
+def firing_as_trained(net: nn.Module) -> Iterator[None]:
+    """Within it every spike function's forward pass is that of training.
+
+    Smooth for HTAF and the scaled sigmoid; the exact step for surrogates.
+    """
+    with _firing([f for f in spike_functions(net) if trains_smooth(f)], spiking=False):
+        yield
+
+
+@contextmanager
+def _firing(functions: list[SurrogateFunctionBase], spiking: bool) -> Iterator[None]:
+    before = [f.mode if isinstance(f, SpikeFunction) else f.spiking for f in functions]
+    for function in functions:
+        function.set_spiking_mode(spiking)
+    try:
+        yield
+    finally:
+        for function, state in zip(functions, before, strict=True):
+            if isinstance(function, SpikeFunction):
+                function.mode = state
+            else:
+                function.set_spiking_mode(state)
