@@ -75,7 +75,11 @@ def simulate(images: NDArray[np.float64]) -> list[Events]:
             at = (n, y, x)
             sign = np.sign(crossed[at])
             target = reference[at] + sign * level * threshold[y, x]
-            fraction = np.clip((target - before[at]) / (now[at] - before[at]), 0, 1)
+            change = now[at] - before[at]
+            fraction = np.divide(
+                target - before[at], change, np.zeros_like(change), where=change != 0
+            )
+            fraction = np.clip(fraction, 0, 1)
             t = np.round((step + fraction) * _STEP_US).astype(np.int64)
             found.append(np.stack([n, t, y, x, (sign > 0).astype(np.int64)]))
         reference = reference + crossed * threshold

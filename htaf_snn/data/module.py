@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from .registry import LoadOptions, data_set
 from .splits import Sample, Splits, frames_first
 
-Loader = DataLoader[tuple[Tensor, Tensor]]
+Loader = DataLoader[Any]  # its batches are frames [T, N, C, H, W] and labels [N]
 
 
 class SpikingDataModule(L.LightningDataModule):
@@ -90,7 +90,7 @@ class SpikingDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         self.data_set.load(self.options)  # builds the caches, in one process
 
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002  # Lightning names it
         if self._splits is None:
             self._splits = self.data_set.load(self.options)
 
@@ -103,11 +103,11 @@ class SpikingDataModule(L.LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Batches in an order that depends on ``seed`` and the epoch alone."""
         trainer = self.trainer
-        sampler = DistributedSampler(
+        sampler: DistributedSampler[Sample] = DistributedSampler(
             self.splits.train,
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
-            seed=self.seed,
+            seed=1_000_003 * self.seed,  # the sampler adds the epoch
         )
         return self._loader(self.splits.train, sampler)
 

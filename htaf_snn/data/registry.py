@@ -12,6 +12,7 @@ from .digits_events import digits_events as digits_events_folder
 from .events import Frames, SensorSize, event_files, import_tonic
 from .splits import Splits, check_labels, split
 
+_DIGITS_EVENTS_SENSOR: SensorSize = (DIGITS_EVENTS_SIZE, DIGITS_EVENTS_SIZE, 2)
 _NMNIST_SENSOR: SensorSize = (34, 34, 2)
 _NMNIST_COUNT = 70_000  # recordings of the complete set
 
@@ -74,12 +75,12 @@ def _register(
 @_register(
     "scikit-learn's real digits before a simulated event camera; built here, nothing to download",
     shape=(2, DIGITS_EVENTS_SIZE, DIGITS_EVENTS_SIZE),
-    sensor_size=(DIGITS_EVENTS_SIZE, DIGITS_EVENTS_SIZE, 2),
+    sensor_size=_DIGITS_EVENTS_SENSOR,
 )
 def digits_events(options: LoadOptions) -> Splits:
     import_tonic()  # before the recordings are built
     files, labels = event_files(digits_events_folder(), ("Train",))
-    frames = Frames(files, labels, DATA_SETS["digits_events"].sensor_size, options.T)
+    frames = Frames(files, labels, _DIGITS_EVENTS_SENSOR, options.T)
     return split(frames, labels, options.validation, options.test, options.split_seed)
 
 
@@ -93,8 +94,8 @@ def nmnist(options: LoadOptions) -> Splits:
     root = _root(options, "nmnist")
     if options.download:
         tonic = import_tonic()
-        for train in (True, False):
-            tonic.datasets.NMNIST(str(root), train=train)
+        for part in (True, False):
+            tonic.datasets.NMNIST(str(root), train=part)
     files, labels = event_files(root, ("Train", "Test"))
     check_labels(labels, 10, root)
     if len(files) < _NMNIST_COUNT:
@@ -114,9 +115,7 @@ def nmnist(options: LoadOptions) -> Splits:
 @_register("scikit-learn's real handwritten digits, 8x8 grey", shape=(1, 8, 8))
 def digits(options: LoadOptions) -> Splits:
     dataset = static.digits(options.T)
-    return split(
-        dataset, dataset.labels, options.validation, options.test, options.split_seed
-    )
+    return split(dataset, dataset.labels, options.validation, options.test, options.split_seed)
 
 
 @_register("MNIST, through torchvision", shape=(1, 28, 28))

@@ -37,23 +37,31 @@ def split(
         validation: share of the samples for validation, in (0, 1).
         test: share of the samples for the test, in (0, 1), or a test set of its own.
         seed: of the draw.
+
+    Raises:
+        ValueError: a share that is less than one sample a class.
     """
     from sklearn.model_selection import train_test_split
 
     labels = np.asarray(labels)
     rest: NDArray[np.int64] = np.arange(len(labels))
 
-    def take(indices: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], Subset[Sample]]:
-        kept, taken = train_test_split(
-            indices, test_size=share, stratify=labels[indices], random_state=seed
+    def take(name: str, share: float) -> Subset[Sample]:
+        nonlocal rest
+        count, classes = round(share * len(labels)), len(np.unique(labels))
+        if count < classes:
+            raise ValueError(
+                f"`{name}` (={share}) of {len(labels)} samples is less than one a class "
+                f"({classes} classes); raise it or use more data"
+            )
+        rest, taken = train_test_split(
+            rest, test_size=count, stratify=labels[rest], random_state=seed
         )
-        return kept, Subset(dataset, sorted(taken.tolist()))
+        return Subset(dataset, sorted(taken.tolist()))
 
-    if isinstance(test, float):
-        share, (rest, test) = test, take(rest, test)
-        validation = validation / (1 - share)
-    rest, validation_set = take(rest, validation)
-    return Splits(Subset(dataset, sorted(rest.tolist())), validation_set, test)
+    test_set = take("test", test) if isinstance(test, float) else test
+    validation_set = take("validation", validation)
+    return Splits(Subset(dataset, sorted(rest.tolist())), validation_set, test_set)
 
 
 def check_labels(labels: ArrayLike, num_classes: int, where: object) -> None:

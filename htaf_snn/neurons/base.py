@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import neuron
@@ -68,7 +69,7 @@ class BackendNode(neuron.BaseNode):
         v = states[0]
         if isinstance(v, Tensor) and v.shape == x.shape:
             return (v.to(device=x.device, dtype=wide),)
-        value = (self.v_reset or 0.0) if isinstance(v, Tensor) else v
+        value: Any = (self.v_reset or 0.0) if isinstance(v, Tensor) else v
         return (torch.full_like(x, value, dtype=wide, requires_grad=False),)
 
     def _run(

@@ -63,5 +63,7 @@ class LIFNode(BackendNode, neuron.LIFNode):
         self.backend = backend
 
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
-        leak = v - (self.v_reset or 0.0)
-        return v + (x - leak) / self.tau if self.decay_input else v - leak / self.tau + x
+        leak: Tensor = v - self.v_reset if self.v_reset else v
+        h: Tensor
+        h = v + (x - leak) / self.tau if self.decay_input else v - leak / self.tau + x
+        return h

@@ -64,8 +64,8 @@ class ParametricLIFNode(BackendNode, neuron.ParametricLIFNode):
         self.backend = backend
 
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
-        reciprocal_tau = self.w.to(v.dtype).sigmoid()
-        leak = v - (self.v_reset or 0.0)
+        reciprocal_tau: Tensor = self.w.to(v.dtype).sigmoid()
+        leak: Tensor = v - self.v_reset if self.v_reset else v
         if self.decay_input:
             return v + (x - leak) * reciprocal_tau
         return v - leak * reciprocal_tau + x

@@ -69,4 +69,5 @@ class StraightThrough(SpikeFunction):
 
     @staticmethod
     def primitive_function(x: Tensor, clip: float) -> Tensor:
-        return x.clamp(-clip, clip) + 0.5
+        inside = x.abs() <= clip
+        return torch.where(inside, x, x.detach().clamp(-clip, clip)) + 0.5

@@ -45,12 +45,13 @@ def htaf(x: Tensor, alpha0: Parameter, alpha1: Parameter) -> Tensor:
 def htaf_derivative(x: Tensor, alpha0: Parameter, alpha1: Parameter) -> Tensor:
     """The derivative of `htaf` with respect to ``x``.
 
-    ``alpha0 alpha1 s (1 - s) (1 - tanh(alpha0 x)^2)`` with ``s = HTAF(x)``, written with
-    exponentials of negative numbers only, so that no factor cancels or overflows. A derivative
-    beyond the dtype's range (float16 only) is its largest finite number.
+    ``alpha0 alpha1 s (1 - s) (1 - tanh(alpha0 x)^2)`` with ``s = HTAF(x)``, where both
+    ``s (1 - s)`` and the last factor are written as ``sigmoid(z) sigmoid(-z)``, so that no term
+    cancels or overflows. A derivative beyond the dtype's range (float16 only) is its largest
+    finite number.
     """
-    y = x.to(compute_dtype(x.dtype))
-    slope = alpha0 * alpha1 * _bump(alpha1 * torch.tanh(alpha0 * y)) * 4 * _bump(2 * alpha0 * y)
+    y = alpha0 * x.to(compute_dtype(x.dtype))
+    slope = (4 * alpha0 * alpha1) * _bump(alpha1 * torch.tanh(y)) * _bump(2 * y)
     if x.dtype == torch.float16:
         slope = slope.clamp(max=torch.finfo(x.dtype).max)
     return slope.to(x.dtype)
@@ -127,9 +128,8 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def _bump(z: Tensor) -> Tensor:
-    """``sigmoid(z) * sigmoid(-z)``, without cancellation."""
-    e = torch.exp(-z.abs())
-    return e / (1 + e).square()
+    """The derivative of the sigmoid, with a relative error that stays small in both tails."""
+    return torch.sigmoid(z) * torch.sigmoid(-z)
 
 
 class _HTAF(torch.autograd.Function):
@@ -158,16 +158,15 @@ class _HTAF(torch.autograd.Function):
         )
         wide = compute_dtype(x.dtype)
         y, g = x.to(wide), grad.to(wide)
+        g_x = g * htaf_derivative(x, alpha0, alpha1).to(wide)
         grad_x = grad0 = grad1 = None
         if ctx.needs_input_grad[0]:
-            grad_x = (g * htaf_derivative(x, alpha0, alpha1).to(wide)).to(x.dtype)
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            grad_x = g_x.to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            grad0 = _reduce_like(g_x * y / alpha0, alpha0)
+        if ctx.needs_input_grad[2]:
             t = torch.tanh(alpha0 * y)
-            g_z = g * _bump(alpha1 * t)  # gradient of z = alpha1 * t
-            if ctx.needs_input_grad[1]:
-                grad0 = _reduce_like(g_z * alpha1 * 4 * _bump(2 * alpha0 * y) * y, alpha0)
-            if ctx.needs_input_grad[2]:
-                grad1 = _reduce_like(g_z * t, alpha1)
+            grad1 = _reduce_like(g * t * _bump(alpha1 * t), alpha1)
         return grad_x, grad0, grad1
 
 

@@ -68,7 +68,7 @@ class SpikeFunction(SurrogateFunctionBase):
         self.mode = mode
 
     @staticmethod
-    def primitive_function(x: Tensor, **parameters: functional.Parameter) -> Tensor:
+    def primitive_function(x: Tensor, *args: Any, **parameters: Any) -> Tensor:
         """The smooth function of ``x`` = charged potential - threshold; differentiable."""
         raise NotImplementedError
 

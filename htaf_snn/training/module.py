@@ -83,7 +83,9 @@ class SpikingClassifier(L.LightningModule):
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.hard_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.soft_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.firing_rates = nn.ModuleDict({_key(name): MeanMetric() for name in self.layer_names()})
+        self.firing_rates = nn.ModuleDict(
+            {name.replace(".", "_"): MeanMetric() for name in [*self.layer_names(), "network"]}
+        )
 
     def layer_names(self) -> list[str]:
         """The names of the network's neuron layers, in order."""
@@ -104,8 +106,15 @@ class SpikingClassifier(L.LightningModule):
         logits = self(x_seq)
         loss = nn.functional.cross_entropy(logits, labels)
         self.train_accuracy(logits, labels)
-        self._log("train_loss", loss, labels, on_epoch=True, prog_bar=True)
-        self._log("train_accuracy", self.train_accuracy, labels, on_epoch=True, prog_bar=True)
+        self._log("train_loss", loss, labels, on_step=True, on_epoch=True, prog_bar=True)
+        self._log(
+            "train_accuracy",
+            self.train_accuracy,
+            labels,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+        )
         return loss
 
     def validation_step(self, batch: Batch, _batch_index: int) -> None:
@@ -120,15 +129,17 @@ class SpikingClassifier(L.LightningModule):
         x_seq, labels = batch
         with (
             firing_hard(self.net),
-            monitor.OutputMonitor(self.net, neuron.BaseNode, torch.mean) as rates,
+            monitor.OutputMonitor(self.net, neuron.BaseNode, _rate_and_count) as fired,
         ):
             hard = self(x_seq)
         self.hard_accuracy(hard, labels)
         self._log("hard_accuracy", self.hard_accuracy, labels)
         for name in self.layer_names():
-            metric = self.firing_rates[_key(name)]
-            metric.update(rates[name][0], weight=len(labels))
-            self._log(f"firing_rate/{name}", metric, labels)
+            rate, count = fired[name][0]
+            for key in (name, "network"):
+                self._firing_rate(key).update(rate, weight=count)
+            self._log(f"firing_rate/{name}", self._firing_rate(name), labels)
+        self._log("firing_rate", self._firing_rate("network"), labels)
         if any(trains_smooth(f) for f in spike_functions(self.net)):
             with firing_as_trained(self.net):
                 soft = self(x_seq)
@@ -153,9 +164,14 @@ class SpikingClassifier(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    def _firing_rate(self, name: str) -> MeanMetric:
+        metric = self.firing_rates[name.replace(".", "_")]
+        assert isinstance(metric, MeanMetric)
+        return metric
+
     def _log(self, name: str, value: Tensor | Metric, labels: Tensor, **options: Any) -> None:
         self.log(name, value, batch_size=len(labels), **options)
 
 
-def _key(layer_name: str) -> str:
-    return layer_name.replace(".", "_")
+def _rate_and_count(spike_seq: Tensor) -> tuple[Tensor, int]:
+    return spike_seq.mean(), spike_seq.numel()

@@ -46,7 +46,9 @@ def multi_step(
         h = charge(x.to(v.dtype), v)
         spike = fire(h - v_threshold)
         reset = spike.detach() if detach_reset else spike
-        v = h - reset * v_threshold if v_reset is None else reset * v_reset + (1.0 - reset) * h
+        v = h - reset * v_threshold if v_reset is None else (1.0 - reset) * h
+        if v_reset:
+            v = v + reset * v_reset
         spikes.append(spike.to(x_seq.dtype))
         if store_v_seq:
             potentials.append(v)

@@ -1,0 +1,5 @@
+"""`python -m htaf_snn`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,149 @@
+"""The command line: `htaf-snn COMMAND`, a dict from a command's name to its function."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ._version import __version__
+
+
+def fit(args: Sequence[str]) -> None:
+    """train a network, with logs and checkpoints"""
+    from .training import fit as module
+
+    module.fit(args)
+
+
+def test(args: Sequence[str]) -> None:
+    """measure a checkpoint on the test split: hard and soft accuracy, gap, firing rates"""
+    from jsonargparse import auto_cli
+
+    from .training import use
+
+    metrics = auto_cli(use.test, args=list(args), prog="htaf-snn test")
+    print(f"hard accuracy  {metrics['hard_accuracy']:.4f}")
+    print(f"soft accuracy  {metrics['soft_accuracy']:.4f}")
+    print(f"transfer gap   {metrics['gap_pp']:+.2f} pp")
+    print(f"firing rate    {metrics['firing_rate']:.4f}")
+    for name, rate in metrics.items():
+        if name.startswith("firing_rate/"):
+            print(f"  {name.removeprefix('firing_rate/'):14} {rate:.4f}")
+
+
+def predict(args: Sequence[str]) -> None:
+    """label one event recording, or a folder of them"""
+    from jsonargparse import auto_cli
+
+    from .training import use
+
+    for prediction in auto_cli(use.predict, args=list(args), prog="htaf-snn predict"):
+        print(
+            f"{prediction.path}  label {prediction.label}  confidence {prediction.confidence:.4f}"
+        )
+
+
+def compare(args: Sequence[str]) -> None:
+    """train the same network with several spike functions and compare them"""
+    from jsonargparse import ArgumentParser
+
+    from . import comparison
+    from .data import SpikingDataModule
+    from .training import SpikingClassifier
+    from .training.fit import default_out
+
+    parser = ArgumentParser(prog="htaf-snn compare", description=compare.__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file of these options")
+    parser.add_argument(
+        "--spikes",
+        default="htaf,atan,sigmoid",
+        help="spike functions, separated by commas: name or name:parameter=value",
+    )
+    parser.add_argument("--seeds", default="0", help="separated by commas; one run each")
+    parser.add_argument("--epochs", type=int, default=8, help="budget of a run")
+    parser.add_argument("--out", type=Path, default=default_out(), help="folder of the results")
+    parser.add_class_arguments(SpikingDataModule, "data", skip={"seed"})
+    parser.add_class_arguments(
+        SpikingClassifier, "model", skip={"in_shape", "num_classes", "spike", "seed"}
+    )
+    options = parser.parse_args(list(args))
+    try:
+        seeds = [int(seed) for seed in str(options.seeds).split(",")]
+    except ValueError:
+        raise ValueError(f"`seeds` (={options.seeds}) must be integers between commas") from None
+    runs = comparison.compare(
+        spikes=options.spikes.split(","),
+        seeds=seeds,
+        epochs=options.epochs,
+        data_settings=options.data.as_dict(),
+        model_settings=options.model.as_dict(),
+        out=options.out,
+    )
+    print(comparison.table(runs))
+    print(f"{options.out}/: results.json, comparison.png, table.txt, checkpoints/")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "fit": fit,
+    "test": test,
+    "predict": predict,
+    "compare": compare,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command that ``argv`` (``sys.argv`` without the program) names."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["--version"]:
+        print(f"htaf-snn {__version__}")
+        return
+    if not argv or argv[0] not in COMMANDS:
+        asked_for_help = argv[:1] in (["-h"], ["--help"])
+        print(_usage(), file=sys.stdout if asked_for_help else sys.stderr)
+        if not asked_for_help:
+            sys.exit(2)
+        return
+    _configure_logging()
+    command, *rest = argv
+    try:
+        COMMANDS[command](_name_shorthand(rest))
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if os.environ.get("HTAF_SNN_TRACEBACK"):
+            raise
+        print(f"htaf-snn {command}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _usage() -> str:
+    lines = ["usage: htaf-snn COMMAND [options]", "", "commands:"]
+    lines += [f"  {name:9} {function.__doc__}" for name, function in COMMANDS.items()]
+    lines += ["", "htaf-snn COMMAND --help shows a command's options."]
+    return "\n".join(lines)
+
+
+def _name_shorthand(args: Sequence[str]) -> list[str]:
+    """Lets ``--data nmnist`` stand for ``--data.name nmnist``."""
+    return [
+        arg.replace("--data", "--data.name", 1)
+        if arg == "--data" or arg.startswith("--data=")
+        else arg
+        for arg in args
+    ]
+
+
+def _configure_logging() -> None:
+    import lightning  # noqa: F401  # it sets its own log levels, which are ours to choose here
+
+    logger = logging.getLogger("htaf_snn")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Notices for Lightning's own developers, and advice that is wrong for small data on few cores.
+    warnings.filterwarnings("ignore", module="lightning", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")

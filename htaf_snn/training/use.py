@@ -1,0 +1,97 @@
+"""Using a trained checkpoint: test and predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+
+from ..data import SpikingDataModule, data_set
+from ..data.events import read_recording, to_frames
+from .firing import firing_hard
+from .module import SpikingClassifier
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One recording's label, and the softmax probability of it."""
+
+    path: Path
+    label: int
+    confidence: float
+
+
+def load(checkpoint: Path) -> SpikingClassifier:
+    """The model of a checkpoint of `fit`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a checkpoint of this library, or is damaged.
+    """
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"no checkpoint {checkpoint}")
+    try:
+        model: SpikingClassifier = SpikingClassifier.load_from_checkpoint(
+            checkpoint, map_location="cpu", weights_only=True
+        )
+    except Exception as error:
+        raise ValueError(
+            f"{checkpoint} can't be read as a checkpoint of htaf-snn fit: {error}"
+        ) from error
+    return model.eval()
+
+
+def test(checkpoint: Path, root: Path | None = None) -> dict[str, float]:
+    """Measures a checkpoint on the test split of the data that it was trained on.
+
+    Args:
+        checkpoint: a file written by `fit`.
+        root: folder of the data, if it has moved.
+
+    Returns:
+        hard_accuracy, soft_accuracy, gap_pp (soft minus hard, percentage points), firing_rate,
+        and firing_rate/<layer> of each.
+    """
+    model = load(checkpoint)
+    moved = {} if root is None else {"root": str(root)}
+    data = SpikingDataModule.load_from_checkpoint(
+        checkpoint, map_location="cpu", weights_only=True, **moved
+    )
+    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
+    (metrics,) = trainer.test(model, data, verbose=False)
+    return dict(metrics)
+
+
+def predict(checkpoint: Path, recordings: Path) -> Iterator[Prediction]:
+    """Labels of event recordings, by the hard network.
+
+    Args:
+        checkpoint: a file written by `fit` on event data.
+        recordings: one ``.bin`` file, or a folder that is searched for them.
+
+    Raises:
+        FileNotFoundError: no such file, or no recording in the folder.
+        ValueError: the model was trained on static images, or a recording is damaged.
+    """
+    model = load(checkpoint)
+    settings = torch.load(checkpoint, map_location="cpu", weights_only=True)[
+        SpikingDataModule.CHECKPOINT_HYPER_PARAMS_KEY
+    ]
+    source = data_set(settings["name"])
+    if source.sensor_size is None:
+        raise ValueError(
+            f"{checkpoint} was trained on {source.name}, static images; predict takes event "
+            "recordings, so train on event data"
+        )
+    files = sorted(recordings.rglob("*.bin")) if recordings.is_dir() else [recordings]
+    if not files or not files[0].is_file():
+        raise FileNotFoundError(f"no event recording (*.bin) at {recordings}")
+    for path in files:
+        events = read_recording(path, source.sensor_size)
+        frames = torch.from_numpy(to_frames(events, source.sensor_size, settings["T"])).float()
+        with torch.inference_mode(), firing_hard(model):
+            probabilities = model(frames[:, None]).softmax(-1)[0]
+        yield Prediction(path, int(probabilities.argmax()), float(probabilities.max()))

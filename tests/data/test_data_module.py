@@ -1,0 +1,208 @@
+"""Data sets by name, to batches of frames."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from htaf_snn.data import DATA_SETS, SpikingDataModule, data_set
+from htaf_snn.data.digits_events import encode
+from htaf_snn.data.events import read_recording
+
+pytest.importorskip("tonic")
+
+ROOTS = {"nmnist": "nmnist_small", "mnist": "mnist_5k", "fashion_mnist": "fashion_mnist_subset"}
+
+
+def events(n: int = 40, size: int = 34, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "x": rng.integers(0, size, n), "y": rng.integers(0, size, n),
+        "t": np.sort(rng.integers(0, 300_000, n)), "p": rng.integers(0, 2, n),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def subset(tmp_path: Path) -> Path:
+    """A folder of N-MNIST's exact layout, 6 + 4 recordings a class."""
+    for folder, count in (("Train", 6), ("Test", 4)):
+        for label in range(10):
+            where = tmp_path / "NMNIST" / folder / str(label)
+            where.mkdir(parents=True)
+            for i in range(count):
+                path = where / f"{label}{i:04d}.bin"
+                path.write_bytes(encode(events(seed=100 * label + 10 * count + i)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_every_data_set_loads(name: str, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue("shared_data") / ROOTS[name] if name in ROOTS else None
+    data = SpikingDataModule(name, root, T=3, batch_size=16)
+    data.prepare_data()
+    data.setup()
+    x_seq, labels = next(iter(data.train_dataloader()))
+    assert x_seq.shape == (3, 16, *data.in_shape)
+    assert x_seq.dtype == torch.float32 and x_seq.max() > 0 and x_seq.min() >= 0
+    assert labels.shape == (16,) and labels.min() >= 0 and labels.max() < data.num_classes
+    splits = data.splits
+    for loader, part in (
+        (data.train_dataloader(), splits.train),
+        (data.val_dataloader(), splits.validation),
+        (data.test_dataloader(), splits.test),
+    ):
+        counts = torch.bincount(torch.cat([y for _, y in loader]), minlength=10)
+        assert counts.sum() == len(part)  # type: ignore[arg-type]
+        assert counts.min() > 0
+
+
+def test_events_are_counted_in_their_bins(subset: Path) -> None:
+    data = SpikingDataModule("nmnist", subset, T=4)
+    frames = torch.cat([x for x, _ in data.train_dataloader()], dim=1)
+    recording = events(seed=60)  # label 0, Train, number 0
+    # Tonic leaves the last event out, as its ToFrame does.
+    expected = np.zeros((4, 2, 34, 34))
+    edges = recording["t"][0] + np.arange(5) * ((recording["t"][-1] - recording["t"][0]) // 4)
+    for x, y, t, p in zip(*(recording[name] for name in "xytp"), strict=True):
+        inside = np.flatnonzero((edges[:-1] <= t) & (t < edges[1:]))
+        if len(inside):
+            expected[inside[0], p, y, x] += 1
+    splits = data.splits
+    every = [splits.train, splits.validation, splits.test]
+    assert any((sample[0].numpy() == expected).all() for part in every for sample in part)  # type: ignore[attr-defined]
+    assert frames.sum() <= 40 * frames.shape[1]
+
+
+def test_splits_are_apart_and_fixed(subset: Path) -> None:
+    def indices(**options: Any) -> list[set[int]]:
+        splits = SpikingDataModule("nmnist", subset, T=2, **options).splits
+        return [set(part.indices) for part in (splits.train, splits.validation, splits.test)]  # type: ignore[attr-defined]
+
+    shares: dict[str, Any] = {"validation": 0.2, "test": 0.3}
+    parts = indices(**shares)
+    assert [len(p) for p in parts] == [50, 20, 30]
+    assert len(set.union(*parts)) == 100
+    assert indices(**shares, seed=5) == parts  # the order's seed moves no sample
+    assert indices(**shares, split_seed=1) != parts
+
+
+def test_order_depends_on_seed_and_epoch_alone(subset: Path) -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        loader = SpikingDataModule("nmnist", subset, T=2, seed=seed).train_dataloader()
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        return list(loader.sampler)
+
+    assert order(0, 0) == order(0, 0)
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+def test_frames_are_cached_and_renewed_when_a_recording_changes(subset: Path, cache: Path) -> None:
+    def folders() -> set[Path]:
+        return {p for p in (cache / "frames").iterdir() if p.is_dir()}
+
+    SpikingDataModule("nmnist", subset, T=2).setup()
+    before = folders()
+    SpikingDataModule("nmnist", subset, T=2).setup()
+    assert folders() == before
+    (subset / "NMNIST/Train/3/30001.bin").write_bytes(encode(events(n=99)))
+    SpikingDataModule("nmnist", subset, T=2).setup()
+    assert len(folders() - before) == 1
+
+
+def spoil(path: str, content: bytes | None) -> Callable[[Path], None]:
+    def apply(root: Path) -> None:
+        target = root / "NMNIST" / path
+        if content is None:
+            for file in target.iterdir():
+                file.unlink()
+        else:
+            target.write_bytes(content)
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (spoil("Train/3/30001.bin", b""), r"30001.bin: 0 bytes"),
+        (spoil("Train/3/30001.bin", encode(events())[:-2]), r"30001.bin: 198 bytes.*cut short"),
+        (
+            spoil("Test/9/90001.bin", encode(events(size=60))),
+            r"90001.bin: event at x=.*outside the 34x34",
+        ),
+        (
+            spoil("Test/9/90001.bin", encode({k: v[::-1] for k, v in events().items()})),
+            r"90001.bin: timestamps run backwards",
+        ),
+        (spoil("Test/9/90001.bin", bytes([0, 240, 0, 0, 0])), r"90001.bin: no event"),
+        (
+            lambda root: [spoil(f"{f}/7", None)(root) for f in ("Train", "Test")],
+            "too few in class 7",
+        ),
+    ],
+    ids=["empty", "truncated", "outside", "unsorted", "overflow only", "empty class"],
+)
+def test_damage_is_named(
+    subset: Path, damage: Callable[[Path], None], message: str, cache: Path
+) -> None:
+    damage(subset)
+    with pytest.raises(ValueError, match=message):
+        SpikingDataModule("nmnist", subset, T=2).prepare_data()
+    assert not list((cache / "frames").glob("*.partial-*"))
+
+
+def test_real_recordings_pass_the_checks(shared_data: Path) -> None:
+    files = sorted((shared_data / "nmnist_small/NMNIST/Test").rglob("*.bin"))
+    assert all(len(read_recording(path, (34, 34, 2))) > 1000 for path in files[::10])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"name": "nmist"}, ValueError, "unknown data set 'nmist'; .* are digits_events, nmnist"),
+        ({"T": 0}, ValueError, r"`T` \(=0\)"),
+        ({"batch_size": 0}, ValueError, r"`batch_size` \(=0\)"),
+        ({"validation": 0.5, "test": 0.5}, ValueError, "leave something to train on"),
+        ({"name": "nmnist"}, ValueError, "`data.root` is needed"),
+        ({"name": "nmnist", "root": Path("/nowhere")}, FileNotFoundError, "/nowhere.*no such"),
+        ({"name": "nmnist", "root": Path("/")}, FileNotFoundError, "NMNIST/Train.*download=true"),
+        ({"name": "mnist", "root": Path("/")}, FileNotFoundError, "train-images.*download=true"),
+    ],
+)  # fmt: skip
+def test_refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        SpikingDataModule(**arguments).prepare_data()
+
+
+def test_without_tonic_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tonic", None)
+    for name in [m for m in sys.modules if m.startswith("tonic.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'htaf-snn\[events\]'"):
+        SpikingDataModule().prepare_data()
+
+
+def test_workers_give_the_same_batches() -> None:
+    batches = [
+        [
+            x.sum().item()
+            for x, _ in SpikingDataModule("digits", T=2, num_workers=n).train_dataloader()
+        ]
+        for n in (0, 2)
+    ]
+    assert batches[0] == batches[1]
+
+
+def test_a_share_smaller_than_the_classes_is_named(subset: Path) -> None:
+    with pytest.raises(ValueError, match=r"`validation` \(=0.05\) of 100 samples .*10 classes"):
+        SpikingDataModule("nmnist", subset, T=2, validation=0.05).setup()
+
+
+def test_lookup() -> None:
+    assert data_set("digits").shape == (1, 8, 8)
