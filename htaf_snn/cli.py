@@ -145,5 +145,6 @@ def _configure_logging() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Notices for Lightning's own developers, and advice that is wrong for small data on few cores.
     warnings.filterwarnings("ignore", module="lightning", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")

@@ -78,10 +78,8 @@ def run(
         data.in_shape, data.num_classes, spike=spike, seed=seed, **model_settings
     )
     history = _History()
-    best = ModelCheckpoint(
-        checkpoints, f"{spike.replace(':', '_')}-seed{seed}", monitor="val_accuracy", mode="max",
-        enable_version_counter=False,
-    )  # fmt: skip
+    folder = checkpoints / f"{spike.replace(':', '_')}-seed{seed}"
+    best = ModelCheckpoint(folder, "best", monitor="val_accuracy", mode="max")
     trainer = L.Trainer(
         max_epochs=epochs,
         callbacks=[history, best],

@@ -38,7 +38,6 @@ class FitCLI(LightningCLI):
                 "checkpoint.filename": "best",
                 "checkpoint.monitor": "val_accuracy",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
             }
         )
@@ -58,7 +57,13 @@ class FitCLI(LightningCLI):
                 TensorBoardLogger(out, name="", version=""),
                 CSVLogger(out, name="csv"),
             ]
-        return super().instantiate_trainer(default_root_dir=out, **kwargs)
+        trainer = super().instantiate_trainer(default_root_dir=out, **kwargs)
+        # `save_last` of the best checkpoint's callback would skip epochs that are not the best.
+        last = ModelCheckpoint(
+            out / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True
+        )
+        trainer.callbacks.append(last)
+        return trainer
 
 
 def fit(args: Sequence[str]) -> None:

@@ -1,0 +1,170 @@
+// The neuron's arithmetic, once, in the common subset of C++ and CUDA.
+//
+// The text that is compiled is: this header; the spike function (struct Function, rendered from its
+// expressions); then kernel_cpu.h or kernel_cuda.h, which only drive the loops.
+//
+// Equations, with r = 1/tau, v_rest = v_reset or 0, and H the spike function:
+//     charge  h = keep v + gain x + drift     LIF: keep = 1-r, gain = r or 1, drift = r v_rest
+//                                             IF:  keep = gain = 1, drift = 0
+//     fire    s = H(h - v_threshold), or the step
+//     reset   v = h - s (pull h + push)       hard: pull = 1, push = -v_reset
+//                                             soft: pull = 0, push = v_threshold
+// Backward, with g* the gradient of the loss with respect to *:
+//     gs' = gs - pass gv (pull h + push)      pass = 0 if the reset is detached, else 1
+//     gh  = gs' H'(h - v_threshold) + gv (1 - s pull)
+//     gx  = gain gh,   gv[t-1] = keep gh
+//     gr += gh dh/dr = gh (drive - (v - v_rest)), drive = x if the input decays, else 0
+//     gp += gs' dH/dp for each parameter p of the spike function
+// The backward pass needs x and v[0] alone: it runs the neuron forward once more.
+
+#ifdef __CUDACC_RTC__
+#define HTAF_METHOD __device__ __forceinline__
+#define HTAF_FN static HTAF_METHOD
+#else
+#define HTAF_METHOD inline __attribute__((always_inline))
+#define HTAF_FN static HTAF_METHOD
+#endif
+
+namespace htaf_snn {
+
+typedef unsigned int u32;
+typedef unsigned short u16;
+
+HTAF_FN u32 bits(float x) {
+#ifdef __CUDACC_RTC__
+    return __float_as_uint(x);
+#else
+    u32 u;
+    __builtin_memcpy(&u, &x, 4);
+    return u;
+#endif
+}
+
+HTAF_FN float from_bits(u32 u) {
+#ifdef __CUDACC_RTC__
+    return __uint_as_float(u);
+#else
+    float x;
+    __builtin_memcpy(&x, &u, 4);
+    return x;
+#endif
+}
+
+// Half precisions in memory; arithmetic is in float. Branch-free, so that loops vectorise.
+struct bfloat16 { u16 u; };
+struct float16 { u16 u; };
+
+HTAF_FN float load(const float* p) { return *p; }
+HTAF_FN double load(const double* p) { return *p; }
+HTAF_FN float load(const bfloat16* p) { return from_bits((u32)p->u << 16); }
+HTAF_FN float load(const float16* p) {
+    u32 h = p->u, exponent_and_mantissa = (h & 0x7fffu) << 13, sign = (h & 0x8000u) << 16;
+    float magnitude = from_bits(exponent_and_mantissa) * from_bits(0x77800000u);  // * 2^112
+    u32 special = from_bits(exponent_and_mantissa) >= from_bits(0x0f800000u);     // inf or NaN
+    u32 u = special ? (exponent_and_mantissa | 0x7f800000u) : bits(magnitude);
+    return from_bits(u | sign);
+}
+
+HTAF_FN void store(float* p, float x) { *p = x; }
+HTAF_FN void store(double* p, double x) { *p = x; }
+HTAF_FN void store(bfloat16* p, float x) {
+    u32 u = bits(x);
+    u32 rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    p->u = (u16)(x != x ? 0x7fc0u : rounded);
+}
+HTAF_FN void store(float16* p, float x) {
+    u32 u = bits(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
+    // Adding a power of two rounds subnormal halves; adding to the integer rounds the others.
+    u32 subnormal = bits(from_bits(a) + from_bits(0x3f000000u)) - 0x3f000000u;
+    u32 normal = (a + 0xc8000fffu + ((a >> 13) & 1u)) >> 13;
+    u32 finite = a < 0x38800000u ? subnormal : normal;
+    u32 h = a >= 0x477ff000u ? 0x7c00u : finite;
+    p->u = (u16)((a > 0x7f800000u ? 0x7e00u : h) | sign);
+}
+
+// The functions that a spike function's expressions may use, in float and double.
+
+HTAF_FN float abs(float x) { return from_bits(bits(x) & 0x7fffffffu); }
+HTAF_FN double abs(double x) { return x < 0 ? -x : x; }
+
+// exp(x), x <= 0 or NaN; relative error below 1e-6, never below exp(-87).
+// Short chains of dependent operations matter here more than their number: Estrin's scheme.
+HTAF_FN float exp_negative(float x) {
+    x = -87.0f > x ? -87.0f : x;
+    float shifted = x * 1.44269504f + 12582912.0f;  // its low bits are round(x / ln 2)
+    float r = x - (shifted - 12582912.0f) * 0.693147181f, r2 = r * r;
+    float low = 1.000000072f + 9.999996918e-1f * r;  // minimax on |r| <= ln 2 / 2, 1.4e-7
+    float middle = 4.999889441e-1f + 1.666757510e-1f * r;
+    float high = 4.191543216e-2f + 8.297647945e-3f * r;
+    float p = low + r2 * (middle + r2 * high);
+    return from_bits(bits(p) + (bits(shifted) << 23));
+}
+HTAF_FN double exp_negative(double x) { return ::exp(x); }
+
+HTAF_FN float exp(float x) { return ::expf(x); }
+HTAF_FN double exp(double x) { return ::exp(x); }
+HTAF_FN float log(float x) { return ::logf(x); }
+HTAF_FN double log(double x) { return ::log(x); }
+HTAF_FN float sqrt(float x) { return ::sqrtf(x); }
+HTAF_FN double sqrt(double x) { return ::sqrt(x); }
+HTAF_FN float sin(float x) { return ::sinf(x); }
+HTAF_FN double sin(double x) { return ::sin(x); }
+HTAF_FN float cos(float x) { return ::cosf(x); }
+HTAF_FN double cos(double x) { return ::cos(x); }
+HTAF_FN float atan(float x) { return ::atanf(x); }
+HTAF_FN double atan(double x) { return ::atan(x); }
+HTAF_FN float erfc(float x) { return ::erfcf(x); }
+HTAF_FN double erfc(double x) { return ::erfc(x); }
+HTAF_FN float pow(float x, float y) { return ::powf(x, y); }
+HTAF_FN double pow(double x, double y) { return ::pow(x, y); }
+
+// 1 / y, 1 <= y <= 2 or NaN: a quadratic within 1 % (Chebyshev), then a step of order four.
+HTAF_FN float reciprocal(float y) {
+    float r = (0.32323232f * y - 1.45454545f) * y + 2.12121212f;
+    float e = 1.0f - y * r;
+    r = r + r * e;
+    return r + r * (e * e);
+}
+HTAF_FN double reciprocal(double y) { return 1.0 / y; }
+
+template <class R> HTAF_FN R square(R x) { return x * x; }
+
+template <class R> HTAF_FN R sigmoid(R z) {
+    R e = exp_negative(-abs(z)), w = reciprocal(R(1) + e);
+    return z >= R(0) ? w : e * w;
+}
+
+// The sigmoid's derivative, with a small relative error in both tails.
+template <class R> HTAF_FN R sigmoid_derivative(R z) {
+    R e = exp_negative(-abs(z)), w = reciprocal(R(1) + e);
+    return e * w * w;
+}
+
+template <class R> HTAF_FN R tanh(R u) {
+    R e = exp_negative(-abs(R(2) * u)), t = (R(1) - e) * reciprocal(R(1) + e);
+    return u < R(0) ? -t : t;
+}
+
+template <class R> HTAF_FN R step(R x) { return x != x ? x : (x >= R(0) ? R(1) : R(0)); }
+
+// What a layer's neurons share. R is float, or double for double input.
+template <class R> struct Neuron {
+    R keep, gain, drift, v_threshold, pull, push, pass, v_rest;
+    R drive;  // 1 if the input decays, else 0
+};
+
+enum Mode { SOFT = 0, HARD = 1, STEP = 2 };  // STEP: the step with its own derivative, zero
+
+template <class R> HTAF_FN R charge(const Neuron<R>& n, R x, R v) {
+    return n.keep * v + (n.gain * x + n.drift);
+}
+
+template <class Function, int mode, class R, class P> HTAF_FN R fire(R x, const P& p) {
+    return mode == SOFT ? Function::primitive(x, p) : step(x);
+}
+
+template <class R> HTAF_FN R reset(const Neuron<R>& n, R h, R s) {
+    return h - s * (n.pull * h + n.push);
+}
+
+}  // namespace htaf_snn

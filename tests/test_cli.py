@@ -1,0 +1,57 @@
+"""The command line's frame; the commands are tested with what they do."""
+
+from __future__ import annotations
+
+import pytest
+
+from htaf_snn import cli
+from htaf_snn._version import __version__
+
+
+def test_usage_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--help"])
+    printed = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert f"  {name} " in printed
+
+
+@pytest.mark.parametrize("argv", [[], ["trian"]])
+def test_no_or_unknown_command(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(argv)
+    assert stopped.value.code == 2
+    assert "usage: htaf-snn COMMAND" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"htaf-snn {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["--data", "nmnist", "--data.root", "x"], ["--data.name", "nmnist", "--data.root", "x"]),
+        (["--data=nmnist"], ["--data.name=nmnist"]),
+    ],
+)
+def test_data_shorthand(given: list[str], meant: list[str]) -> None:
+    assert cli._name_shorthand(given) == meant
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--spikes", "htaf,atn"], "unknown spike function 'atn'; the known ones are htaf"),
+        (["--seeds", "one"], r"`seeds` (=one) must be integers"),
+        (["--data", "nmnist"], "`data.root` is needed"),
+    ],
+)
+def test_errors_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["compare", *arguments])
+    assert stopped.value.code == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("htaf-snn compare: ") and message in error

@@ -1,0 +1,86 @@
+"""The package as a stranger meets it: imports, links, README, examples."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import command
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_imports_without_tonic_cupy_or_compiler() -> None:
+    done = python(
+        "import sys; sys.modules['tonic'] = sys.modules['cupy'] = None\n"
+        "import htaf_snn, torch\n"
+        "htaf_snn.LIFNode(surrogate_function=htaf_snn.HTAFSpike())(torch.ones(2, 3))\n"
+        "assert not {'lightning', 'matplotlib', 'sklearn'} & sys.modules.keys()",
+        PATH="/nowhere",
+        CXX="/nowhere/c++",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("link", ["neurons", "surrogates"])
+def test_importing_through_a_root_link_fails_loudly(link: str) -> None:
+    assert (ROOT / link).is_symlink()
+    assert (ROOT / link).resolve() == ROOT / "htaf_snn" / link
+    done = python(f"import {link}")
+    assert "ImportError: attempted relative import beyond top-level package" in done.stderr
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_readme_python(code: str) -> None:
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def commands() -> list[str]:
+    lines = "".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part.startswith("htaf-snn ")]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_readme_commands_are_understood(line: str) -> None:
+    name, *options = shlex.split(line)[1:]
+    extra = ["--print_config"] if name in ("fit", "compare") else ["--help"]
+    command(name, *options, *extra)
+
+
+def test_readme_has_both_set_up_commands() -> None:
+    lines = "".join(blocks("bash")).splitlines()
+    assert sum("pip install" in line and "htaf-snn compare" in line for line in lines) == 1
+    assert sum("pip install" in line and "pytest" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_examples_run(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(example), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+def test_example_configurations_are_understood(config: Path) -> None:
+    printed = command("fit", "--config", config, "--print_config").stdout
+    assert f"name: {config.stem}" in printed

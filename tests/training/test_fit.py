@@ -1,0 +1,180 @@
+"""`htaf-snn fit`, `test` and `predict`, as commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from htaf_snn.data.digits_events import encode
+from htaf_snn.training import SpikingClassifier
+from htaf_snn.training.use import load
+from tests.helpers import command
+
+SMALL = ["--data.T=2", "--data.batch_size=128", "--model.widths=[4]"]
+
+
+def environment() -> dict[str, str]:
+    # One thread: the sum's order, so the last bit, depends on how many there are.
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def new_process(*arguments: str | Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "htaf_snn", *map(str, arguments)],
+        capture_output=True, text=True, check=False, env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    found: dict[str, torch.Tensor] = state["state_dict"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A finished run of three epochs on static digits."""
+    out = tmp_path_factory.mktemp("fit") / "out"
+    new_process("fit", "--data=digits", *SMALL, "--trainer.max_epochs=3", "--out", out)
+    return out
+
+
+def test_writes_logs_configuration_and_checkpoints(trained: Path) -> None:
+    files = {str(p.relative_to(trained)) for p in trained.rglob("*") if p.is_file()}
+    assert {"config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= files
+    assert any("tfevents" in name for name in files)
+    header, *rows = (trained / "csv/version_0/metrics.csv").read_text().splitlines()
+    assert {"train_loss_step", "train_accuracy", "val_loss", "val_accuracy"} <= set(
+        header.split(",")
+    )
+    assert rows
+
+
+def test_a_seed_repeats_a_run_to_the_bit_and_a_file_replaces_options(
+    trained: Path, tmp_path: Path
+) -> None:
+    new_process("fit", "--config", trained / "config.yaml", "--out", tmp_path / "again")
+    first, again = (weights(o / "checkpoints/last.ckpt") for o in (trained, tmp_path / "again"))
+    for key, value in first.items():
+        assert torch.equal(value, again[key]), key
+    command(
+        "fit", "--config", trained / "config.yaml", "--out", tmp_path / "other", "--seed=1",
+        "--trainer.max_epochs=1",
+    )  # fmt: skip
+    other = weights(tmp_path / "other/checkpoints/last.ckpt")
+    assert any(not torch.equal(v, other[k]) for k, v in first.items())
+
+
+@pytest.mark.parametrize("when", ["after the first epoch", "after the second epoch"])
+def test_resuming_after_sigkill_ends_with_the_same_weights(
+    trained: Path, tmp_path: Path, when: str
+) -> None:
+    arguments = ["fit", "--config", str(trained / "config.yaml"), "--out", str(tmp_path)]
+    # Slow enough to be killed within the epoch that follows.
+    script = (
+        "import sys, time; from htaf_snn.training import SpikingClassifier as M;"
+        "step = M.training_step;"
+        "M.training_step = lambda *a: (time.sleep(0.2), step(*a))[1];"
+        "from htaf_snn.cli import main; main(sys.argv[1:])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, *arguments], env=environment())
+    last = tmp_path / "checkpoints/last.ckpt"
+    epochs = 1 if when == "after the first epoch" else 2
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if last.exists() and torch.load(last, weights_only=True)["epoch"] == epochs - 1:
+            break
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert torch.load(last, weights_only=True)["epoch"] == epochs - 1
+
+    new_process(*arguments, "--ckpt_path=last")
+    resumed = weights(last)
+    for key, value in weights(trained / "checkpoints/last.ckpt").items():
+        assert torch.equal(value, resumed[key]), key
+
+
+def test_test_reports_both_accuracies_gap_and_rates(trained: Path) -> None:
+    printed = command("test", trained / "checkpoints/best.ckpt").stdout
+    hard, soft, gap = (
+        float(re.search(rf"^{name} +([-+.\d]+)", printed, re.MULTILINE)[1])  # type: ignore[index]
+        for name in ("hard accuracy", "soft accuracy", "transfer gap")
+    )
+    assert 0.1 < hard <= 1 and 0.1 < soft <= 1
+    assert gap == pytest.approx(100 * (soft - hard), abs=0.02)
+    assert re.search(r"^  features\.2 +0\.\d+$", printed, re.MULTILINE)
+
+
+def test_predict_labels_a_recording_and_a_folder(
+    tmp_path: Path, trained: Path, cache: Path
+) -> None:
+    pytest.importorskip("tonic")
+    command(
+        "fit", "--data.T=2", "--data.batch_size=16", "--model.widths=[8,8]",
+        "--trainer.max_epochs=2", "--out", tmp_path / "out",
+    )  # fmt: skip
+    checkpoint = tmp_path / "out/checkpoints/best.ckpt"
+    folder = cache / "digits_events-v1/NMNIST/Train/0"
+    lines = command("predict", checkpoint, folder).stdout.splitlines()
+    pattern = re.compile(r"(.*\.bin)  label (\d)  confidence (0\.\d{4}|1\.0000)")
+    found = [pattern.fullmatch(line) for line in lines]
+    assert len(found) == len(list(folder.iterdir()))
+    labels = [match[2] for match in found if match]
+    assert labels.count("0") > len(labels) / 2
+    assert command("predict", checkpoint, sorted(folder.iterdir())[0]).stdout == lines[0] + "\n"
+
+    damaged = tmp_path / "damaged.bin"
+    damaged.write_bytes(encode({k: __import__("numpy").array([40]) for k in "xytp"}))
+    for arguments, message in (
+        ([checkpoint, damaged], "damaged.bin: event at x=40"),
+        ([checkpoint, tmp_path / "none"], "no event recording"),
+        ([trained / "checkpoints/best.ckpt", folder], "static images"),
+        ([tmp_path / "none.ckpt", folder], "no checkpoint"),
+        ([damaged, folder], "can't be read as a checkpoint"),
+    ):
+        done = command("predict", *arguments, check=False)
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"spike": "htfa"}, "unknown spike function 'htfa'"),
+        ({"neuron": "izhikevich"}, "unknown neuron 'izhikevich'; the known ones are if, lif, plif"),
+        ({"learning_rate": 0.0}, r"`learning_rate` \(=0.0\)"),
+        ({"weight_decay": -1.0}, r"`weight_decay` \(=-1.0\)"),
+    ],
+)
+def test_refuses(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SpikingClassifier((1, 8, 8), 10, **arguments)
+
+
+def test_a_malicious_checkpoint_is_refused(tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": Malicious()}, tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match="can't be read"):
+        load(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_detaching_between_time_steps() -> None:
+    model = SpikingClassifier((1, 8, 8), 3, widths=(4,))
+    x_seq = torch.rand(4, 2, 1, 8, 8, requires_grad=True)
+    model.net(x_seq)[-1].sum().backward()  # the last step's logits depend on the first input
+    assert x_seq.grad is not None and x_seq.grad[0].abs().sum() > 0
