@@ -64,7 +64,7 @@ def compare(args: Sequence[str]) -> None:
         help="spike functions, separated by commas: name or name:parameter=value",
     )
     parser.add_argument("--seeds", default="0", help="separated by commas; one run each")
-    parser.add_argument("--epochs", type=int, default=8, help="budget of a run")
+    parser.add_argument("--epochs", type=int, default=12, help="budget of a run")
     parser.add_argument("--out", type=Path, default=default_out(), help="folder of the results")
     parser.add_class_arguments(SpikingDataModule, "data", skip={"seed"})
     parser.add_class_arguments(

@@ -15,8 +15,8 @@ from . import backends
 class BackendNode(neuron.BaseNode):
     """A SpikingJelly neuron whose time loop runs on a backend of ours.
 
-    A subclass names its charge equation in `charge` and nothing else; firing, reset, state and
-    the time loop are here. It is listed before SpikingJelly's class of the same neuron.
+    A subclass names its charge equation in `charge`, and in `leak` if the fused kernels know it;
+    firing, reset, state and the time loop are here. It is listed before SpikingJelly's class of the same neuron.
     """
 
     @property
@@ -31,6 +31,15 @@ class BackendNode(neuron.BaseNode):
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
         """The charged potential h, from the input x and the potential v, both [N, *]."""
         raise NotImplementedError
+
+    def leak(self) -> backends.Leak | None:
+        """`charge` as the fused kernels know it; None runs on the torch backend."""
+        return None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "charge" in vars(cls) and "leak" not in vars(cls):
+            cls.leak = BackendNode.leak  # type: ignore[method-assign]  # another charge equation
 
     def single_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[object, ...], **_: object
@@ -76,16 +85,14 @@ class BackendNode(neuron.BaseNode):
         self, x_seq: Tensor, v: object, store_v_seq: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         assert isinstance(v, Tensor)
-        return backends.multi_step(
-            x_seq,
-            v,
-            charge=self.charge,
-            fire=self.surrogate_function,
-            v_threshold=self.v_threshold,
-            v_reset=self.v_reset,
-            detach_reset=self.detach_reset,
-            store_v_seq=store_v_seq,
-        )
+        leak = self.leak()
+        dynamics = (self.v_threshold, self.v_reset, self.detach_reset, store_v_seq)
+        if backends.choose(self.backend, self.surrogate_function, leak, x_seq) == "torch":
+            return backends.reference.multi_step(
+                x_seq, v, self.charge, self.surrogate_function, *dynamics
+            )
+        assert leak is not None
+        return backends.fused.multi_step(x_seq, v, leak, self.surrogate_function, *dynamics)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, backend={self.backend!r}"

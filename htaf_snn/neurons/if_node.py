@@ -5,7 +5,7 @@ from __future__ import annotations
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
-from .backends import Backend
+from .backends import Backend, Leak, operators
 from .base import BackendNode, finite
 
 
@@ -54,3 +54,6 @@ class IFNode(BackendNode, neuron.IFNode):
 
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
         return v + x
+
+    def leak(self) -> Leak:
+        return Leak(operators.IF)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
-from .backends import Backend
+from .backends import Backend, Leak, operators
 from .base import BackendNode, finite, time_constant
 
 
@@ -67,3 +67,7 @@ class LIFNode(BackendNode, neuron.LIFNode):
         h: Tensor
         h = v + (x - leak) / self.tau if self.decay_input else v - leak / self.tau + x
         return h
+
+    def leak(self) -> Leak:
+        charge = operators.LIF if self.decay_input else operators.LIF_INPUT_NOT_DECAYED
+        return Leak(charge, 1 / self.tau)

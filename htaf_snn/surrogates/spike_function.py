@@ -44,6 +44,10 @@ class SpikeFunction(SurrogateFunctionBase):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
+    # For the fused kernels, in the language of `expressions`; None runs on torch.
+    c_primitive: ClassVar[str | None] = None
+    c_derivative: ClassVar[str | None] = None
+    c_parameter_derivatives: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -66,6 +70,12 @@ class SpikeFunction(SurrogateFunctionBase):
             else:
                 setattr(self, name, value)
         self.mode = mode
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if {"forward", "primitive_function"} & vars(cls).keys() and "c_derivative" not in vars(cls):
+            cls.c_primitive = cls.c_derivative = None  # another function than its base's
+            cls.c_parameter_derivatives = ()
 
     @staticmethod
     def primitive_function(x: Tensor, *args: Any, **parameters: Any) -> Tensor:

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -49,7 +48,7 @@ class FitCLI(LightningCLI):
         for name in ("in_shape", "num_classes"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
         out = self._get(self.config_init, "out")
         if self._get(self.config_init, "trainer.logger") is None:
             # A resumed run adds to the TensorBoard log and writes a CSV log of its own.
@@ -57,7 +56,7 @@ class FitCLI(LightningCLI):
                 TensorBoardLogger(out, name="", version=""),
                 CSVLogger(out, name="csv"),
             ]
-        trainer = super().instantiate_trainer(default_root_dir=out, **kwargs)
+        trainer: Any = super().instantiate_trainer(default_root_dir=out, **kwargs)
         # `save_last` of the best checkpoint's callback would skip epochs that are not the best.
         last = ModelCheckpoint(
             out / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True

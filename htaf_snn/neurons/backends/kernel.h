@@ -113,35 +113,28 @@ HTAF_FN float cos(float x) { return ::cosf(x); }
 HTAF_FN double cos(double x) { return ::cos(x); }
 HTAF_FN float atan(float x) { return ::atanf(x); }
 HTAF_FN double atan(double x) { return ::atan(x); }
+HTAF_FN float minimum(float x, float y) { return x < y ? x : y; }
+HTAF_FN double minimum(double x, double y) { return x < y ? x : y; }
 HTAF_FN float erfc(float x) { return ::erfcf(x); }
 HTAF_FN double erfc(double x) { return ::erfc(x); }
 HTAF_FN float pow(float x, float y) { return ::powf(x, y); }
 HTAF_FN double pow(double x, double y) { return ::pow(x, y); }
 
-// 1 / y, 1 <= y <= 2 or NaN: a quadratic within 1 % (Chebyshev), then a step of order four.
-HTAF_FN float reciprocal(float y) {
-    float r = (0.32323232f * y - 1.45454545f) * y + 2.12121212f;
-    float e = 1.0f - y * r;
-    r = r + r * e;
-    return r + r * (e * e);
-}
-HTAF_FN double reciprocal(double y) { return 1.0 / y; }
-
 template <class R> HTAF_FN R square(R x) { return x * x; }
 
 template <class R> HTAF_FN R sigmoid(R z) {
-    R e = exp_negative(-abs(z)), w = reciprocal(R(1) + e);
+    R e = exp_negative(-abs(z)), w = R(1) / (R(1) + e);
     return z >= R(0) ? w : e * w;
 }
 
 // The sigmoid's derivative, with a small relative error in both tails.
 template <class R> HTAF_FN R sigmoid_derivative(R z) {
-    R e = exp_negative(-abs(z)), w = reciprocal(R(1) + e);
+    R e = exp_negative(-abs(z)), w = R(1) / (R(1) + e);
     return e * w * w;
 }
 
 template <class R> HTAF_FN R tanh(R u) {
-    R e = exp_negative(-abs(R(2) * u)), t = (R(1) - e) * reciprocal(R(1) + e);
+    R e = exp_negative(-abs(R(2) * u)), t = (R(1) - e) / (R(1) + e);
     return u < R(0) ? -t : t;
 }
 

@@ -92,6 +92,7 @@ struct Layer {
     const R* parameters[8]; // one value, or one a channel
     i64 counts[8];          // how many values: 1 or `channels`
     i64 threads;
+    i64 learned;            // parameters whose gradient is asked for: none or all
 };
 
 template <bool LEARN>
@@ -168,7 +169,7 @@ void backward_slab(const Layer& layer, const Neuron<R>& n, const X* x, const R* 
         for (i64 i = 0; i < len; ++i) {
             *grad_r += (double)chunk_r[i];
             i64 channel = ((first + i) / layer.inner) % layer.channels;
-            for (int k = 0; k < Function::parameters; ++k)
+            for (int k = 0; k < layer.learned; ++k)
                 grad_parameters[k * layer.channels + channel] += (double)grad_table[k * width + i];
         }
     }
@@ -213,7 +214,7 @@ void backward_layer(const Layer& layer, const Neuron<R>& n, const X* x, const R*
     if (!LEARN) return;
     for (i64 slab = 0; slab < slabs; ++slab) {  // in this order whatever the number of threads
         const double* part = parts + slab * size;
-        for (i64 i = 0; i < Function::parameters * layer.channels; ++i)
+        for (i64 i = 0; i < layer.learned * layer.channels; ++i)
             grad_parameters[i] += part[i];
         *grad_r += part[size - 1];
     }
