@@ -5,6 +5,9 @@ from .neurons import BackendUnavailableError as BackendUnavailableError
 from .neurons import IFNode as IFNode
 from .neurons import LIFNode as LIFNode
 from .neurons import ParametricLIFNode as ParametricLIFNode
+from .neurons import backends as _backends
+from .neurons import convert as convert
+from .neurons import revert as revert
 from .registration import register as register
 from .surrogates import HTAF as HTAF
 from .surrogates import HTAFSpike as HTAFSpike
@@ -13,3 +16,5 @@ from .surrogates import SpikeFunction as SpikeFunction
 from .surrogates import StraightThrough as StraightThrough
 from .surrogates import spike_function as spike_function
 from .surrogates import spike_function_names as spike_function_names
+
+backends = _backends.backends

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ._version import __version__
 
@@ -87,11 +88,39 @@ def compare(args: Sequence[str]) -> None:
     print(f"{options.out}/: results.json, comparison.png, table.txt, checkpoints/")
 
 
+def backends(args: Sequence[str]) -> None:
+    """list the neurons' backends, available or why not, and the kernel cache"""
+    from jsonargparse import ArgumentParser
+
+    from .neurons.backends import compiler, report
+
+    parser = ArgumentParser(prog="htaf-snn backends", description=backends.__doc__)
+    parser.add_argument("--clear-cache", action="store_true", help="remove the compiled kernels")
+    if parser.parse_args(list(args)).clear_cache:
+        print(f"removed {report.clear_cache()} kernels")
+    for name, status in report.backends().items():
+        print(f"{name:6} {'available' if status.available else 'not available'}: {status.detail}")
+    count, size = report.cache_size()
+    print(f"cache  {compiler.cache_folder()}: {count} kernels, {size / 2**20:.1f} MiB")
+
+
+def bench(args: Sequence[str]) -> None:
+    """measure speed and memory side by side: bench neuron, bench train, bench memory"""
+    from jsonargparse import auto_cli
+
+    from . import bench as benchmarks
+
+    functions: list[Any] = [benchmarks.neuron, benchmarks.train, benchmarks.memory]
+    print(auto_cli(functions, args=list(args), prog="htaf-snn bench"))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "fit": fit,
     "test": test,
     "predict": predict,
     "compare": compare,
+    "backends": backends,
+    "bench": bench,
 }
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import htaf_snn
 from htaf_snn import cli
 from htaf_snn._version import __version__
 
@@ -55,3 +59,20 @@ def test_errors_are_one_line(
     assert stopped.value.code == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("htaf-snn compare: ") and message in error
+
+
+def test_backends_and_their_cache(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HTAF_SNN_CACHE", str(tmp_path))
+    (tmp_path / "kernels").mkdir(mode=0o700)
+    (tmp_path / "kernels" / "k.so").write_bytes(bytes(2**20))
+    cli.main(["backends"])
+    printed = capsys.readouterr().out
+    assert "torch  available: the reference" in printed
+    assert re.search(r"^cpu    available: .*-O3", printed, re.MULTILINE)
+    assert "cupy   " in printed and "1 kernels, 1.0 MiB" in printed
+    assert htaf_snn.backends()["torch"].available
+    cli.main(["backends", "--clear-cache"])
+    assert "removed 1 kernels" in capsys.readouterr().out
+    assert not list((tmp_path / "kernels").iterdir())

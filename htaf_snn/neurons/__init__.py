@@ -5,6 +5,8 @@ from .._version import __version__ as __version__
 from .backends import Backend as Backend
 from .backends import BackendUnavailableError as BackendUnavailableError
 from .base import BackendNode as BackendNode
+from .convert import convert as convert
+from .convert import revert as revert
 from .if_node import IFNode as IFNode
 from .lif_node import LIFNode as LIFNode
 from .plif_node import ParametricLIFNode as ParametricLIFNode

@@ -85,7 +85,8 @@ class BackendNode(neuron.BaseNode):
         self, x_seq: Tensor, v: object, store_v_seq: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         assert isinstance(v, Tensor)
-        leak = self.leak()
+        constants = (self.v_threshold, self.v_reset or 0.0, getattr(self, "tau", 0.0))
+        leak = self.leak() if all(isinstance(c, float | int) for c in constants) else None
         dynamics = (self.v_threshold, self.v_reset, self.detach_reset, store_v_seq)
         if backends.choose(self.backend, self.surrogate_function, leak, x_seq) == "torch":
             return backends.reference.multi_step(

@@ -8,29 +8,18 @@ without a suffix.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
-from dataclasses import dataclass
+import operator
 
 from spikingjelly.activation_based import surrogate
 from torch import Tensor
 
-from .spike_function import SpikeFunction
+from .spike_function import SPIKE_FUNCTIONS, SpikeFunction
+from .spike_function import Expression as Expression
 
 PI = repr(math.pi)
-
-
-@dataclass(frozen=True)
-class Expression:
-    """A spike function in C.
-
-    ``primitive`` is None where the function has none, and ``parameter_derivatives`` is empty
-    where its parameters are not learned on fused kernels.
-    """
-
-    parameters: tuple[str, ...]
-    primitive: str | None
-    derivative: str
-    parameter_derivatives: tuple[str, ...] = ()
 
 
 _BUILT_IN: dict[type[surrogate.SurrogateFunctionBase], Expression] = {
@@ -107,15 +96,25 @@ _BUILT_IN: dict[type[surrogate.SurrogateFunctionBase], Expression] = {
 def expression(function: surrogate.SurrogateFunctionBase) -> Expression | None:
     """The C expression of a spike function, or None if it has none."""
     if isinstance(function, SpikeFunction):
-        if function.c_derivative is None:
-            return None
-        return Expression(
-            function.parameter_names,
-            function.c_primitive,
-            function.c_derivative,
-            function.c_parameter_derivatives,
-        )
+        return function.expression
     return _BUILT_IN.get(type(function))
+
+
+def class_name(function: surrogate.SurrogateFunctionBase) -> str:
+    """The name by which `expression_of_class` finds a spike function's expression again."""
+    return f"{type(function).__module__}:{type(function).__qualname__}"
+
+
+@functools.cache
+def expression_of_class(name: str) -> Expression:
+    """The expression of the class of that `class_name`, imported if it has not been yet."""
+    found = SPIKE_FUNCTIONS.get(name)
+    if found is None:
+        module, _, path = name.partition(":")
+        found = operator.attrgetter(path)(importlib.import_module(module))
+    of = found.expression if issubclass(found, SpikeFunction) else _BUILT_IN.get(found)
+    assert of is not None
+    return of
 
 
 def parameters(

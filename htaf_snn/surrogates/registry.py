@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
 from collections.abc import Callable
@@ -29,7 +30,8 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
 
     Args:
         spec: ``name`` or ``name:parameter=value:parameter=value``, for example ``"htaf"``,
-            ``"htaf:alpha0=0.67:mode=hard"`` or ``"atan:alpha=3"``.
+            ``"htaf:alpha0=0.67:mode=hard"`` or ``"atan:alpha=3"``. A name with a dot is the
+            import path of a class of one's own, ``"my_module.MySpike"``.
 
     Raises:
         ValueError: an unknown name (the error lists the known ones), an unknown parameter, or a
@@ -37,6 +39,8 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
     """
     name, *assignments = spec.split(":")
     constructors = _constructors()
+    if "." in name:
+        constructors = {name: _import(name)}
     if name not in constructors:
         raise ValueError(
             f"unknown spike function {name!r}; the known ones are {', '.join(constructors)}"
@@ -83,6 +87,17 @@ def _constructors() -> dict[str, Callable[..., surrogate.SurrogateFunctionBase]]
         and value not in _NOT_SPIKE_FUNCTIONS
     }
     return ours | dict(sorted(built_in.items()))
+
+
+def _import(path: str) -> Callable[..., surrogate.SurrogateFunctionBase]:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no spike function {path!r}: {error}") from error
+    if not (inspect.isclass(found) and issubclass(found, surrogate.SurrogateFunctionBase)):
+        raise ValueError(f"{path!r} is not a subclass of SpikeFunction or SurrogateFunctionBase")
+    return found
 
 
 def _snake_case(name: str) -> str:

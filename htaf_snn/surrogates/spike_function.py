@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -13,6 +14,22 @@ from torch import Tensor, nn
 from . import functional
 
 Mode = Literal["auto", "soft", "hard"]
+
+SPIKE_FUNCTIONS: dict[str, type[SpikeFunction]] = {}  # every subclass, by module:qualname
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A spike function in C; see `expressions` for the language.
+
+    ``primitive`` is None where the function has none, and ``parameter_derivatives`` is empty
+    where its parameters are not learned on fused kernels.
+    """
+
+    parameters: tuple[str, ...]
+    primitive: str | None
+    derivative: str
+    parameter_derivatives: tuple[str, ...] = ()
 
 
 class SpikeFunction(SurrogateFunctionBase):
@@ -48,6 +65,7 @@ class SpikeFunction(SurrogateFunctionBase):
     c_primitive: ClassVar[str | None] = None
     c_derivative: ClassVar[str | None] = None
     c_parameter_derivatives: ClassVar[tuple[str, ...]] = ()
+    expression: ClassVar[Expression | None] = None  # made of the three
 
     def __init__(
         self,
@@ -76,6 +94,12 @@ class SpikeFunction(SurrogateFunctionBase):
         if {"forward", "primitive_function"} & vars(cls).keys() and "c_derivative" not in vars(cls):
             cls.c_primitive = cls.c_derivative = None  # another function than its base's
             cls.c_parameter_derivatives = ()
+        cls.expression = None
+        if cls.c_derivative is not None:
+            cls.expression = Expression(
+                cls.parameter_names, cls.c_primitive, cls.c_derivative, cls.c_parameter_derivatives
+            )
+        SPIKE_FUNCTIONS[f"{cls.__module__}:{cls.__qualname__}"] = cls
 
     @staticmethod
     def primitive_function(x: Tensor, *args: Any, **parameters: Any) -> Tensor:

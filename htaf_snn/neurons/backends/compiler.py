@@ -114,12 +114,17 @@ def _compile(compiler: Compiler, source: str, library: Path, checksum: Path) -> 
         )
         if done.returncode:
             raise BackendUnavailableError(
-                f"{compiler.path} could not compile a kernel:\n{done.stderr.strip()[-2000:]}"
+                f"{compiler.path} could not compile a kernel:\n{_errors(done.stderr)}"
             )
         sum_ = Path(work, "sum")
         sum_.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
         made.replace(library)
         sum_.replace(checksum)
+
+
+def _errors(report: str) -> str:
+    lines = [line for line in report.splitlines() if "error" in line]
+    return "\n".join(lines[:5]) or report.strip()[-500:]
 
 
 def _intact(library: Path, checksum: Path) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor
 
-from ...surrogates.expressions import Expression, expression, parameters
+from ...surrogates.expressions import Expression, class_name, expression, parameters
 from ...surrogates.spike_function import SpikeFunction
 from . import operators
 from .cpu import X_TYPES
 
 
-@dataclass(frozen=True)
-class Leak:
+class Leak(NamedTuple):
     """What distinguishes IF, LIF and PLIF: ``charge`` of `operators`, and 1/tau."""
 
     charge: int
@@ -36,7 +35,7 @@ def obstacle(function: SurrogateFunctionBase, leak: Leak | None, x_seq: Tensor) 
     """Why the layer can't run fused, or None if it can."""
     name = type(function).__name__
     if leak is None:
-        return "the neuron's charge equation is its own"
+        return "the neuron has a charge equation of its own, or a tensor for a constant"
     if x_seq.dtype not in X_TYPES:
         return f"there is no kernel for {x_seq.dtype}"
     found = expression(function)
@@ -81,7 +80,7 @@ def multi_step(
         x_seq = x_seq.permute(order)
         v = v.permute([d - 1 for d in order[1:]])
     layer = operators.Layer(
-        found, leak.charge, leak.reciprocal_tau, v_threshold, v_reset, detach_reset
+        class_name(function), leak.charge, leak.reciprocal_tau, v_threshold, v_reset, detach_reset
     )
     spike_seq, v_last, v_seq = operators.neuron(
         x_seq.contiguous(),
@@ -89,7 +88,7 @@ def multi_step(
         leak.learned,
         learned,
         constants,
-        operators.encode(layer),
+        layer.encode(),
         firing_mode(function),
         inner,
         store_v_seq,

@@ -32,7 +32,7 @@ def function_struct(expression: Expression) -> str:
         return f"        return R({_typed(text or '0')});\n"
 
     derivatives = "".join(
-        f"        if (k == {k}) return R({_typed(text)});\n"
+        f"        if (which_parameter == {k}) return R({_typed(text)});\n"
         for k, text in enumerate(expression.parameter_derivatives)
     )
     learnable = "true" if expression.parameter_derivatives else "false"
@@ -42,7 +42,7 @@ def function_struct(expression: Expression) -> str:
         f"    static const bool learnable = {learnable};\n"
         + method("primitive", "", returns(expression.primitive))
         + method("derivative", "", returns(expression.derivative))
-        + method("parameter_derivative", "int k, ", derivatives + "        return R(0);\n")
+        + method("parameter_derivative", "int which_parameter, ", derivatives + "        return R(0);\n")
         + "};\n}\n"
     )
 

@@ -1,0 +1,43 @@
+"""A spike function of one's own, fused on every backend, trained on events."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+import htaf_snn
+from htaf_snn import comparison
+
+
+class GaussianSpike(htaf_snn.SpikeFunction):
+    """Gaussian error function: smooth in training, the exact step at inference."""
+
+    parameter_names = ("sigma",)
+    c_primitive = "erfc(-x / (sigma * sqrt(2))) / 2"
+    c_derivative = "exp_negative(-square(x / sigma) / 2) / (sigma * sqrt(6.283185307179586))"
+
+    def __init__(self, sigma: float = 0.4) -> None:
+        super().__init__(sigma=sigma)
+
+    @staticmethod
+    def primitive_function(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        value: torch.Tensor = torch.special.ndtr(x / sigma)
+        return value
+
+
+def main(epochs: int = 6) -> None:
+    """Trains the small VGG with it on `digits_events` and prints the comparison with HTAF."""
+    runs = comparison.compare(
+        spikes=[f"{__name__}.GaussianSpike", "htaf"],
+        seeds=[0],
+        epochs=epochs,
+        data_settings={"name": "digits_events", "T": 4},
+        model_settings={"backend": "cpu"},
+        out=Path(tempfile.mkdtemp()),
+    )
+    print(comparison.table(runs))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""The layers that are measured: LIF by us, by SpikingJelly and by snnTorch, and their limits."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from spikingjelly.activation_based import neuron, surrogate
+from torch import Tensor, nn
+
+from ..neurons import Backend, LIFNode
+from ..surrogates import HTAFSpike
+
+FUNCTIONS: dict[str, Callable[[], surrogate.SurrogateFunctionBase]] = {
+    "HTAF soft": lambda: HTAFSpike(mode="soft"),
+    "HTAF hard": lambda: HTAFSpike(mode="hard"),
+    "ATan": surrogate.ATan,
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of neurons to measure.
+
+    ``function`` names the one of `FUNCTIONS` whose LIF neuron it is; None is another layer.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    dtype: torch.dtype = torch.float32
+    function: str | None = None
+
+
+def ours(function: str, backend: Backend, dtype: torch.dtype = torch.float32) -> Layer:
+    """Our LIF neuron."""
+    name = f"htaf_snn {backend}, {function}"
+    if dtype != torch.float32:
+        name += f", {str(dtype).removeprefix('torch.')}"
+    return Layer(
+        name,
+        lambda: LIFNode(surrogate_function=FUNCTIONS[function](), step_mode="m", backend=backend),
+        dtype,
+        function,
+    )
+
+
+def spikingjelly(function: str) -> Layer:
+    """SpikingJelly's own LIF neuron."""
+    return Layer(
+        f"SpikingJelly, {function}",
+        lambda: neuron.LIFNode(surrogate_function=FUNCTIONS[function](), step_mode="m"),
+        function=function,
+    )
+
+
+def limits() -> list[Layer]:
+    """Element-wise functions of torch, which have no time loop and keep one tensor."""
+    return [Layer("ReLU", nn.ReLU), Layer("sigmoid", nn.Sigmoid)]
+
+
+def snntorch() -> Layer | None:
+    """snnTorch's LIF neuron, or None where it is not installed."""
+    if importlib.util.find_spec("snntorch") is None:
+        return None
+    return Layer("snnTorch, ATan", _SnnTorchLeaky)
+
+
+class _SnnTorchLeaky(nn.Module):
+    """snnTorch's Leaky over time; its equation is near ours, with the reset a step later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        snn = importlib.import_module("snntorch")
+        atan = importlib.import_module("snntorch.surrogate").atan()
+        self.leaky = snn.Leaky(beta=0.5, spike_grad=atan, reset_mechanism="zero")
+
+    def forward(self, x_seq: Tensor) -> Tensor:
+        v, spikes = self.leaky.init_leaky(), []
+        for x in x_seq:
+            spike, v = self.leaky(x, v)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+
+def forward_backward(module: nn.Module, x_seq: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """One pass from a fresh state: the output, and the gradient of ``x_seq``."""
+    if isinstance(module, neuron.BaseNode):
+        module.reset()
+    output = module(x_seq)
+    return output, torch.autograd.grad(output, x_seq, grad)[0]
+
+
+def random_input(steps: int, count: int) -> tuple[Tensor, Tensor]:
+    """An input [T, N] that fires now and then, and an output gradient; both exact in bfloat16."""
+    generator = torch.Generator().manual_seed(0)
+    x_seq = 0.5 + torch.randn(steps, count, generator=generator)
+    grad = torch.randn(steps, count, generator=generator)
+    return x_seq.bfloat16().float(), grad.bfloat16().float()

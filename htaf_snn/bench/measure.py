@@ -1,0 +1,188 @@
+"""Measuring side by side, and the table of it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+import torch
+from tqdm import tqdm
+
+SHORTEST = 0.02  # s; what takes less is repeated, as the clocks and a busy machine ask for
+LIMIT = "ReLU"
+BASELINE = "SpikingJelly, ATan"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians over the rounds, in seconds a call."""
+
+    cpu: float
+    wall: float
+
+
+def at_least_one(name: str, *values: int) -> None:
+    """Checks the numbers of an argument.
+
+    Raises:
+        ValueError: there is none, or one is below 1.
+    """
+    if not values:
+        raise ValueError(f"`{name}` (=[]) must name a number")
+    for value in values:
+        if value < 1:
+            raise ValueError(f"`{name}` (={value}) must be at least 1")
+
+
+def thread_counts(threads: Sequence[int] | None) -> list[int]:
+    """``threads`` in order, or if None one and all that torch has.
+
+    Raises:
+        ValueError: there is none, or one is below 1.
+    """
+    counts = sorted({1, torch.get_num_threads()} if threads is None else set(threads))
+    at_least_one("threads", *counts)
+    return counts
+
+
+@contextlib.contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Sets torch's number of threads, and back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    time.sleep(0.02)  # the threads of before spin for a while, which is CPU time of this process
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def interleave(
+    tasks: Mapping[str, Callable[[], object]], rounds: int, threads: Sequence[int], progress: tqdm
+) -> dict[tuple[str, int], Timing]:
+    """Times every task once a round, so that what the machine does beside them hits all alike.
+
+    Args:
+        tasks: what to time, by name.
+        rounds: number of rounds, >= 1; medians are over them.
+        threads: torch's thread counts, each used in every round.
+        progress: advances by one a round.
+
+    Returns:
+        timings by task and thread count.
+    """
+    repeats = {}
+    for count in threads:
+        with using_threads(count):
+            for name, task in tasks.items():
+                repeats[name, count] = _repeats(task)
+    samples: dict[tuple[str, int], list[Timing]] = {key: [] for key in repeats}
+    for _ in range(rounds):
+        for count in threads:
+            with using_threads(count):
+                for name, task in tasks.items():
+                    samples[name, count].append(_clock(task, repeats[name, count]))
+        progress.update()
+    return {
+        key: Timing(
+            statistics.median(s.cpu for s in taken), statistics.median(s.wall for s in taken)
+        )
+        for key, taken in samples.items()
+    }
+
+
+def _repeats(task: Callable[[], object]) -> int:
+    task()  # compiles, allocates, warms the caches
+    taken = _clock(task, 1).wall
+    if taken < SHORTEST:
+        taken = min(taken, _clock(task, 5).wall)  # the machine may have paused the one before
+    return math.ceil(SHORTEST / taken)
+
+
+def _clock(task: Callable[[], object], repeats: int) -> Timing:
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(repeats):
+            task()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    finally:
+        if collects:
+            gc.enable()
+    return Timing(cpu / repeats, wall / repeats)
+
+
+def timing_table(
+    timings: Mapping[tuple[str, int], Timing], threads: Sequence[int], unit: float
+) -> str:
+    """One line a task: CPU time on one thread, wall time on more, and ratios.
+
+    Args:
+        timings: by task and thread count; `LIMIT` and `BASELINE` are among the tasks.
+        threads: the thread counts.
+        unit: that of the times shown, in seconds a call.
+    """
+    header = ["layer"]
+    for count in threads:
+        clock = "CPU, 1 thread" if count == 1 else f"wall, {count} threads"
+        header += [clock, f"/ {LIMIT}", "speed"]
+    most = threads[-1]
+    scales = threads[0] == 1 and most > 1
+    if scales:
+        header.append(f"1 to {most}")
+
+    def taken(name: str, count: int) -> float:
+        timing = timings[name, count]
+        return timing.cpu if count == 1 else timing.wall
+
+    rows = []
+    for name in dict.fromkeys(name for name, _ in timings):
+        row = [name]
+        for count in threads:
+            own = taken(name, count)
+            row += [
+                f"{own / unit:.2f}",
+                f"{own / taken(LIMIT, count):.2f}",
+                f"{taken(BASELINE, count) / own:.2f}",
+            ]
+        if scales:
+            row.append(f"{timings[name, 1].wall / timings[name, most].wall:.2f}")
+        rows.append(row)
+    return table(header, rows)
+
+
+def legend(threads: Sequence[int]) -> str:
+    """What the columns of `timing_table` are."""
+    lines = [
+        f"/ {LIMIT}: time over {LIMIT}'s; speed: how many times as fast as {BASELINE}; "
+        "each with as many threads"
+    ]
+    if threads[0] == 1 and threads[-1] > 1:
+        lines.append(f"1 to {threads[-1]}: wall time on 1 thread over that on {threads[-1]}")
+    return "\n".join(lines)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for cells in (header, *rows):
+        first, *rest = (
+            f"{cell:{'<' if i == 0 else '>'}{width}}"
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        lines.append("  ".join([first, *rest]))
+    return "\n".join(lines)
+
+
+def setting() -> str:
+    """The versions and the instruction set that a benchmark ran with."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "spikingjelly"))
+    return f"{versions}; {torch.backends.cpu.get_cpu_capability()}"

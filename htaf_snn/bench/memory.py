@@ -1,0 +1,126 @@
+"""Memory that one layer of neurons takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import measure
+from .layers import Layer, forward_backward, limits, ours, random_input, spikingjelly
+
+
+def memory(steps: Sequence[int] = (4, 16), elements: int = 4_000_000) -> str:
+    """Measures what one LIF layer keeps for its backward pass, and its peak: ours, SpikingJelly's.
+
+    *Kept* are the tensors that autograd saves, each storage once; *beyond x* leaves out the
+    layer's input. *Peak* is how much the resident size of a fresh process grows in forward and
+    backward, the output and the input's gradient included. On the CPU.
+
+    Args:
+        steps: numbers of time steps T, >= 1.
+        elements: size of the input [T, N] in float32, in elements; the peak of a small one is
+            mostly that of the code.
+
+    Returns:
+        a table in bytes an element and time step.
+
+    Raises:
+        ValueError: a number below 1, or an input of fewer elements than time steps.
+        RuntimeError: a process that measures a peak failed.
+    """
+    measure.at_least_one("steps", *steps)
+    if elements < max(steps):
+        raise ValueError(f"`elements` (={elements}) must be at least `steps` (={max(steps)})")
+    rows = []
+    runs = [(T, layer) for T in steps for layer in _layers()]
+    for T, layer in tqdm(runs, desc="bench memory", unit="layer"):
+        count = T * (elements // T)
+        kept, beyond = _kept(layer, T, elements // T)
+        peak = _peak_in_fresh_process(layer, T, elements // T)
+        rows.append(
+            [f"{layer.name}, T = {T}", *(f"{size / count:.2f}" for size in (kept, beyond, peak))]
+        )
+    return "\n\n".join(
+        [
+            f"LIF layer, bytes an element and time step, {elements} elements of float32, on the "
+            f"CPU ({measure.setting()})",
+            measure.table(["layer", "kept for backward", "beyond x", "peak"], rows),
+        ]
+    )
+
+
+def _layers() -> list[Layer]:
+    return [
+        ours("HTAF soft", "cpu"),
+        ours("ATan", "cpu"),
+        spikingjelly("ATan"),
+        spikingjelly("HTAF soft"),
+        limits()[0],
+    ]
+
+
+def _kept(layer: Layer, steps: int, count: int) -> tuple[int, int]:
+    """Bytes that are kept for the backward pass, and those of them that the input doesn't hold."""
+    saved: list[Tensor] = []  # keeps them alive, so that no two share an address
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    x_seq = random_input(steps, count)[0].requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        layer.build()(x_seq)
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in saved}
+    kept = sum(storages.values())
+    return kept, kept - storages.get(x_seq.untyped_storage().data_ptr(), 0)
+
+
+def _peak_in_fresh_process(layer: Layer, steps: int, count: int) -> int:
+    code = (
+        "from htaf_snn.bench.memory import _peak; "
+        f"print(_peak({layer.name!r}, {steps}, {count}, {torch.get_num_threads()}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(
+            f"{layer.name}: the process that measures its peak failed:\n{done.stderr.strip()}"
+        )
+    return int(done.stdout)
+
+
+def _peak(name: str, steps: int, count: int, threads: int) -> int:
+    """Growth of this process's resident size, in bytes, at the peak of one large pass."""
+    torch.set_num_threads(threads)
+    (layer,) = (layer for layer in _layers() if layer.name == name)
+    module = layer.build()
+    for size in (1, count):  # the first loads what the pass needs
+        x_seq = torch.randn(steps, size, requires_grad=True)  # and nothing freed that has room
+        grad = torch.ones_like(x_seq)
+        before = _peak_resident(restart=True)
+        result = forward_backward(module, x_seq, grad)
+        after = _peak_resident()
+        del result
+    return after - before
+
+
+def _peak_resident(restart: bool = False) -> int:
+    """Largest resident size of this process so far, in bytes.
+
+    On Linux it can restart from the present size, and is not `resource.getrusage`'s, which starts
+    at the size of the process's parent.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        if restart:
+            Path("/proc/self/clear_refs").write_text("5")
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

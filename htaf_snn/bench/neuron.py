@@ -1,0 +1,166 @@
+"""Speed of one layer of neurons."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..neurons import LIFNode
+from . import measure
+from .layers import (
+    FUNCTIONS,
+    Layer,
+    forward_backward,
+    limits,
+    ours,
+    random_input,
+    snntorch,
+    spikingjelly,
+)
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_NEAR_THRESHOLD = 1e-5  # a potential this near may fire in one arithmetic and not in another
+_TOLERANCE = 1e-5  # relative to the largest magnitude
+
+
+def neuron(
+    elements: Sequence[int] = (1_000, 1_000_000, 4_000_000),
+    steps: Sequence[int] = (4, 16),
+    rounds: int = 7,
+    threads: Sequence[int] | None = None,
+    dtypes: Sequence[str] = ("bfloat16",),
+) -> str:
+    """Times forward and backward of one LIF layer: ours, SpikingJelly's, snnTorch's, a ReLU.
+
+    Every layer runs once a round, in turn, after its output and gradient have been compared with
+    the reference in float64. On the CPU; on CUDA it measures nothing yet.
+
+    Args:
+        elements: sizes of the input [T, N], in elements.
+        steps: numbers of time steps T, >= 1.
+        rounds: number of rounds that medians are taken over, >= 1.
+        threads: thread counts, >= 1: one is timed in CPU time, more in wall time. None is one
+            and all.
+        dtypes: types of the input in which our HTAF layer runs beside float32: bfloat16, float16.
+
+    Returns:
+        a table for each size and number of time steps, in nanoseconds an element and time step.
+
+    Raises:
+        ValueError: a number below 1, an input of fewer elements than time steps, or an unknown
+            type.
+        RuntimeError: a layer does not compute what the reference does; no speed is reported.
+    """
+    measure.at_least_one("rounds", rounds)
+    measure.at_least_one("steps", *steps)
+    measure.at_least_one("elements", *elements)
+    for size in elements:
+        if size < max(steps):
+            raise ValueError(f"`elements` (={size}) must be at least `steps` (={max(steps)})")
+    for name in dtypes:
+        if name not in _DTYPES:
+            raise ValueError(f"`dtypes` (={name!r}) must be among {', '.join(_DTYPES)}")
+    counts = measure.thread_counts(threads)
+    layers = _layers([_DTYPES[name] for name in dtypes])
+    sizes = [(T, size // T) for size in elements for T in steps]
+    for T, N in tqdm(sizes, desc="bench neuron: comparing with the reference", unit="size"):
+        with measure.using_threads(counts[-1]):
+            check(layers, *random_input(T, N))
+    parts = [f"LIF layer, forward + backward, on the CPU ({measure.setting()})"]
+    with tqdm(total=len(sizes) * rounds, desc="bench neuron", unit="round") as progress:
+        for T, N in sizes:
+            x_seq, grad = random_input(T, N)
+            tasks = {
+                layer.name: functools.partial(
+                    forward_backward,
+                    layer.build(),
+                    x_seq.to(layer.dtype).requires_grad_(),
+                    grad.to(layer.dtype),
+                )
+                for layer in layers
+            }
+            timings = measure.interleave(tasks, rounds, counts, progress)
+            lines = measure.timing_table(timings, counts, 1e-9 * T * N)
+            parts.append(f"T = {T}, {T * N} elements; ns an element and time step\n{lines}")
+    legend = measure.legend(counts)
+    if snntorch() is None:
+        legend += "\nsnnTorch: not installed"
+    return "\n\n".join([*parts, legend])
+
+
+def _layers(dtypes: Sequence[torch.dtype]) -> list[Layer]:
+    other = snntorch()
+    return [
+        *(ours(function, "cpu") for function in FUNCTIONS),
+        *(ours("HTAF soft", "cpu", dtype) for dtype in dtypes),
+        ours("HTAF soft", "torch"),
+        spikingjelly("ATan"),
+        spikingjelly("HTAF soft"),
+        *([] if other is None else [other]),
+        *limits(),
+    ]
+
+
+@dataclass(frozen=True)
+class _Expected:
+    output: Tensor
+    grad: Tensor
+    settled: Tensor  # [N], where no potential came near the threshold
+
+
+def check(layers: Sequence[Layer], x_seq: Tensor, grad: Tensor) -> None:
+    """Compares the output and input gradient of each LIF layer with the reference in float64.
+
+    Args:
+        layers: those without a ``function`` are passed over.
+        x_seq: input, exact in every layer's dtype.
+        grad: gradient of the output, likewise.
+
+    Shape:
+        ``x_seq`` and ``grad`` [T, N].
+
+    Raises:
+        RuntimeError: a layer differs by more than 1e-5, or its dtype's rounding, of the largest
+            magnitude.
+    """
+    for function in FUNCTIONS:
+        claiming = [layer for layer in layers if layer.function == function]
+        if not claiming:
+            continue
+        expected = _reference(function, x_seq, grad)
+        for layer in claiming:
+            x = x_seq.to(layer.dtype).requires_grad_()
+            output, grad_x = forward_backward(layer.build(), x, grad.to(layer.dtype))
+            tolerance = max(_TOLERANCE, torch.finfo(layer.dtype).eps)
+            for what, got, wanted in (
+                ("output", output, expected.output),
+                ("gradient", grad_x, expected.grad),
+            ):
+                difference = (got.detach().double() - wanted).abs().nan_to_num(nan=torch.inf)
+                worst = torch.where(expected.settled, difference, 0.0).amax()
+                scale = wanted.abs().amax()
+                if not worst <= tolerance * scale:
+                    raise RuntimeError(
+                        f"{layer.name}: {what} differs from the reference by {worst / scale:.2g} "
+                        f"of its largest magnitude (at most {tolerance:.2g}) at "
+                        f"T = {len(x_seq)}, {x_seq.numel()} elements; no speed is reported"
+                    )
+
+
+def _reference(function: str, x_seq: Tensor, grad: Tensor) -> _Expected:
+    node = LIFNode(
+        surrogate_function=FUNCTIONS[function](), step_mode="m", store_v_seq=True, backend="torch"
+    )
+    x = x_seq.double().requires_grad_()
+    output, grad_x = forward_backward(node, x, grad.double())
+    with torch.no_grad():
+        assert node.v_seq is not None
+        before = nn.functional.pad(node.v_seq[:-1], (0, 0, 1, 0))  # potentials, from 0 on
+        from_threshold = (node.charge(x, before) - node.v_threshold).abs()
+    settled = (from_threshold > _NEAR_THRESHOLD).all(0)
+    return _Expected(output.detach(), grad_x, settled)

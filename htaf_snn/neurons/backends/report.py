@@ -1,0 +1,53 @@
+"""What is available here, and why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from . import cuda
+from .compiler import cache_folder, find_compiler
+from .errors import BackendUnavailableError
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """Whether a backend can run here; ``detail`` says with what, or why not and the remedy."""
+
+    available: bool
+    detail: str
+
+
+def backends() -> dict[str, BackendStatus]:
+    """Each backend, whether it can run here, and with what or why not."""
+    try:
+        compiler = find_compiler()
+        cpu = BackendStatus(
+            True, f"{compiler.path} ({compiler.version}), {' '.join(compiler.flags)}"
+        )
+    except BackendUnavailableError as error:
+        cpu = BackendStatus(False, str(error))
+    reason = cuda.unavailable()
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "torch": BackendStatus(True, f"the reference, torch {torch.__version__}, any device"),
+        "cpu": cpu,
+        "cupy": BackendStatus(reason is None, reason or ", ".join(devices)),
+    }
+
+
+def clear_cache() -> int:
+    """Removes the compiled CPU kernels; returns how many. Loaded ones go on working."""
+    folder, removed = cache_folder(), 0
+    for path in folder.glob("*") if folder.is_dir() else ():
+        if path.suffix in (".so", ".sha256", ".lock"):
+            removed += path.suffix == ".so"
+            path.unlink(missing_ok=True)
+    return removed
+
+
+def cache_size() -> tuple[int, int]:
+    """How many compiled kernels the cache holds, and their bytes."""
+    sizes = [path.stat().st_size for path in cache_folder().glob("*.so")]
+    return len(sizes), sum(sizes)

@@ -1,0 +1,203 @@
+"""The CUDA kernels without a GPU: compiled for every architecture, and run on the CPU by a shim."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from spikingjelly.activation_based import neuron, surrogate
+
+import htaf_snn
+from htaf_snn import HTAFSpike, spike_function, spike_function_names
+from htaf_snn.neurons.backends import compiler, cuda, operators
+from htaf_snn.surrogates.expressions import Expression, expression
+from tests import nvrtc
+from tests.neurons.test_fused import FUNCTIONS, NEURONS, assert_backends_agree
+
+ARCHITECTURES = (75, 80, 86, 90, 100, 120)
+WITH_EXPRESSION = [n for n in spike_function_names() if expression(spike_function(n))]
+
+needs_nvrtc = pytest.mark.skipif(
+    nvrtc.library() is None, reason="no NVRTC: torch is not a CUDA build"
+)
+needs_ptxas = pytest.mark.skipif(shutil.which("ptxas") is None, reason="no ptxas")
+
+SHIM = """
+#include <math.h>
+struct Index { unsigned x; };
+static thread_local Index blockIdx, blockDim, threadIdx;
+#define __global__
+extern "C" void be_thread(unsigned block, unsigned size, unsigned thread) {
+    blockIdx.x = block; blockDim.x = size; threadIdx.x = thread;
+}
+"""
+
+launches: list[str] = []
+
+
+@functools.cache
+def shim_library(of: Expression, dtype: torch.dtype, T: int) -> ctypes.CDLL:
+    return ctypes.CDLL(str(compiler.compile_library(SHIM + cuda.source(of, dtype, T))))
+
+
+def shim_kernel(
+    of: Expression, dtype: torch.dtype, T: int, name: str, device: torch.device
+) -> cuda.Kernel:
+    """The very ``__global__`` function, run thread by thread on the CPU."""
+    library = shim_library(of, dtype, T)
+    c_types = {"int64": ctypes.c_longlong, "uint64": ctypes.c_void_p, "float64": ctypes.c_double,
+               "int32": ctypes.c_int}  # fmt: skip
+
+    def launch(blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
+        launches.append(name)
+        converted = [c_types[a.dtype.name](a.item()) for a in arguments]
+        function = getattr(library, name)
+        for block, thread in itertools.product(range(blocks), range(threads)):
+            library.be_thread(block, threads, thread)
+            function(*converted)
+
+    return launch
+
+
+@pytest.fixture
+def on_the_shim(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs what backend "cpu" would with the CUDA kernels instead."""
+    launches.clear()
+    monkeypatch.setattr(cuda, "get_kernel", shim_kernel)
+    monkeypatch.setitem(operators._KERNELS, "cpu", operators._KERNELS["cuda"])
+
+
+@pytest.mark.usefixtures("on_the_shim")
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_equals_the_reference(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dynamics = itertools.product(NEURONS, (0.0, -0.2, None), (False, True))
+    for case, (name, v_reset, detach_reset) in enumerate(dynamics):
+        monkeypatch.setattr(cuda, "_THREADS", (32, 7, 64)[case % 3])  # does not divide N = 45
+
+        def make(**options: Any) -> neuron.BaseNode:
+            return NEURONS[name](
+                surrogate_function=FUNCTIONS[function](), v_threshold=0.7, v_reset=v_reset,  # noqa: B023
+                detach_reset=detach_reset, step_mode="m", store_v_seq=case % 2 == 0, **options,  # noqa: B023
+            )  # fmt: skip
+
+        assert_backends_agree(make, torch.randn(5, 3, 3, 5, dtype=torch.float64))
+    assert len(launches) == 2 * 30
+
+
+@pytest.mark.usefixtures("on_the_shim")
+@pytest.mark.parametrize("function", ["htaf soft", "htaf learnable"])
+@pytest.mark.parametrize("T", [33, 100])
+def test_long_sequences_are_cut_into_segments(T: int, function: str) -> None:
+    def make(**options: Any) -> neuron.BaseNode:
+        return htaf_snn.ParametricLIFNode(
+            surrogate_function=FUNCTIONS[function](), step_mode="m", store_v_seq=True, **options
+        )
+
+    assert_backends_agree(make, torch.randn(T, 2, 5, dtype=torch.float64))
+    assert len(launches) > 3
+
+
+@pytest.mark.usefixtures("on_the_shim")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_dtypes(dtype: torch.dtype) -> None:
+    for function in ("htaf soft", "htaf hard, a channel"):
+        def make(**options: Any) -> neuron.BaseNode:
+            return htaf_snn.LIFNode(
+                surrogate_function=FUNCTIONS[function](), step_mode="m", v_threshold=0.61, **options  # noqa: B023
+            )
+
+        assert_backends_agree(make, torch.randn(4, 2, 3, 7).to(dtype))
+
+
+@pytest.mark.usefixtures("on_the_shim")
+@pytest.mark.parametrize("name", WITH_EXPRESSION)
+def test_every_function(name: str) -> None:
+    def make(**options: Any) -> neuron.BaseNode:
+        return htaf_snn.LIFNode(
+            surrogate_function=spike_function(name), step_mode="m", v_threshold=0.31, **options
+        )
+
+    assert_backends_agree(make, torch.randn(3, 41, dtype=torch.float64))
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_htaf_compiles(dtype: torch.dtype, architecture: int) -> None:
+    found = expression(HTAFSpike())
+    assert found is not None
+    for T in (1, 8):
+        ptx = nvrtc.compile_ptx(cuda.source(found, dtype, T), architecture, cuda._FLAGS)
+        assert ptx.count(b".visible .entry") == 9
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("name", WITH_EXPRESSION)
+def test_every_function_compiles(name: str) -> None:
+    found = expression(spike_function(name))
+    assert found is not None
+    for architecture in (ARCHITECTURES[0], ARCHITECTURES[-1]):
+        nvrtc.compile_ptx(cuda.source(found, torch.float32, 4), architecture, cuda._FLAGS)
+
+
+@needs_nvrtc
+@needs_ptxas
+@pytest.mark.parametrize("architecture", [80, 90])
+def test_nothing_spills(architecture: int) -> None:
+    found = expression(HTAFSpike(learnable=True))
+    assert found is not None
+    for T, learning in ((cuda.LEARNING_SEGMENT, True), (cuda.SEGMENT, False)):
+        ptx = nvrtc.compile_ptx(cuda.source(found, torch.float32, T), architecture, cuda._FLAGS)
+        used = nvrtc.resources(ptx, architecture)
+        assert len(used) == 9
+        for name, kernel in used.items():
+            if learning or not name.endswith("_1") or name.startswith("forward"):
+                assert kernel.spilled_bytes == 0, (name, T, kernel)
+
+
+def test_without_cupy_or_a_device_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert "pip install 'htaf-snn[cuda1" in str(cuda.unavailable())
+    with pytest.raises(htaf_snn.BackendUnavailableError, match="'cupy' can't run here: CuPy is not"):
+        htaf_snn.LIFNode(backend="cupy")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cupy_without_a_driver_says_why() -> None:
+    pytest.importorskip("cupy")
+    with pytest.raises(htaf_snn.BackendUnavailableError, match="no CUDA device"):
+        htaf_snn.LIFNode(backend="cupy")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_on_a_gpu(function: str) -> None:
+    pytest.importorskip("cupy")
+    for name, T in itertools.product(NEURONS, (1, 5, 33, 100)):
+        x_seq = torch.randn(T, 3, 3, 45, dtype=torch.float64, device="cuda")
+        outputs = []
+        for backend in ("torch", "cupy"):
+            torch.manual_seed(0)
+            node = NEURONS[name](surrogate_function=FUNCTIONS[function](), step_mode="m").double().cuda()
+            node.backend = backend
+            x = x_seq.clone().requires_grad_()
+            node(x).square().sum().backward()
+            outputs.append([x.grad, node.v, *(p.grad for p in node.parameters())])
+        torch.testing.assert_close(outputs[1], outputs[0])
+
+
+@pytest.mark.gpu
+def test_streams_and_devices_are_left_alone() -> None:
+    cupy = pytest.importorskip("cupy")
+    before = torch.cuda.current_device(), cupy.cuda.runtime.getDevice()
+    node = htaf_snn.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m", backend="cupy")
+    with torch.cuda.stream(torch.cuda.Stream()):
+        node(torch.randn(4, 8, device="cuda"))
+    assert (torch.cuda.current_device(), cupy.cuda.runtime.getDevice()) == before

@@ -1,0 +1,262 @@
+"""The fused neurons inside torch: operators, compile, checkpointing, memory; and the toolchain."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer
+from torch import Tensor, nn
+
+import htaf_snn
+from htaf_snn import HTAFSpike
+from htaf_snn.neurons import backends
+from htaf_snn.neurons.backends import compiler, cpu, operators
+from htaf_snn.surrogates.expressions import class_name, expression
+
+
+def arguments(**changes: Any) -> tuple[Any, ...]:
+    known = operators.Layer(class_name(HTAFSpike()), operators.LIF, 0.5, 1.0, changes.get("v_reset", 0.0), False)
+    return (
+        torch.randn(4, 3, 5, requires_grad=True),
+        torch.randn(3, 5, requires_grad=True),
+        changes.get("reciprocal_tau"),
+        changes.get("learned", []),
+        [] if "learned" in changes else [1.5, 6.0],
+        known.encode(),
+        changes.get("mode", operators.SOFT),
+        5,
+        changes.get("store_v_seq", False),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # opcheck's own
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"mode": operators.HARD, "v_reset": None, "store_v_seq": True},
+        {"reciprocal_tau": torch.tensor(0.4, requires_grad=True)},
+        {"learned": [torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)]},
+    ],
+    ids=["soft", "hard", "plif", "learned"],
+)
+def test_operator_check(changes: dict[str, Any]) -> None:
+    torch.library.opcheck(torch.ops.htaf_snn.neuron.default, arguments(**changes))
+
+
+def network(**kwargs: Any) -> nn.Sequential:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        layer.Linear(6, 8),
+        htaf_snn.LIFNode(surrogate_function=HTAFSpike(**kwargs)),
+        layer.Linear(8, 4),
+        htaf_snn.ParametricLIFNode(surrogate_function=HTAFSpike(**kwargs), v_reset=None),
+    )
+    functional.set_step_mode(net, "m")
+    return net
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_compiles_whole_and_equals_eager(mode: str) -> None:
+    x_seq = torch.randn(5, 3, 6)
+    eager, compiled = network(mode=mode), network(mode=mode)
+    forward = torch.compile(compiled, fullgraph=True, backend="aot_eager")
+    for _ in range(2):
+        expected, actual = eager(x_seq), forward(x_seq)
+        torch.testing.assert_close(actual, expected)
+        expected.sum().backward()
+        actual.sum().backward()
+        for a, b in zip(compiled.parameters(), eager.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad)
+        functional.reset_net(eager)
+        functional.reset_net(compiled)
+
+
+def test_activation_checkpointing() -> None:
+    node = htaf_snn.ParametricLIFNode(surrogate_function=HTAFSpike(), step_mode="m", backend="cpu")
+
+    def run(x_seq: Tensor) -> Tensor:
+        node.reset()
+        spikes: Tensor = node(x_seq)
+        return spikes
+
+    x_seq = torch.randn(4, 7, requires_grad=True)
+    (expected,) = torch.autograd.grad(run(x_seq).square().sum(), x_seq)
+    out = torch.utils.checkpoint.checkpoint(run, x_seq, use_reentrant=False)
+    (actual,) = torch.autograd.grad(out.square().sum(), x_seq)
+    assert torch.equal(actual, expected)
+
+
+def test_second_backward_raises_torchs_error() -> None:
+    out = htaf_snn.LIFNode(surrogate_function=HTAFSpike(), step_mode="m", backend="cpu")(
+        torch.randn(3, 4, requires_grad=True)
+    ).sum()
+    out.backward()
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        out.backward()
+
+
+def test_double_backward_says_what_to_do() -> None:
+    x_seq = torch.randn(3, 4, requires_grad=True)
+    node = htaf_snn.LIFNode(surrogate_function=HTAFSpike(), step_mode="m")
+    (grad,) = torch.autograd.grad(node(x_seq).sum(), x_seq, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once.*backend='torch'"):
+        grad.sum().backward()
+    node.reset()
+    node.backend = "torch"
+    (grad,) = torch.autograd.grad(node(x_seq).sum(), x_seq, create_graph=True)
+    grad.square().sum().backward()
+    assert x_seq.grad is not None and x_seq.grad.abs().sum() > 0
+
+
+def test_keeps_its_inputs_alone_for_backward() -> None:
+    x_seq = torch.randn(16, 100, requires_grad=True)
+    node = htaf_snn.LIFNode(surrogate_function=HTAFSpike(), step_mode="m", backend="cpu")
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):  # type: ignore[func-returns-value]
+        node(x_seq)
+    assert sorted(t.numel() for t in kept) == [100, 1600]
+    assert any(t.data_ptr() == x_seq.data_ptr() for t in kept)
+    kept.clear()
+    with torch.no_grad(), torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t) or t,  # type: ignore[func-returns-value]
+        lambda t: t,
+    ):
+        node(x_seq)
+    assert not kept
+
+
+def test_autocast() -> None:
+    net = network()
+    x_seq = torch.randn(5, 3, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = net(x_seq)
+    out.sum().backward()
+    assert out.dtype == torch.bfloat16 and net[1].v.dtype == torch.float32
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_step_loops_are_vectorised() -> None:
+    """The compiler's own report names every loop that is marked `omp simd`."""
+    import subprocess
+
+    known = compiler.find_compiler()
+    if "clang" in known.version:
+        pytest.skip("the report is GCC's")
+    found = expression(HTAFSpike())
+    assert found is not None
+    source = cpu.source(found, torch.float32)
+    done = subprocess.run(
+        [known.path, *known.flags, "-fopt-info-vec-optimized", "-x", "c++", "-", "-o", os.devnull],
+        input=source, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = source.splitlines()
+    loops = [i + 2 for i, line in enumerate(lines) if line == "#pragma omp simd"]
+    assert len(loops) == 4
+    for loop in loops:
+        assert any(
+            f":{number}:" in done.stderr and "loop vectorized" in done.stderr
+            for number in range(loop, loop + 22)
+        ), lines[loop - 1]
+
+
+@pytest.fixture
+def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty kernel cache, and nothing remembered of the toolchain."""
+    forget = (
+        compiler.find_compiler, cpu.kernel, backends._say_once, backends._compile_obstacle,
+    )  # fmt: skip
+    monkeypatch.setattr(backends, "_toolchain_obstacles", {})
+    monkeypatch.setenv("HTAF_SNN_CACHE", str(tmp_path))
+    for function in forget:
+        function.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    for function in forget:
+        function.cache_clear()
+
+
+def run_layer(backend: backends.Backend = "auto") -> Tensor:
+    node = htaf_snn.LIFNode(surrogate_function=HTAFSpike(), step_mode="m", backend=backend)
+    spikes: Tensor = node(torch.ones(3, 4))
+    return spikes
+
+
+def assert_auto_falls_back_and_cpu_raises(caplog: pytest.LogCaptureFixture, why: str) -> None:
+    expected = run_layer("torch")
+    with caplog.at_level("INFO", logger="htaf_snn"):
+        for _ in range(2):
+            torch.testing.assert_close(run_layer(), expected)
+    (record,) = caplog.records
+    assert record.message.startswith("backend 'auto' runs 'torch' for HTAFSpike: ")
+    assert why in record.message
+    with pytest.raises(htaf_snn.BackendUnavailableError, match=re.escape(why)):
+        run_layer("cpu")
+
+
+def test_no_compiler(
+    cold: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(cold))
+    assert_auto_falls_back_and_cpu_raises(caplog, "g++, clang++ is on the PATH")
+
+
+@pytest.mark.parametrize("fails_at", ["--version", "compiling"])
+def test_a_failing_compiler(
+    fails_at: str, cold: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake = cold / "fake-c++"
+    succeed = '[ "$1" = --version ] && echo fake 1.0 && exit 0\n' if fails_at == "compiling" else ""
+    fake.write_text(f"#!/bin/sh\n{succeed}echo 'out of order' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("CXX", str(fake))
+    assert_auto_falls_back_and_cpu_raises(caplog, "out of order")
+
+
+def test_a_cache_that_others_can_write_to(cold: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = cold / "kernels"
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert_auto_falls_back_and_cpu_raises(caplog, "others can write to the kernel cache")
+    assert not list(folder.iterdir())
+
+
+def test_a_cache_that_cannot_be_made(
+    cold: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (cold / "file").touch()
+    monkeypatch.setenv("HTAF_SNN_CACHE", str(cold / "file"))
+    assert_auto_falls_back_and_cpu_raises(caplog, "can't be made")
+
+
+def test_a_corrupt_library_is_compiled_anew(cold: Path) -> None:
+    expected = run_layer("cpu")
+    (library,) = (cold / "kernels").glob("*.so")
+    assert stat.S_IMODE((cold / "kernels").stat().st_mode) == 0o700
+    good = library.read_bytes()
+    library.unlink()  # the loaded one stays mapped
+    library.write_bytes(good[:100])
+    cpu.kernel.cache_clear()
+    assert torch.equal(run_layer("cpu"), expected)
+    assert len(library.read_bytes()) > 1000
+
+
+def _in_a_new_process(_: int) -> list[float]:
+    return run_layer("cpu").flatten().tolist()
+
+
+def test_eight_processes_on_a_cold_cache(cold: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        results = pool.map(_in_a_new_process, range(8))
+    assert len({tuple(r) for r in results}) == 1
+    names = sorted(p.suffix for p in (cold / "kernels").iterdir())
+    assert names in ([".lock", ".sha256", ".so"], [".sha256", ".so"])
