@@ -1,4 +1,4 @@
-"""Our neurons on the torch backend equal SpikingJelly's own, outputs, states and gradients."""
+"""Our neurons equal SpikingJelly's own, outputs, states and gradients, and what they refuse."""
 
 from __future__ import annotations
 
@@ -41,12 +41,13 @@ def run(node: neuron.BaseNode, x_seq: Tensor, calls: int) -> dict[str, Tensor]:
     return seen
 
 
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
 @pytest.mark.parametrize("step_mode", ["s", "m"])
 @pytest.mark.parametrize("detach_reset", [False, True], ids=["", "detach"])
 @pytest.mark.parametrize("v_reset", [0.0, -0.3, None], ids=["hard0", "hard", "soft"])
 @pytest.mark.parametrize("name", PAIRS)
 def test_equals_spiking_jelly(
-    name: str, v_reset: float | None, detach_reset: bool, step_mode: str
+    name: str, v_reset: float | None, detach_reset: bool, step_mode: str, backend: Any
 ) -> None:
     ours, host = PAIRS[name]
     x_seq = 1.5 * torch.randn(5, 3, 7, dtype=torch.float64)
@@ -65,7 +66,8 @@ def test_equals_spiking_jelly(
             "step_mode": step_mode, "store_v_seq": store_v_seq,
         }  # fmt: skip
         expected = run(host(**arguments, surrogate_function=make()).double(), x_seq, calls)
-        actual = run(ours(**arguments, surrogate_function=make()).double(), x_seq, calls)
+        node = ours(**arguments, surrogate_function=make(), backend=backend)
+        actual = run(node.double(), x_seq, calls)
         assert actual.keys() == expected.keys()
         for key in expected:
             torch.testing.assert_close(actual[key], expected[key], rtol=1e-12, atol=1e-12, msg=key)
@@ -161,22 +163,21 @@ def test_refuses_integer_input() -> None:
         htaf_snn.IFNode()(torch.ones(2, dtype=torch.int64))
 
 
-@pytest.mark.parametrize("backend", ["cpu", "cupy"])
-def test_a_backend_to_come_says_so(backend: Any) -> None:
-    with pytest.raises(htaf_snn.BackendUnavailableError, match=f"{backend!r}.*use backend='torch'"):
-        htaf_snn.LIFNode(backend=backend)
-    node = htaf_snn.LIFNode()
-    with pytest.raises(htaf_snn.BackendUnavailableError):
-        node.backend = backend
-
-
 def test_auto_says_once_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
     from htaf_snn.neurons import backends
 
     backends._say_once.cache_clear()
     with caplog.at_level("INFO", logger="htaf_snn"):
-        htaf_snn.LIFNode()
-        htaf_snn.IFNode()
-    assert [r.message for r in caplog.records] == [
-        "backend 'auto' runs 'torch', the only backend of this release"
-    ]
+        for _ in range(2):
+            htaf_snn.LIFNode()(torch.ones(2, 3))
+    assert [r.message for r in caplog.records] == ["backend 'auto' runs 'cpu' for Sigmoid"]
+
+
+def test_a_tensor_for_a_constant_runs_on_torch() -> None:
+    for name, value in (("v_threshold", torch.tensor(0.7)), ("tau", torch.tensor(3.0))):
+        node = htaf_snn.LIFNode(surrogate_function=htaf_snn.HTAFSpike(), step_mode="m")
+        setattr(node, name, value)
+        assert node(torch.rand(3, 4)).shape == (3, 4)
+        node.backend = "cpu"
+        with pytest.raises(htaf_snn.BackendUnavailableError, match="a tensor for a constant"):
+            node(torch.rand(3, 4))

@@ -180,7 +180,8 @@ void backward_slab(const Layer& layer, const Neuron<R>& n, const X* x, const R* 
 template <class Work> void for_slabs(const Layer& layer, i64 slabs, const Work& work) {
     i64 size = (layer.N + slabs - 1) / slabs;
     size = (size + 63) / 64 * 64;
-#pragma omp parallel for schedule(static) num_threads(layer.threads) if (layer.threads > 1)
+#pragma omp parallel for schedule(static) num_threads(layer.threads) \
+    if (layer.threads > 1 && slabs > 1)
     for (i64 slab = 0; slab < slabs; ++slab) {
         i64 begin = slab * size, end = begin + size < layer.N ? begin + size : layer.N;
         if (begin < end) work(slab, begin, end);
