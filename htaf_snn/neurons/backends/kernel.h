@@ -134,7 +134,7 @@ template <class R> HTAF_FN R sigmoid_derivative(R z) {
 }
 
 template <class R> HTAF_FN R tanh(R u) {
-    R e = exp_negative(-abs(R(2) * u)), t = (R(1) - e) / (R(1) + e);
+    R e = exp_negative(-abs(R(2) * u)), t = (R(1) - e) * (R(1) / (R(1) + e));
     return u < R(0) ? -t : t;
 }
 

@@ -95,6 +95,18 @@ struct Layer {
     i64 learned;            // parameters whose gradient is asked for: none or all
 };
 
+// A thread's scratch memory, kept: to give it back after every call costs more than the loops.
+R* scratch(i64 count) {
+    static thread_local R* memory = 0;
+    static thread_local i64 capacity = 0;
+    if (count > capacity) {
+        free(memory);
+        memory = (R*)malloc(sizeof(R) * count);
+        capacity = count;
+    }
+    return memory;
+}
+
 template <bool LEARN>
 void fill_table(const Layer& layer, R* table, i64 width, i64 first, i64 len) {
     for (int k = 0; k < Function::parameters; ++k) {
@@ -119,7 +131,7 @@ template <int mode, bool LEARN>
 void forward_slab(const Layer& layer, const Neuron<R>& n, const X* x, const R* v0, X* spike,
                   R* v_last, R* v_seq, i64 begin, i64 end) {
     const i64 width = chunk_width(1, 16);
-    R* table = (R*)malloc(sizeof(R) * K * width);
+    R* table = scratch(K * width);
     for (i64 first = begin; first < end; first += width) {
         i64 len = end - first < width ? end - first : width;
         fill_table<LEARN>(layer, table, width, first, len);
@@ -131,7 +143,6 @@ void forward_slab(const Layer& layer, const Neuron<R>& n, const X* x, const R* v
             if (v_seq) memcpy(v_seq + at, v, sizeof(R) * len);
         }
     }
-    free(table);
 }
 
 template <int mode, bool LEARN>
@@ -139,7 +150,7 @@ void backward_slab(const Layer& layer, const Neuron<R>& n, const X* x, const R* 
                    const X* grad_spike, const R* grad_v_last, const R* grad_v_seq, X* grad_x,
                    R* grad_v0, double* grad_parameters, double* grad_r, i64 begin, i64 end) {
     const i64 T = layer.T, kept = LEARN ? 4 : 2, width = chunk_width(T, kept);
-    R* memory = (R*)malloc(sizeof(R) * width * (kept * T + 2 * K + 2));
+    R* memory = scratch(width * (kept * T + 2 * K + 2));
     R *ds = memory, *dv = ds + T * width, *h = dv + T * width, *u = LEARN ? h + T * width : h;
     R *table = memory + kept * T * width, *grad_table = table + K * width;
     R *chunk_r = grad_table + K * width, *v = chunk_r + width;
@@ -173,7 +184,6 @@ void backward_slab(const Layer& layer, const Neuron<R>& n, const X* x, const R* 
                 grad_parameters[k * layer.channels + channel] += (double)grad_table[k * width + i];
         }
     }
-    free(memory);
 }
 
 // Calls work(slab, begin, end) for each part of the layer, in parallel where that pays.
