@@ -7,11 +7,29 @@ from typing import Any
 
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torchvision.transforms import v2
 
 from .registry import LoadOptions, data_set
 from .splits import Sample, Splits, frames_first
 
 Loader = DataLoader[Any]  # its batches are frames [T, N, C, H, W] and labels [N]
+
+
+class _Shifted(Dataset[Sample]):
+    """Samples shifted at random by torch's random numbers, with empty pixels moving in."""
+
+    def __init__(self, dataset: Dataset[Sample], shape: tuple[int, int, int], share: float) -> None:
+        _, height, width = shape
+        padding = [round(share * width), round(share * height)]
+        self.dataset = dataset
+        self.transform = v2.RandomCrop((height, width), padding) if any(padding) else v2.Identity()
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Sample:
+        frames, label = self.dataset[index]
+        return self.transform(frames), label
 
 
 class SpikingDataModule(L.LightningDataModule):
@@ -27,6 +45,8 @@ class SpikingDataModule(L.LightningDataModule):
             set comes with a test split.
         split_seed: of the draw of the three parts.
         seed: of the order of the training samples, new in each epoch.
+        shift: largest random shift of a training sample, all its frames alike, as a share of
+            the side, in [0, 0.5); 0 leaves them in place.
         download: whether Tonic or torchvision may fetch what is missing.
         num_workers: processes that load; 0 loads in this one.
 
@@ -44,6 +64,7 @@ class SpikingDataModule(L.LightningDataModule):
         test: float = 0.2,
         split_seed: int = 0,
         seed: int = 0,
+        shift: float = 0.06,
         download: bool = False,
         num_workers: int = 0,
     ) -> None:
@@ -58,6 +79,9 @@ class SpikingDataModule(L.LightningDataModule):
                 f"`validation` (={validation}) and `test` (={test}) must be positive and leave "
                 "something to train on"
             )
+        if not 0 <= shift < 0.5:
+            raise ValueError(f"`shift` (={shift}) must lie in [0, 0.5), a share of the side")
+        self.shift = shift
         self.options = LoadOptions(root, T, validation, test, split_seed, download)
         self.batch_size = batch_size
         self.seed = seed
@@ -73,6 +97,7 @@ class SpikingDataModule(L.LightningDataModule):
                 "test": test,
                 "split_seed": split_seed,
                 "seed": seed,
+                "shift": shift,
                 "download": download,
                 "num_workers": num_workers,
             }
@@ -109,7 +134,7 @@ class SpikingDataModule(L.LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             seed=1_000_003 * self.seed,  # the sampler adds the epoch
         )
-        return self._loader(self.splits.train, sampler)
+        return self._loader(_Shifted(self.splits.train, self.in_shape, self.shift), sampler)
 
     def val_dataloader(self) -> Loader:
         return self._loader(self.splits.validation)

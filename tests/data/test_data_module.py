@@ -64,7 +64,6 @@ def test_every_data_set_loads(name: str, request: pytest.FixtureRequest) -> None
 
 def test_events_are_counted_in_their_bins(subset: Path) -> None:
     data = SpikingDataModule("nmnist", subset, T=4)
-    frames = torch.cat([x for x, _ in data.train_dataloader()], dim=1)
     recording = events(seed=60)  # label 0, Train, number 0
     # Tonic leaves the last event out, as its ToFrame does.
     expected = np.zeros((4, 2, 34, 34))
@@ -76,7 +75,17 @@ def test_events_are_counted_in_their_bins(subset: Path) -> None:
     splits = data.splits
     every = [splits.train, splits.validation, splits.test]
     assert any((sample[0].numpy() == expected).all() for part in every for sample in part)  # type: ignore[attr-defined]
-    assert frames.sum() <= 40 * frames.shape[1]
+
+
+def test_training_samples_are_shifted_whole(subset: Path) -> None:
+    still = SpikingDataModule("nmnist", subset, T=2, shift=0.0).train_dataloader().dataset
+    moved = SpikingDataModule("nmnist", subset, T=2, shift=0.06).train_dataloader().dataset
+    frames, (shifted, label) = still[0][0], moved[0]
+    assert shifted.shape == frames.shape and label == still[0][1]
+    padded = torch.nn.functional.pad(frames, (2, 2, 2, 2))
+    windows = padded.unfold(2, 34, 1).unfold(3, 34, 1)  # [T, P, 5, 5, 34, 34]
+    assert any(torch.equal(shifted, windows[:, :, y, x]) for y in range(5) for x in range(5))
+    assert len({tuple(moved[0][0].flatten().tolist()) for _ in range(20)}) > 5
 
 
 def test_splits_are_apart_and_fixed(subset: Path) -> None:
@@ -167,6 +176,7 @@ def test_real_recordings_pass_the_checks(shared_data: Path) -> None:
     [
         ({"name": "nmist"}, ValueError, "unknown data set 'nmist'; .* are digits_events, nmnist"),
         ({"T": 0}, ValueError, r"`T` \(=0\)"),
+        ({"shift": 0.5}, ValueError, r"`shift` \(=0.5\)"),
         ({"batch_size": 0}, ValueError, r"`batch_size` \(=0\)"),
         ({"validation": 0.5, "test": 0.5}, ValueError, "leave something to train on"),
         ({"name": "nmnist"}, ValueError, "`data.root` is needed"),
