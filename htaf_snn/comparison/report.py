@@ -67,7 +67,7 @@ def draw(runs: Sequence[Run], title: str, path: Path) -> None:
             bars.hlines(np.mean(values), position + offset - 0.1, position + offset + 0.1, color)
     curves.set(xlabel="epoch", ylabel="accuracy", title="validation, firing with the exact step")
     curves.legend()
-    bars.set(title="test: ● exact step, ◇ as trained; bars are means")
+    bars.set(title="test: ● exact step, ◇ as trained")
     bars.set_xticks(range(len(groups)), list(groups), rotation=20, ha="right")
     bars.set_xlim(-0.6, len(groups) - 0.4)
     for axes in (curves, bars):
