@@ -16,7 +16,8 @@ class BackendNode(neuron.BaseNode):
     """A SpikingJelly neuron whose time loop runs on a backend of ours.
 
     A subclass names its charge equation in `charge`, and in `leak` if the fused kernels know it;
-    firing, reset, state and the time loop are here. It is listed before SpikingJelly's class of the same neuron.
+    firing, reset, state and the time loop are here. It is listed before SpikingJelly's class of
+    the same neuron.
     """
 
     @property

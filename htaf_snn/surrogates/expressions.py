@@ -35,9 +35,7 @@ _BUILT_IN: dict[type[surrogate.SurrogateFunctionBase], Expression] = {
         f"exp_negative(-square(alpha * x)) * alpha / sqrt({PI})",
     ),
     surrogate.FakeNumericalGradient: Expression(("alpha",), None, "minimum(1 / abs(x), alpha)"),
-    surrogate.LeakyKReLU: Expression(
-        ("leak", "k"), "(x >= 0 ? k : leak) * x", "x >= 0 ? k : leak"
-    ),
+    surrogate.LeakyKReLU: Expression(("leak", "k"), "(x >= 0 ? k : leak) * x", "x >= 0 ? k : leak"),
     surrogate.LogTailedReLU: Expression(
         ("alpha",),
         "x > 1 ? log(x) + 1 : x >= 0 ? x : alpha * x",

@@ -143,7 +143,9 @@ class _HTAF(torch.autograd.Function):
         return torch.sigmoid(alpha1 * torch.tanh(alpha0 * y)).to(x.dtype)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Parameter, Parameter], output: Tensor) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Parameter, Parameter], output: Tensor
+    ) -> None:
         x, *alphas = inputs
         tensors = [a if isinstance(a, Tensor) else None for a in alphas]
         ctx.constants = [None if isinstance(a, Tensor) else a for a in alphas]

@@ -81,8 +81,8 @@ def test_equals_the_reference(function: str, monkeypatch: pytest.MonkeyPatch) ->
 
         def make(**options: Any) -> neuron.BaseNode:
             return NEURONS[name](
-                surrogate_function=FUNCTIONS[function](), v_threshold=0.7, v_reset=v_reset,  # noqa: B023
-                detach_reset=detach_reset, step_mode="m", store_v_seq=case % 2 == 0, **options,  # noqa: B023
+                surrogate_function=FUNCTIONS[function](), v_threshold=0.7, v_reset=v_reset,
+                detach_reset=detach_reset, step_mode="m", store_v_seq=case % 2 == 0, **options,
             )  # fmt: skip
 
         assert_backends_agree(make, torch.randn(5, 3, 3, 5, dtype=torch.float64))
@@ -106,9 +106,13 @@ def test_long_sequences_are_cut_into_segments(T: int, function: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_dtypes(dtype: torch.dtype) -> None:
     for function in ("htaf soft", "htaf hard, a channel"):
+
         def make(**options: Any) -> neuron.BaseNode:
             return htaf_snn.LIFNode(
-                surrogate_function=FUNCTIONS[function](), step_mode="m", v_threshold=0.61, **options  # noqa: B023
+                surrogate_function=FUNCTIONS[function](),
+                step_mode="m",
+                v_threshold=0.61,
+                **options,
             )
 
         assert_backends_agree(make, torch.randn(4, 2, 3, 7).to(dtype))
@@ -127,7 +131,9 @@ def test_every_function(name: str) -> None:
 
 @needs_nvrtc
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
+)
 def test_htaf_compiles(dtype: torch.dtype, architecture: int) -> None:
     found = expression(HTAFSpike())
     assert found is not None
@@ -165,7 +171,9 @@ def test_without_cupy_or_a_device_it_says_why(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert "pip install 'htaf-snn[cuda1" in str(cuda.unavailable())
-    with pytest.raises(htaf_snn.BackendUnavailableError, match="'cupy' can't run here: CuPy is not"):
+    with pytest.raises(
+        htaf_snn.BackendUnavailableError, match="'cupy' can't run here: CuPy is not"
+    ):
         htaf_snn.LIFNode(backend="cupy")
 
 
@@ -185,7 +193,11 @@ def test_on_a_gpu(function: str) -> None:
         outputs = []
         for backend in ("torch", "cupy"):
             torch.manual_seed(0)
-            node = NEURONS[name](surrogate_function=FUNCTIONS[function](), step_mode="m").double().cuda()
+            node = (
+                NEURONS[name](surrogate_function=FUNCTIONS[function](), step_mode="m")
+                .double()
+                .cuda()
+            )
             node.backend = backend
             x = x_seq.clone().requires_grad_()
             node(x).square().sum().backward()

@@ -36,7 +36,12 @@ FUNCTIONS: dict[str, Any] = {
     "straight-through": StraightThrough,
     "atan": surrogate.ATan,
 }
-TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
+TOLERANCE = {
+    torch.float64: 1e-11,
+    torch.float32: 1e-5,
+    torch.bfloat16: 2**-7,
+    torch.float16: 2**-10,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -83,11 +88,17 @@ def assert_backends_agree(make: Any, x_seq: Tensor) -> None:
     for key, value in expected.items():
         assert actual[key].dtype == value.dtype and actual[key].shape == value.shape, key
         scale = value.detach().abs().max().item() if value.numel() else 0.0
-        tolerance = TOLERANCE[torch.float32 if "v" in key and wide == torch.float32 else x_seq.dtype]
+        tolerance = TOLERANCE[
+            torch.float32 if "v" in key and wide == torch.float32 else x_seq.dtype
+        ]
         if "surrogate" in key or key == "grad w":
             tolerance = max(TOLERANCE[x_seq.dtype], 1e-5 if wide == torch.float32 else 0)
         torch.testing.assert_close(
-            actual[key], value, rtol=0, atol=tolerance * max(scale, 1e-3), msg=lambda m: f"{key}: {m}"
+            actual[key],
+            value,
+            rtol=0,
+            atol=tolerance * max(scale, 1e-3),
+            msg=lambda m: f"{key}: {m}",
         )
 
 
@@ -100,10 +111,11 @@ def test_equals_the_reference(name: str, function: str, calls: list[str]) -> Non
     ):
         if T > 16 and store_v_seq != detach_reset:  # the long ones are slow on the reference
             continue
+
         def make(**options: Any) -> neuron.BaseNode:
             return NEURONS[name](
-                surrogate_function=FUNCTIONS[function](), v_threshold=0.7, v_reset=v_reset,  # noqa: B023
-                detach_reset=detach_reset, store_v_seq=store_v_seq, step_mode="m", **options,  # noqa: B023
+                surrogate_function=FUNCTIONS[function](), v_threshold=0.7, v_reset=v_reset,
+                detach_reset=detach_reset, store_v_seq=store_v_seq, step_mode="m", **options,
             )  # fmt: skip
 
         assert_backends_agree(make, torch.randn(T, 2, 3, 5, dtype=torch.float64))
@@ -115,8 +127,9 @@ def test_equals_the_reference(name: str, function: str, calls: list[str]) -> Non
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_dtype(function: str, dtype: torch.dtype) -> None:
     for name, T, N in itertools.product(NEURONS, (1, 7), (1, 61, 4099)):
+
         def make(**options: Any) -> neuron.BaseNode:
-            return NEURONS[name](surrogate_function=FUNCTIONS[function](), step_mode="m", **options)  # noqa: B023
+            return NEURONS[name](surrogate_function=FUNCTIONS[function](), step_mode="m", **options)
 
         x_seq = torch.randn(T, N, 3)
         while (away := _nearest_threshold(make, x_seq.to(dtype))).any():
@@ -133,7 +146,7 @@ def _nearest_threshold(make: Any, x_seq: Tensor) -> Tensor:
             h = node.charge(x.float(), v)
             close |= (h - node.v_threshold).abs() < 1e-5
             v = h * (h < node.v_threshold)
-    return close & (not make().surrogate_function.spiking is False)
+    return close & (make().surrogate_function.spiking is not False)
 
 
 @pytest.mark.parametrize("name", [n for n in spike_function_names() if n not in FUNCTIONS])
@@ -143,13 +156,20 @@ def test_every_built_in_function(name: str, calls: list[str]) -> None:
     if found is None:
         assert name == "squarewave_fourier_series"
         return
-    x_seq = torch.cat([3 * torch.randn(4, 500), torch.linspace(-2, 2, 801).expand(4, -1)], 1).double()
+    x_seq = torch.cat(
+        [3 * torch.randn(4, 500), torch.linspace(-2, 2, 801).expand(4, -1)], 1
+    ).double()
     for spiking in (True, False) if found.primitive is not None else (True,):
+
         def make(**options: Any) -> neuron.BaseNode:
             function = spike_function(name)
-            function.set_spiking_mode(spiking)  # noqa: B023
+            function.set_spiking_mode(spiking)
             return htaf_snn.LIFNode(
-                surrogate_function=function, step_mode="m", v_threshold=0.31, detach_reset=True, **options
+                surrogate_function=function,
+                step_mode="m",
+                v_threshold=0.31,
+                detach_reset=True,
+                **options,
             )
 
         assert_backends_agree(make, x_seq)
@@ -172,7 +192,9 @@ def test_squarewave_runs_on_torch_and_says_so(caplog: pytest.LogCaptureFixture) 
 
 
 LAYOUTS: dict[str, Any] = {
-    "channels_last": lambda x: x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, x.shape[:2]),
+    "channels_last": lambda x: (
+        x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
+    ),
     "sliced": lambda x: torch.stack([x, x], -1).flatten(-2)[..., ::2],
     "transposed": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
     "flipped strides": lambda x: x.permute(4, 3, 2, 1, 0).contiguous().permute(4, 3, 2, 1, 0),
@@ -251,7 +273,9 @@ def test_gradients_of_parameters_do_not_depend_on_the_number_of_threads() -> Non
     for count in (1, 2, 3):
         torch.set_num_threads(count)
         node = htaf_snn.ParametricLIFNode(
-            surrogate_function=HTAFSpike(learnable=True, num_channels=3), step_mode="m", backend="cpu"
+            surrogate_function=HTAFSpike(learnable=True, num_channels=3),
+            step_mode="m",
+            backend="cpu",
         )
         node(x_seq).sum().backward()
         found.append([p.grad for p in node.parameters()])

@@ -143,7 +143,9 @@ def test_functional_forward_leaves_the_memory_alone() -> None:
 
 
 def test_synaptic_operations_are_counted_in_hard_mode() -> None:
-    net = nn.Sequential(htaf_snn.IFNode(surrogate_function=htaf_snn.HTAFSpike()), nn.Linear(8, 5, bias=False))
+    net = nn.Sequential(
+        htaf_snn.IFNode(surrogate_function=htaf_snn.HTAFSpike()), nn.Linear(8, 5, bias=False)
+    )
     counter = op_counter.SynOpCounter()
     x = torch.tensor([[2.0, 0, 0, 2, 0, 0, 0, 2]])
     with torch.no_grad(), firing_hard(net), op_counter.DispatchCounterMode([counter]):
@@ -151,7 +153,9 @@ def test_synaptic_operations_are_counted_in_hard_mode() -> None:
     assert counter.get_total() == 3 * 5
 
 
-@pytest.mark.parametrize("node_class", [htaf_snn.IFNode, htaf_snn.LIFNode, htaf_snn.ParametricLIFNode])
+@pytest.mark.parametrize(
+    "node_class", [htaf_snn.IFNode, htaf_snn.LIFNode, htaf_snn.ParametricLIFNode]
+)
 def test_registration_lets_the_hosts_configuration_name_our_classes(
     node_class: type[neuron.BaseNode],
 ) -> None:

@@ -23,7 +23,9 @@ from htaf_snn.surrogates.expressions import class_name, expression
 
 
 def arguments(**changes: Any) -> tuple[Any, ...]:
-    known = operators.Layer(class_name(HTAFSpike()), operators.LIF, 0.5, 1.0, changes.get("v_reset", 0.0), False)
+    known = operators.Layer(
+        class_name(HTAFSpike()), operators.LIF, 0.5, 1.0, changes.get("v_reset", 0.0), False
+    )
     return (
         torch.randn(4, 3, 5, requires_grad=True),
         torch.randn(3, 5, requires_grad=True),
@@ -108,7 +110,7 @@ def test_double_backward_says_what_to_do() -> None:
     x_seq = torch.randn(3, 4, requires_grad=True)
     node = htaf_snn.LIFNode(surrogate_function=HTAFSpike(), step_mode="m")
     (grad,) = torch.autograd.grad(node(x_seq).sum(), x_seq, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiated once.*backend='torch'"):
+    with pytest.raises(RuntimeError, match=r"differentiated once.*backend='torch'"):
         grad.sum().backward()
     node.reset()
     node.backend = "torch"
@@ -126,9 +128,12 @@ def test_keeps_its_inputs_alone_for_backward() -> None:
     assert sorted(t.numel() for t in kept) == [100, 1600]
     assert any(t.data_ptr() == x_seq.data_ptr() for t in kept)
     kept.clear()
-    with torch.no_grad(), torch.autograd.graph.saved_tensors_hooks(
-        lambda t: kept.append(t) or t,  # type: ignore[func-returns-value]
-        lambda t: t,
+    with (
+        torch.no_grad(),
+        torch.autograd.graph.saved_tensors_hooks(
+            lambda t: kept.append(t) or t,  # type: ignore[func-returns-value]
+            lambda t: t,
+        ),
     ):
         node(x_seq)
     assert not kept

@@ -54,7 +54,9 @@ def test_equals_spiking_jelly(
     leaks: Any = [{}]
     if name != "if":
         tau = "tau" if name == "lif" else "init_tau"
-        leaks = [{tau: t, "decay_input": d} for t, d in itertools.product((2.0, 5.5), (True, False))]
+        leaks = [
+            {tau: t, "decay_input": d} for t, d in itertools.product((2.0, 5.5), (True, False))
+        ]
     for leak, store_v_seq, calls, make in itertools.product(
         leaks,
         (False, True),
@@ -88,7 +90,9 @@ def test_smooth_spike_has_the_true_gradient(name: str) -> None:
 
 
 def test_hand_worked_trace() -> None:
-    node = htaf_snn.LIFNode(tau=2.0, surrogate_function=htaf_snn.HTAFSpike(mode="hard"), step_mode="m")
+    node = htaf_snn.LIFNode(
+        tau=2.0, surrogate_function=htaf_snn.HTAFSpike(mode="hard"), step_mode="m"
+    )
     node.store_v_seq = True
     spikes = node(torch.tensor([1.0, 2.0, 2.0, -1.0])[:, None])
     # h = 0.5; 0.5 + (2 - 0.5) / 2 = 1.25 fires; 0 + 2 / 2 = 1 fires, at exactly the threshold; -0.5

@@ -28,7 +28,8 @@ int main() {
         i64 channels = learn && N % 3 == 0 ? 3 : 1;
         R* p = make<R>(2 * channels);
         for (i64 i = 0; i < 2 * channels; ++i) p[i] = R(1.5);
-        Layer layer = {T, N, channels, 1, {p, p + channels}, {channels, channels}, 2, learn ? 2 : 0};
+        Layer layer = {T, N, channels, 1, {p, p + channels}, {channels, channels}, 2,
+                       learn ? 2 : 0};
         Neuron<R> n = {R(.5), R(.5), 0, 1, 1, 0, 1, 0, 1};
         X *x = make<X>(T * N), *s = make<X>(T * N), *g = make<X>(T * N), *gx = make<X>(T * N);
         R *v0 = make<R>(N), *v = make<R>(N), *vs = make<R>(T * N), *gv = make<R>(N);
@@ -43,7 +44,9 @@ int main() {
 """
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str
+)
 def test_no_error(dtype: torch.dtype, tmp_path: Path) -> None:
     compiler = shutil.which("g++")
     if compiler is None:

@@ -26,7 +26,9 @@ def finite_inputs(dtype: torch.dtype) -> torch.Tensor:
     return values[values.isfinite()]
 
 
-@pytest.mark.parametrize("alphas", [(0.67, 6), (1.5, 6), (2, 11), (1e4, 1e4), (1e-3, 1e4), (1e4, 1)])
+@pytest.mark.parametrize(
+    "alphas", [(0.67, 6), (1.5, 6), (2, 11), (1e4, 1e4), (1e-3, 1e4), (1e4, 1)]
+)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_value_and_gradient_are_finite_and_right(
     alphas: tuple[float, float], dtype: torch.dtype
@@ -41,7 +43,9 @@ def test_value_and_gradient_are_finite_and_right(
     largest, smallest = torch.finfo(dtype).max, torch.finfo(dtype).tiny
     # An exponent of size a1 carries that many rounding errors of the computation.
     tolerance = 4 * eps + 8 * computed * (1 + alphas[1])
-    np.testing.assert_allclose(value.detach().double(), expected[:, 0], rtol=tolerance, atol=smallest)
+    np.testing.assert_allclose(
+        value.detach().double(), expected[:, 0], rtol=tolerance, atol=smallest
+    )
     underflow = smallest * (2 + 4 * alphas[0] * alphas[1])  # of a sigmoid, times its factor
     slope = np.minimum(expected[:, 1], largest)
     with np.errstate(over="ignore"):
@@ -105,7 +109,12 @@ def test_from_tolerance_gives_the_papers_pair() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((0, 0.1, 11), "eps"), ((0.5, 0.1, 11), "eps"), ((0.1, 0, 11), "delta"), ((0.1, 0.1, 2), "2.19")],
+    [
+        ((0, 0.1, 11), "eps"),
+        ((0.5, 0.1, 11), "eps"),
+        ((0.1, 0, 11), "delta"),
+        ((0.1, 0.1, 2), "2.19"),
+    ],
 )
 def test_from_tolerance_refuses(arguments: tuple[float, float, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -66,7 +66,9 @@ class TestModes:
 
 
 @pytest.mark.parametrize("mode", ["soft", "hard", "auto"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
+)
 def test_dtype_in_is_dtype_out(mode: str, dtype: torch.dtype) -> None:
     x = X.clone().to(dtype).requires_grad_()
     y = HTAFSpike(mode=mode)(x)  # type: ignore[arg-type]

@@ -10,9 +10,11 @@ import torch
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor
 
-from . import cpu, cuda, fused, operators, reference
 from ...surrogates.expressions import Expression, expression
 from ...surrogates.spike_function import SpikeFunction
+from . import cpu, cuda, fused
+from . import operators as operators
+from . import reference as reference
 from .check import check
 from .compiler import find_compiler
 from .errors import BackendUnavailableError as BackendUnavailableError
@@ -57,11 +59,7 @@ def choose(
         return "torch"
     reason = _obstacle(backend, function, leak, x_seq)
     fast: Literal["cpu", "cupy"] = "cupy" if x_seq.is_cuda else "cpu"
-    if (
-        reason is None
-        and isinstance(function, SpikeFunction)
-        and not torch.compiler.is_compiling()
-    ):
+    if reason is None and isinstance(function, SpikeFunction) and not torch.compiler.is_compiling():
         check(function)
     if backend == "auto":
         if not torch.compiler.is_compiling():

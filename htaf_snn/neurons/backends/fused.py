@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor
 

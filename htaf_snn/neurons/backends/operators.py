@@ -96,9 +96,7 @@ def _constant(value: float, dtype: torch.dtype) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def _constant_table(
-    values: tuple[float, ...], dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def _constant_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
 
@@ -357,9 +355,7 @@ def _autograd_neuron(
 
 def _autograd_neuron_backward(*arguments: Any) -> Any:
     *tensors, learned, constants, layer, mode, inner = arguments
-    return _NeuronBackward.apply(
-        len(learned), *tensors, *learned, constants, layer, mode, inner
-    )
+    return _NeuronBackward.apply(len(learned), *tensors, *learned, constants, layer, mode, inner)
 
 
 _KERNELS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""The reference: the definition of a neuron's dynamics, which every other backend is tested against."""
+"""The reference: the definition of a neuron's dynamics, which other backends are tested against."""
 
 from __future__ import annotations
 

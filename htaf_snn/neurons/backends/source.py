@@ -42,7 +42,9 @@ def function_struct(expression: Expression) -> str:
         f"    static const bool learnable = {learnable};\n"
         + method("primitive", "", returns(expression.primitive))
         + method("derivative", "", returns(expression.derivative))
-        + method("parameter_derivative", "int which_parameter, ", derivatives + "        return R(0);\n")
+        + method(
+            "parameter_derivative", "int which_parameter, ", derivatives + "        return R(0);\n"
+        )
         + "};\n}\n"
     )
 
