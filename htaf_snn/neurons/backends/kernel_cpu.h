@@ -17,6 +17,21 @@ template <bool LEARN> struct Parameters {
     HTAF_METHOD R operator[](int k) const { return LEARN ? table[k * width + i] : table[k]; }
 };
 
+// Every row of a chunk starts a new stream of memory, whose first lines no hardware foresees:
+// while a block of one row is worked on, the same block of the next row is fetched.
+const i64 BLOCK = 256;
+
+template <class A> HTAF_METHOD void fetch_to_read(const A* p, i64 len) {
+    for (i64 i = 0; i < len; i += 64 / sizeof(A)) __builtin_prefetch(p + i, 0);
+}
+template <class A> HTAF_METHOD void fetch_to_write(A* p, i64 len) {
+    for (i64 i = 0; i < len; i += 64 / sizeof(A)) __builtin_prefetch(p + i, 1);
+}
+
+template <class Work> HTAF_METHOD void in_blocks(i64 len, const Work& work) {
+    for (i64 b = 0; b < len; b += BLOCK) work(b, len - b < BLOCK ? len - b : BLOCK);
+}
+
 // Small functions of restrict arguments: inside the OpenMP region they would not vectorise.
 
 template <int mode, bool LEARN>
@@ -139,7 +154,13 @@ void forward_slab(const Layer& layer, const Neuron<R>& n, const X* x, const R* v
         memcpy(v, v0 + first, sizeof(R) * len);
         for (i64 t = 0; t < layer.T; ++t) {
             i64 at = t * layer.N + first;
-            forward_step<mode, LEARN>(n, table, width, x + at, v, spike + at, len);
+            i64 next = t + 1 < layer.T ? at + layer.N : first + len;
+            in_blocks(len, [&](i64 b, i64 count) {
+                fetch_to_read(x + next + b, count);
+                fetch_to_write(spike + next + b, count);
+                forward_step<mode, LEARN>(n, table + (LEARN ? b : 0), width, x + at + b, v + b,
+                                          spike + at + b, count);
+            });
             if (v_seq) memcpy(v_seq + at, v, sizeof(R) * len);
         }
     }
@@ -159,9 +180,18 @@ void backward_slab(const Layer& layer, const Neuron<R>& n, const X* x, const R* 
         fill_table<LEARN>(layer, table, width, first, len);
         memcpy(v, v0 + first, sizeof(R) * len);
         for (i64 t = 0; t < T; ++t) {
-            i64 row = t * width, kept_row = LEARN ? row : 0;
-            record_step<mode, LEARN>(n, table, width, x + t * layer.N + first, v, ds + row,
-                                     dv + row, h + kept_row, u + kept_row, len);
+            i64 at = t * layer.N + first, row = t * width, kept_row = LEARN ? row : 0;
+            in_blocks(len, [&](i64 b, i64 count) {
+                if (t + 1 < T) {
+                    fetch_to_read(x + at + layer.N + b, count);
+                } else {
+                    fetch_to_read(grad_spike + at + b, count);
+                    fetch_to_write(grad_x + at + b, count);
+                }
+                record_step<mode, LEARN>(n, table + (LEARN ? b : 0), width, x + at + b, v + b,
+                                         ds + row + b, dv + row + b, h + kept_row + b,
+                                         u + kept_row + b, count);
+            });
         }
         if (LEARN) memset(grad_table, 0, sizeof(R) * width * (K + 1));  // and chunk_r
         R* grad_v = grad_v0 + first;
@@ -172,9 +202,18 @@ void backward_slab(const Layer& layer, const Neuron<R>& n, const X* x, const R* 
         for (i64 t = T - 1; t >= 0; --t) {
             i64 at = t * layer.N + first, row = t * width, kept_row = LEARN ? row : 0;
             if (grad_v_seq) add(grad_v, grad_v_seq + at, len);
-            backward_step<mode, LEARN>(n, table, width, x + at, grad_spike + at, ds + row,
-                                       dv + row, h + kept_row, u + kept_row, grad_v, grad_x + at,
-                                       grad_table, chunk_r, len);
+            in_blocks(len, [&](i64 b, i64 count) {
+                if (t) {
+                    fetch_to_read(grad_spike + at - layer.N + b, count);
+                    fetch_to_write(grad_x + at - layer.N + b, count);
+                } else {
+                    fetch_to_read(x + first + len + b, count);
+                }
+                backward_step<mode, LEARN>(n, table + (LEARN ? b : 0), width, x + at + b,
+                                           grad_spike + at + b, ds + row + b, dv + row + b,
+                                           h + kept_row + b, u + kept_row + b, grad_v + b,
+                                           grad_x + at + b, grad_table + b, chunk_r + b, count);
+            });
         }
         if (!LEARN) continue;
         for (i64 i = 0; i < len; ++i) {
