@@ -5,7 +5,7 @@ from __future__ import annotations
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
-from .backends import Backend, Leak, operators
+from .backends import Backend, Leak, call
 from .base import BackendNode, finite
 
 
@@ -56,4 +56,4 @@ class IFNode(BackendNode, neuron.IFNode):
         return v + x
 
     def leak(self) -> Leak:
-        return Leak(operators.IF)
+        return Leak(call.IF)

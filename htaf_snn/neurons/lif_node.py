@@ -5,7 +5,7 @@ from __future__ import annotations
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
-from .backends import Backend, Leak, operators
+from .backends import Backend, Leak, call
 from .base import BackendNode, finite, time_constant
 
 
@@ -69,5 +69,5 @@ class LIFNode(BackendNode, neuron.LIFNode):
         return h
 
     def leak(self) -> Leak:
-        charge = operators.LIF if self.decay_input else operators.LIF_INPUT_NOT_DECAYED
+        charge = call.LIF if self.decay_input else call.LIF_INPUT_NOT_DECAYED
         return Leak(charge, 1 / self.tau)

@@ -93,6 +93,7 @@ def assert_backends_agree(make: Any, x_seq: Tensor) -> None:
         ]
         if "surrogate" in key or key == "grad w":
             tolerance = max(TOLERANCE[x_seq.dtype], 1e-5 if wide == torch.float32 else 0)
+            scale = max(scale, 1e-2)  # a sum whose terms, of magnitude 0.1 to 1, may cancel
         torch.testing.assert_close(
             actual[key],
             value,

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 import htaf_snn
 from htaf_snn import HTAFSpike
 from htaf_snn.neurons import backends
-from htaf_snn.neurons.backends import compiler, cpu, operators
+from htaf_snn.neurons.backends import call, compiler, cpu
 from htaf_snn.surrogates.expressions import class_name, expression
 
 
 def arguments(**changes: Any) -> tuple[Any, ...]:
-    known = operators.Layer(
-        class_name(HTAFSpike()), operators.LIF, 0.5, 1.0, changes.get("v_reset", 0.0), False
+    known = call.Layer(
+        class_name(HTAFSpike()), call.LIF, 0.5, 1.0, changes.get("v_reset", 0.0), False
     )
     return (
         torch.randn(4, 3, 5, requires_grad=True),
@@ -33,7 +33,7 @@ def arguments(**changes: Any) -> tuple[Any, ...]:
         changes.get("learned", []),
         [] if "learned" in changes else [1.5, 6.0],
         known.encode(),
-        changes.get("mode", operators.SOFT),
+        changes.get("mode", call.SOFT),
         5,
         changes.get("store_v_seq", False),
     )
@@ -44,7 +44,7 @@ def arguments(**changes: Any) -> tuple[Any, ...]:
     "changes",
     [
         {},
-        {"mode": operators.HARD, "v_reset": None, "store_v_seq": True},
+        {"mode": call.HARD, "v_reset": None, "store_v_seq": True},
         {"reciprocal_tau": torch.tensor(0.4, requires_grad=True)},
         {"learned": [torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)]},
     ],

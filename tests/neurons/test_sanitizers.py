@@ -28,14 +28,12 @@ int main() {
         i64 channels = learn && N % 3 == 0 ? 3 : 1;
         R* p = make<R>(2 * channels);
         for (i64 i = 0; i < 2 * channels; ++i) p[i] = R(1.5);
-        Layer layer = {T, N, channels, 1, {p, p + channels}, {channels, channels}, 2,
-                       learn ? 2 : 0};
-        Neuron<R> n = {R(.5), R(.5), 0, 1, 1, 0, 1, 0, 1};
         X *x = make<X>(T * N), *s = make<X>(T * N), *g = make<X>(T * N), *gx = make<X>(T * N);
         R *v0 = make<R>(N), *v = make<R>(N), *vs = make<R>(T * N), *gv = make<R>(N);
         double *gp = make<double>(2 * channels), *gr = make<double>(1);
-        forward(&layer, &n, mode, learn, x, v0, s, v, vs);
-        backward(&layer, &n, mode, learn, x, v0, g, v, vs, gx, gv, gp, gr);
+        forward(mode, T, 2, N, channels, 1, p, 0, .5, 1, 0, 1, 0, 0, x, v0, s, v, vs);
+        backward(mode, T, 2, N, channels, 1, p, 0, .5, 1, 0, 1, 0, 0, x, v0, g, v, vs, gx, gv,
+                 learn ? gp : 0, learn ? gr : 0);
         void* all[] = {p, x, s, g, gx, v0, v, vs, gv, gp, gr};
         for (void* a : all) free(a);
     }

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...surrogates.expressions import Expression, expression
 from ...surrogates.spike_function import SpikeFunction
+from . import call as call
 from . import cpu, cuda, fused
 from . import operators as operators
 from . import reference as reference

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...surrogates.spike_function import SpikeFunction
 from . import operators
+from .call import HARD, IF, SOFT, Layer
 
 _GRID = torch.cat(
     [torch.linspace(-8, 8, 1601), torch.tensor([-1e-3, 1e-3]), torch.linspace(-0.995, 0.995, 200)]
@@ -45,17 +46,17 @@ def _check(cls: type[SpikeFunction], values: tuple[float, ...]) -> None:
         ends = [cls.primitive_function(_GRID + s * h, **parameters) for s in (1, -1)]
     _compare(cls, "the gradient of primitive_function", slope, (ends[0] - ends[1]) / (2 * h), 1e-4)
 
-    layer = operators.Layer(f"{cls.__module__}:{cls.__qualname__}", operators.IF, 0, 0, None, True)
+    layer = Layer(f"{cls.__module__}:{cls.__qualname__}", IF, 0, 0, None, True)
     x_seq, v = _GRID[None].contiguous(), torch.zeros_like(_GRID)
     settings: tuple[Any, ...] = (None, [], list(values), layer.encode())
     tail = (1,)
     of = cls.expression
     assert of is not None
     if of.primitive is not None:
-        spikes, _, _ = operators.neuron(x_seq, v, *settings, operators.SOFT, *tail, False)
+        spikes, _, _ = operators.neuron(x_seq, v, *settings, SOFT, *tail, False)
         _compare(cls, f"c_primitive {of.primitive!r}", spikes[0], value.detach(), _TOLERANCE)
     grad_x, *_ = torch.ops.htaf_snn.neuron_backward(
-        torch.ones_like(x_seq), None, None, x_seq, v, *settings, operators.HARD, *tail
+        torch.ones_like(x_seq), None, None, x_seq, v, *settings, HARD, *tail
     )
     _compare(cls, f"c_derivative {of.derivative!r}", grad_x[0], slope, _TOLERANCE)
 

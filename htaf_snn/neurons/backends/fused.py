@@ -10,11 +10,11 @@ from torch import Tensor
 from ...surrogates.expressions import Expression, class_name, expression, parameters
 from ...surrogates.spike_function import SpikeFunction
 from . import operators
-from .cpu import X_TYPES
+from .call import HARD, SOFT, STEP, X_TYPES, Layer
 
 
 class Leak(NamedTuple):
-    """What distinguishes IF, LIF and PLIF: ``charge`` of `operators`, and 1/tau."""
+    """What distinguishes IF, LIF and PLIF: ``charge`` of `call`, and 1/tau."""
 
     charge: int
     reciprocal_tau: float = 0.0
@@ -25,9 +25,9 @@ def firing_mode(function: SurrogateFunctionBase) -> int:
     """The kernel's mode for a spike function as it stands."""
     if isinstance(function, SpikeFunction):
         if not function.spiking:
-            return operators.SOFT
-        return operators.HARD if function.mode == "hard" else operators.STEP
-    return operators.HARD if getattr(function, "spiking", True) else operators.SOFT
+            return SOFT
+        return HARD if function.mode == "hard" else STEP
+    return HARD if getattr(function, "spiking", True) else SOFT
 
 
 def obstacle(function: SurrogateFunctionBase, leak: Leak | None, x_seq: Tensor) -> str | None:
@@ -40,7 +40,7 @@ def obstacle(function: SurrogateFunctionBase, leak: Leak | None, x_seq: Tensor) 
     found = expression(function)
     if found is None:
         return f"{name} has no C expression"
-    if found.primitive is None and firing_mode(function) == operators.SOFT:
+    if found.primitive is None and firing_mode(function) == SOFT:
         return f"{name} has no C expression of its primitive"
     values = parameters(function, found).values()
     learned = [value for value in values if isinstance(value, Tensor)]
@@ -78,7 +78,7 @@ def multi_step(
     if order is not None:
         x_seq = x_seq.permute(order)
         v = v.permute([d - 1 for d in order[1:]])
-    layer = operators.Layer(
+    layer = Layer(
         class_name(function), leak.charge, leak.reciprocal_tau, v_threshold, v_reset, detach_reset
     )
     spike_seq, v_last, v_seq = operators.neuron(

@@ -1,7 +1,8 @@
 // The neuron's arithmetic, once, in the common subset of C++ and CUDA.
 //
-// The text that is compiled is: this header; the spike function (struct Function, rendered from its
-// expressions); then kernel_cpu.h or kernel_cuda.h, which only drive the loops.
+// The text that is compiled is: INPUT and STATE, the types of input and state; this header; the spike
+// function (struct Function, rendered from its expressions); then kernel_cpu.h or kernel_cuda.h,
+// which only drive the loops.
 //
 // Equations, with r = 1/tau, v_rest = v_reset or 0, and H the spike function:
 //     charge  h = keep v + gain x + drift     LIF: keep = 1-r, gain = r or 1, drift = r v_rest
@@ -27,6 +28,7 @@
 
 namespace htaf_snn {
 
+typedef long long i64;
 typedef unsigned int u32;
 typedef unsigned short u16;
 
@@ -53,6 +55,9 @@ HTAF_FN float from_bits(u32 u) {
 // Half precisions in memory; arithmetic is in float. Branch-free, so that loops vectorise.
 struct bfloat16 { u16 u; };
 struct float16 { u16 u; };
+
+typedef INPUT X;  // of input and spikes
+typedef STATE R;  // of the state: float, or double for double input
 
 HTAF_FN float load(const float* p) { return *p; }
 HTAF_FN double load(const double* p) { return *p; }
@@ -120,43 +125,82 @@ HTAF_FN double erfc(double x) { return ::erfc(x); }
 HTAF_FN float pow(float x, float y) { return ::powf(x, y); }
 HTAF_FN double pow(double x, double y) { return ::pow(x, y); }
 
-template <class R> HTAF_FN R square(R x) { return x * x; }
+template <class V> HTAF_FN V square(V x) { return x * x; }
 
-template <class R> HTAF_FN R sigmoid(R z) {
-    R e = exp_negative(-abs(z)), w = R(1) / (R(1) + e);
-    return z >= R(0) ? w : e * w;
+template <class V> HTAF_FN V sigmoid(V z) {
+    V e = exp_negative(-abs(z)), w = V(1) / (V(1) + e);
+    return z >= V(0) ? w : e * w;
 }
 
 // The sigmoid's derivative, with a small relative error in both tails.
-template <class R> HTAF_FN R sigmoid_derivative(R z) {
-    R e = exp_negative(-abs(z)), w = R(1) / (R(1) + e);
+template <class V> HTAF_FN V sigmoid_derivative(V z) {
+    V e = exp_negative(-abs(z)), w = V(1) / (V(1) + e);
     return e * w * w;
 }
 
-template <class R> HTAF_FN R tanh(R u) {
-    R e = exp_negative(-abs(R(2) * u)), t = (R(1) - e) * (R(1) / (R(1) + e));
-    return u < R(0) ? -t : t;
+template <class V> HTAF_FN V tanh(V u) {
+    V e = exp_negative(-abs(V(2) * u)), t = (V(1) - e) * (V(1) / (V(1) + e));
+    return u < V(0) ? -t : t;
 }
 
-template <class R> HTAF_FN R step(R x) { return x != x ? x : (x >= R(0) ? R(1) : R(0)); }
+template <class V> HTAF_FN V step(V x) { return x != x ? x : (x >= V(0) ? V(1) : V(0)); }
 
-// What a layer's neurons share. R is float, or double for double input.
-template <class R> struct Neuron {
+// A layer, as its callers describe it.
+struct Layer {
+    i64 N;                    // neurons
+    i64 channels, inner;      // neuron i has the parameters of channel (i / inner) % channels
+    const R* parameters;      // [Function::parameters, channels]
+    const R* reciprocal_tau;  // where it is learned; else null, and the number below
+    double constant_reciprocal_tau, v_threshold, v_reset;
+    int charge;               // as below
+    int soft_reset, detach_reset;
+    const X* x;               // [T, N]
+    const R* v0;              // [N]
+};
+
+// Its fields one by one, which every launcher knows how to pass.
+#define LAYER_FIELDS                                                                          \
+    i64 N, i64 channels, i64 inner, const R *parameters, const R *reciprocal_tau,             \
+        double constant_reciprocal_tau, double v_threshold, double v_reset, int charge,       \
+        int soft_reset, int detach_reset, const X *x, const R *v0
+#define LAYER                                                                                 \
+    {N, channels, inner, parameters, reciprocal_tau, constant_reciprocal_tau, v_threshold,    \
+     v_reset, charge, soft_reset, detach_reset, x, v0}
+
+enum Charge { IF = 0, LIF = 1, LIF_INPUT_NOT_DECAYED = 2 };
+
+// What a layer's neurons share.
+struct Neuron {
     R keep, gain, drift, v_threshold, pull, push, pass, v_rest;
     R drive;  // 1 if the input decays, else 0
 };
 
+HTAF_FN Neuron neuron(const Layer& a) {
+    R r = a.reciprocal_tau ? *a.reciprocal_tau : R(a.constant_reciprocal_tau);
+    Neuron n;
+    n.v_rest = a.soft_reset ? R(0) : R(a.v_reset);
+    n.keep = a.charge == IF ? R(1) : R(1) - r;
+    n.gain = a.charge == LIF ? r : R(1);
+    n.drift = a.charge == IF ? R(0) : r * n.v_rest;
+    n.v_threshold = R(a.v_threshold);
+    n.pull = a.soft_reset ? R(0) : R(1);
+    n.push = a.soft_reset ? R(a.v_threshold) : -R(a.v_reset);
+    n.pass = a.detach_reset ? R(0) : R(1);
+    n.drive = a.charge == LIF ? R(1) : R(0);
+    return n;
+}
+
 enum Mode { SOFT = 0, HARD = 1, STEP = 2 };  // STEP: the step with its own derivative, zero
 
-template <class R> HTAF_FN R charge(const Neuron<R>& n, R x, R v) {
+HTAF_FN R charge(const Neuron& n, R x, R v) {
     return n.keep * v + (n.gain * x + n.drift);
 }
 
-template <class Function, int mode, class R, class P> HTAF_FN R fire(R x, const P& p) {
+template <class Function, int mode, class P> HTAF_FN R fire(R x, const P& p) {
     return mode == SOFT ? Function::primitive(x, p) : step(x);
 }
 
-template <class R> HTAF_FN R reset(const Neuron<R>& n, R h, R s) {
+HTAF_FN R reset(const Neuron& n, R h, R s) {
     return h - s * (n.pull * h + n.push);
 }
 

@@ -1,36 +1,7 @@
 // One thread a neuron on CUDA: T, a constant, steps in registers.
-// Included after kernel.h and struct Function, with X (input and spikes), R (state) and STEPS defined.
+// Included after kernel.h and struct Function, with STEPS defined.
 
 namespace htaf_snn {
-
-typedef long long i64;
-
-struct Arguments {
-    i64 N;                    // neurons
-    i64 channels, inner;      // neuron i has the parameters of channel (i / inner) % channels
-    const R* parameters;      // [Function::parameters, channels]
-    const R* reciprocal_tau;  // where it is learned; else null, and the number below
-    double constant_reciprocal_tau, v_threshold, v_reset;
-    int charge, soft_reset, detach_reset;
-    const X* x;               // [STEPS, N]
-    const R* v0;              // [N]
-};
-
-HTAF_FN Neuron<R> neuron(const Arguments& a) {
-    R r = a.reciprocal_tau ? *a.reciprocal_tau : R(a.constant_reciprocal_tau);
-    R v_rest = a.soft_reset ? R(0) : R(a.v_reset);
-    Neuron<R> n;
-    n.keep = a.charge == 0 ? R(1) : R(1) - r;
-    n.gain = a.charge == 1 ? r : R(1);
-    n.drift = a.charge == 0 ? R(0) : r * v_rest;
-    n.v_threshold = R(a.v_threshold);
-    n.pull = a.soft_reset ? R(0) : R(1);
-    n.push = a.soft_reset ? R(a.v_threshold) : -R(a.v_reset);
-    n.pass = a.detach_reset ? R(0) : R(1);
-    n.v_rest = v_rest;
-    n.drive = a.charge == 1 ? R(1) : R(0);
-    return n;
-}
 
 struct Parameters {
     const R* first;
@@ -38,14 +9,14 @@ struct Parameters {
     HTAF_METHOD R operator[](int k) const { return first[k * channels]; }
 };
 
-HTAF_FN Parameters parameters(const Arguments& a, i64 i) {
+HTAF_FN Parameters parameters(const Layer& a, i64 i) {
     Parameters p = {a.parameters + (i / a.inner) % a.channels, a.channels};
     return p;
 }
 
 template <int mode>
-HTAF_FN void forward(const Arguments& a, X* spike, R* v_last, R* v_seq, i64 i) {
-    const Neuron<R> n = neuron(a);
+HTAF_FN void forward(const Layer& a, X* spike, R* v_last, R* v_seq, i64 i) {
+    const Neuron n = neuron(a);
     const Parameters p = parameters(a, i);
     R v = a.v0[i];
 #pragma unroll
@@ -62,9 +33,9 @@ HTAF_FN void forward(const Arguments& a, X* spike, R* v_last, R* v_seq, i64 i) {
 
 // grad_table is [Function::parameters + 1, N]: of each parameter and, last, of 1/tau.
 template <int mode, bool LEARN>
-HTAF_FN void backward(const Arguments& a, const X* grad_spike, const R* grad_v_last,
+HTAF_FN void backward(const Layer& a, const X* grad_spike, const R* grad_v_last,
                       const R* grad_v_seq, X* grad_x, R* grad_v0, R* grad_table, i64 i) {
-    const Neuron<R> n = neuron(a);
+    const Neuron n = neuron(a);
     const Parameters p = parameters(a, i);
     R ds[STEPS], dv[STEPS], kept_h[LEARN ? STEPS : 1], kept_v[LEARN ? STEPS : 1];
     R v = a.v0[i];
@@ -114,26 +85,20 @@ HTAF_FN i64 this_neuron() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 
 using namespace htaf_snn;
 
-// Scalars and pointers one by one: every launcher knows how to pass those.
-#define LAYER                                                                                   \
-    i64 N, i64 channels, i64 inner, const R *parameters, const R *reciprocal_tau,               \
-        double constant_reciprocal_tau, double v_threshold, double v_reset, int charge,         \
-        int soft_reset, int detach_reset, const X *x, const R *v0
-#define ARGUMENTS                                                                               \
-    Arguments a = {N, channels, inner, parameters, reciprocal_tau, constant_reciprocal_tau,     \
-                   v_threshold, v_reset, charge, soft_reset, detach_reset, x, v0};              \
-    i64 i = this_neuron();                                                                      \
+#define THIS_NEURON           \
+    const Layer a = LAYER;    \
+    i64 i = this_neuron();    \
     if (i >= N) return;
 #define FORWARD(name, mode)                                                                     \
-    extern "C" __global__ void name(LAYER, X *spike, R *v_last, R *v_seq) {                     \
-        ARGUMENTS                                                                               \
+    extern "C" __global__ void name(LAYER_FIELDS, X *spike, R *v_last, R *v_seq) {                     \
+        THIS_NEURON                                                                             \
         htaf_snn::forward<mode>(a, spike, v_last, v_seq, i);                                    \
     }
 #define BACKWARD(name, mode, learn)                                                             \
-    extern "C" __global__ void name(LAYER, const X *grad_spike, const R *grad_v_last,           \
+    extern "C" __global__ void name(LAYER_FIELDS, const X *grad_spike, const R *grad_v_last,           \
                                     const R *grad_v_seq, X *grad_x, R *grad_v0,                 \
                                     R *grad_table) {                                            \
-        ARGUMENTS                                                                               \
+        THIS_NEURON                                                                             \
         htaf_snn::backward<mode, learn>(a, grad_spike, grad_v_last, grad_v_seq, grad_x,         \
                                         grad_v0, grad_table, i);                                \
     }

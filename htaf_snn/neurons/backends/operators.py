@@ -7,69 +7,14 @@ checkpointing and DDP treat it as any operator. For the backward pass it keeps i
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...surrogates.expressions import Expression, expression_of_class
 from . import cpu, cuda
-
-SOFT, HARD, STEP = 0, 1, 2  # as in kernel.h
-IF, LIF, LIF_INPUT_NOT_DECAYED = 0, 1, 2
-
-
-class Layer(NamedTuple):
-    """What a layer is compiled and parametrised by, apart from what may change in training."""
-
-    function: str  # a `class_name`
-    charge: int
-    reciprocal_tau: float
-    v_threshold: float
-    v_reset: float | None
-    detach_reset: bool
-
-    def encode(self) -> str:
-        """The layer as the string that the operators take."""
-        return (
-            f"{self.function} {self.charge} {self.reciprocal_tau} {self.v_threshold} "
-            f"{self.v_reset} {int(self.detach_reset)}"
-        )
-
-    @property
-    def expression(self) -> Expression:
-        return expression_of_class(self.function)
-
-    def coefficients(self, learned_reciprocal_tau: Tensor | None) -> tuple[float, ...]:
-        """The fields of kernel.h's ``Neuron``, in their order."""
-        r = self.reciprocal_tau
-        if learned_reciprocal_tau is not None:
-            r = learned_reciprocal_tau.item()
-        v_rest = self.v_reset or 0.0
-        if self.charge == IF:
-            keep, gain, drift = 1.0, 1.0, 0.0
-        else:
-            keep, gain, drift = 1 - r, r if self.charge == LIF else 1.0, r * v_rest
-        pull, push = (0.0, self.v_threshold) if self.v_reset is None else (1.0, -self.v_reset)
-        return (
-            keep, gain, drift, self.v_threshold, pull, push, float(not self.detach_reset), v_rest,
-            float(self.charge == LIF),
-        )  # fmt: skip
-
-
-@functools.lru_cache(maxsize=1024)
-def _decode(text: str) -> Layer:
-    function, charge, reciprocal_tau, v_threshold, v_reset, detach_reset = text.rsplit(" ", 5)
-    return Layer(
-        function,
-        int(charge),
-        float(reciprocal_tau),
-        float(v_threshold),
-        None if v_reset == "None" else float(v_reset),
-        detach_reset == "1",
-    )
-
+from .call import make_call
 
 _library = torch.library.Library("htaf_snn", "DEF")
 _library.define(
@@ -84,149 +29,43 @@ _library.define(
 )
 
 
-def _parameters(learned: list[Tensor], constants: list[float], dtype: torch.dtype) -> list[Tensor]:
-    if learned:
-        return [p.detach().to(dtype).contiguous() for p in learned]
-    return [_constant(value, dtype) for value in constants]
+# Where a device's kernels are: modules with a `forward` and a `backward` of a `Call`.
+_KERNELS: dict[str, Any] = {"cpu": cpu, "cuda": cuda}
 
 
-@functools.lru_cache(maxsize=256)
-def _constant(value: float, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(value, dtype=dtype)
-
-
-@functools.lru_cache(maxsize=256)
-def _constant_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=dtype, device=device)[:, None]
-
-
-def _table(learned: list[Tensor], constants: list[float], v: Tensor) -> Tensor:
-    """The parameters as [K, channels], on the device of ``v``."""
-    if learned:
-        rows = [p.detach().to(v.dtype).expand(_channels(learned)) for p in learned]
-        return torch.stack(rows)
-    return _constant_table(tuple(constants), v.dtype, v.device)
-
-
-def _dynamics(layer: Layer) -> tuple[int, float, float, float | None, bool]:
-    return (
-        layer.charge, layer.reciprocal_tau, layer.v_threshold, layer.v_reset, layer.detach_reset,
-    )  # fmt: skip
-
-
-def _channels(learned: list[Tensor]) -> int:
-    return max((p.numel() for p in learned), default=1)
-
-
-def _cpu_neuron(
-    x_seq: Tensor,
-    v: Tensor,
-    learned_reciprocal_tau: Tensor | None,
-    learned: list[Tensor],
-    constants: list[float],
-    layer: str,
-    mode: int,
-    inner: int,
-    store_v_seq: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    known = _decode(layer)
-    return cpu.forward(
-        known.expression,
-        known.coefficients(learned_reciprocal_tau),
-        mode,
-        x_seq,
-        v,
-        _parameters(learned, constants, v.dtype),
-        _channels(learned),
-        inner,
-        store_v_seq,
+def _neuron(x_seq: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *description, store_v_seq = arguments
+    outputs: tuple[Tensor, Tensor, Tensor] = _KERNELS[x_seq.device.type].forward(
+        make_call(x_seq, *description), store_v_seq
     )
+    return outputs
 
 
-def _cpu_neuron_backward(
+def _neuron_backward(
     grad_spike_seq: Tensor,
     grad_v: Tensor | None,
     grad_v_seq: Tensor | None,
     x_seq: Tensor,
-    v: Tensor,
-    learned_reciprocal_tau: Tensor | None,
-    learned: list[Tensor],
-    constants: list[float],
-    layer: str,
-    mode: int,
-    inner: int,
+    *description: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    known = _decode(layer)
-    return cpu.backward(
-        known.expression,
-        known.coefficients(learned_reciprocal_tau),
-        mode,
-        x_seq,
-        v,
-        _parameters(learned, constants, v.dtype),
-        _channels(learned),
-        inner,
+    call = make_call(x_seq, *description)
+    grad_x, grad_v0, grad_parameters, grad_r = _KERNELS[x_seq.device.type].backward(
+        call,
         grad_spike_seq.contiguous(),
         None if grad_v is None else grad_v.contiguous(),
         None if grad_v_seq is None else grad_v_seq.contiguous(),
-        learned=len(learned),
-        learn=bool(learned) or learned_reciprocal_tau is not None,
     )
+    if grad_parameters is None:
+        grad_parameters = x_seq.new_empty((0, call.channels), dtype=torch.float64)
+    if grad_r is None:
+        grad_r = x_seq.new_zeros((), dtype=torch.float64)
+    return grad_x, grad_v0, grad_parameters, grad_r
 
 
-def _cuda_neuron(
-    x_seq: Tensor,
-    v: Tensor,
-    learned_reciprocal_tau: Tensor | None,
-    learned: list[Tensor],
-    constants: list[float],
-    layer: str,
-    mode: int,
-    inner: int,
-    store_v_seq: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    known = _decode(layer)
-    return cuda.forward(
-        known.expression,
-        _dynamics(known),
-        mode,
-        x_seq,
-        v,
-        None if learned_reciprocal_tau is None else learned_reciprocal_tau.to(v.dtype),
-        _table(learned, constants, v),
-        inner,
-        store_v_seq,
-    )
-
-
-def _cuda_neuron_backward(
-    grad_spike_seq: Tensor,
-    grad_v: Tensor | None,
-    grad_v_seq: Tensor | None,
-    x_seq: Tensor,
-    v: Tensor,
-    learned_reciprocal_tau: Tensor | None,
-    learned: list[Tensor],
-    constants: list[float],
-    layer: str,
-    mode: int,
-    inner: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    known = _decode(layer)
-    return cuda.backward(
-        known.expression,
-        _dynamics(known),
-        mode,
-        x_seq,
-        v,
-        None if learned_reciprocal_tau is None else learned_reciprocal_tau.to(v.dtype),
-        _table(learned, constants, v),
-        inner,
-        grad_spike_seq.contiguous(),
-        None if grad_v is None else grad_v.contiguous(),
-        None if grad_v_seq is None else grad_v_seq.contiguous(),
-        learned=len(learned),
-    )
+_IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
+    "neuron": _neuron,
+    "neuron_backward": _neuron_backward,
+}
 
 
 def _fake_neuron(
@@ -242,7 +81,9 @@ def _fake_neuron_backward(
     return (
         torch.empty_like(x_seq),
         torch.empty_like(v),
-        x_seq.new_empty((len(learned), _channels(learned)), dtype=torch.float64),
+        x_seq.new_empty(
+            (len(learned), max((p.numel() for p in learned), default=1)), dtype=torch.float64
+        ),
         x_seq.new_empty((), dtype=torch.float64),
     )
 
@@ -335,7 +176,7 @@ def _plain(x_seq: Tensor) -> bool:
 def _below_autograd(name: str, *arguments: Any) -> Any:
     x_seq = arguments[0]
     if _plain(x_seq):
-        return _KERNELS[x_seq.device.type][name](*arguments)
+        return _IMPLEMENTATIONS[name](*arguments)
     with torch._C._AutoDispatchBelowAutograd():
         return getattr(torch.ops.htaf_snn, name).default(*arguments)
 
@@ -358,13 +199,9 @@ def _autograd_neuron_backward(*arguments: Any) -> Any:
     return _NeuronBackward.apply(len(learned), *tensors, *learned, constants, layer, mode, inner)
 
 
-_KERNELS: dict[str, dict[str, Any]] = {
-    "cpu": {"neuron": _cpu_neuron, "neuron_backward": _cpu_neuron_backward},
-    "cuda": {"neuron": _cuda_neuron, "neuron_backward": _cuda_neuron_backward},
-}
-for _device, _functions in _KERNELS.items():
-    for _name, _function in _functions.items():
-        _library.impl(_name, _function, _device.upper())
+for _device in _KERNELS:
+    _library.impl("neuron", _neuron, _device.upper())
+    _library.impl("neuron_backward", _neuron_backward, _device.upper())
 _library.impl("neuron", _autograd_neuron, "Autograd")
 _library.impl("neuron_backward", _autograd_neuron_backward, "Autograd")
 torch.library.register_fake("htaf_snn::neuron", _fake_neuron, lib=_library)
