@@ -41,9 +41,9 @@ class Model:
     reference: tuple[tuple[int, int, int], int] = ((3, 32, 32), 10)
 
     def parameters(self) -> int:
-        """The number of parameters of the network for its `reference`."""
+        """The number of parameters of the network for its `reference`, without its neurons'."""
         with torch.device("meta"):
-            net = model(self.name, *self.reference)
+            net = model(self.name, *self.reference, spiking_neuron=nn.Identity)
         return sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -129,6 +129,11 @@ _SIMONYAN = "Simonyan and Zisserman 2015, arXiv 1409.1556, with batch norm"
 _FANG = "Fang et al. 2021, arXiv 2102.04159"
 _HU = "Hu et al. 2021, arXiv 2112.08954"
 
+_TORCHVISIONS: dict[str, tuple[int | tuple[int, ...], ...]] = {
+    "vgg11": (64, 128, (256,) * 2, (512,) * 2, (512,) * 2),
+    "vgg13": ((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2),
+    "vgg16": ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
+}
 _VGGS = [
     Model("vgg_small", SpikingVGG, "this package"),
     Model(
@@ -156,11 +161,7 @@ _VGGS = [
             _SIMONYAN,
             smallest_side=16,  # so that at most the last of the five poolings is left out
         )
-        for name, widths in {
-            "vgg11": (64, 128, (256, 256), (512, 512), (512, 512)),
-            "vgg13": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
-            "vgg16": ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
-        }.items()
+        for name, widths in _TORCHVISIONS.items()
     ),
 ]
 

@@ -138,23 +138,22 @@ class SpikingResNet(SpikingNetwork):
             raise ValueError(f"`hidden` (={hidden}) must be at least 0")
         parts = Parts(spiking_neuron, kwargs, width, norm)
         channels = parts.channels(stem)
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        layers["stem"] = nn.Sequential(
+        stem_layers = nn.Sequential(
             layer.Conv2d(in_shape[0], channels, kernel_size=3, padding=1, bias=False),
             parts.norm2d(channels),
         )
         if form != "ms":
-            layers["stem"].append(parts.neuron())
-        for stage, (count, out_channels) in enumerate(
-            zip(blocks, map(parts.channels, widths), strict=True)
+            stem_layers.append(parts.neuron())
+        layers: OrderedDict[str, nn.Module] = OrderedDict(stem=stem_layers)
+        for number, (count, out_channels) in enumerate(
+            zip(blocks, map(parts.channels, widths), strict=True), start=1
         ):
-            layers[f"stage{stage + 1}"] = nn.Sequential()
-            for block in range(count):
-                stride = 2 if stage > 0 and block == 0 else 1
-                layers[f"stage{stage + 1}"].append(
-                    _block(parts, form, shortcut, channels, out_channels, stride)
-                )
+            stage = nn.Sequential()
+            for _ in range(count):
+                stride = 2 if number > 1 and not len(stage) else 1
+                stage.append(_block(parts, form, shortcut, channels, out_channels, stride))
                 channels = out_channels
+            layers[f"stage{number}"] = stage
         if form == "ms":
             layers["neuron"] = parts.neuron()
         layers["pool"] = layer.AdaptiveAvgPool2d((1, 1))
