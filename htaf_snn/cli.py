@@ -104,6 +104,23 @@ def backends(args: Sequence[str]) -> None:
     print(f"cache  {compiler.cache_folder()}: {count} kernels, {size / 2**20:.1f} MiB")
 
 
+def models(args: Sequence[str]) -> None:
+    """list the networks: name, parameters, frame sizes in pixels, where they are published"""
+    from jsonargparse import ArgumentParser
+
+    from .models import MODELS
+
+    ArgumentParser(prog="htaf-snn models", description=models.__doc__).parse_args(list(args))
+    print(f"{'name':34} {'parameters':>10}  {'pixels':9}  source")
+    for model in MODELS.values():
+        sides = (
+            f"from {model.smallest_side}"
+            if model.largest_side is None
+            else f"{model.smallest_side} to {model.largest_side}"
+        )
+        print(f"{model.name:34} {model.parameters() / 1e6:8.2f} M  {sides:9}  {model.source}")
+
+
 def bench(args: Sequence[str]) -> None:
     """measure speed and memory side by side: bench neuron, bench train, bench memory"""
     from jsonargparse import auto_cli
@@ -119,6 +136,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "test": test,
     "predict": predict,
     "compare": compare,
+    "models": models,
     "backends": backends,
     "bench": bench,
 }

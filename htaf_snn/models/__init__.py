@@ -1,3 +1,12 @@
 """Spiking networks."""
 
+from spikingjelly.activation_based.layer import (
+    ThresholdDependentBatchNorm2d as ThresholdDependentBatchNorm2d,
+)
+
+from .registry import MODELS as MODELS
+from .registry import Model as Model
+from .registry import model as model
+from .registry import model_names as model_names
+from .resnet import SpikingResNet as SpikingResNet
 from .vgg import SpikingVGG as SpikingVGG

@@ -1,29 +1,37 @@
-"""A small spiking VGG."""
+"""Spiking VGGs for small inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 
-from spikingjelly.activation_based import functional, layer
-from torch import Tensor, nn
+from spikingjelly.activation_based import layer
+from torch import nn
 
 from ..neurons import LIFNode
+from .parts import Norm, Parts, SpikingNetwork, check_sizes
 
-_READ_OUT_SIZE = 4  # pixels a side that the read-out sees at most
+Pooling = Literal["max", "average"]
+_POOLINGS = {"max": layer.MaxPool2d, "average": layer.AvgPool2d}
 
 
-class SpikingVGG(nn.Module):
-    """Blocks of convolution, batch norm, neuron and pooling, then a linear read-out.
+class SpikingVGG(SpikingNetwork):
+    """Blocks of convolution, norm, neuron and pooling, then a linear read-out.
 
-    A block halves the side by max-pooling as long as it has at least 2 pixels.
+    A block halves the side by pooling as long as it has at least 2 pixels.
 
     Args:
         in_shape: (C, H, W) of a frame; H and W from 8 to 128 pixels.
         num_classes: outputs of the read-out, >= 1.
-        widths: channels of each block.
+        widths: channels of each block's convolutions; a number stands for a single one.
         spiking_neuron: the neuron's class, as in SpikingJelly's models.
+        width: factor on every channel count, > 0.
+        norm: "bn", or "tdbn" for threshold-dependent batch norm.
+        dropout: probability that an input of the read-out is zero, in [0, 1).
+        pooling: "max" or "average".
+        bias: whether the convolutions have one.
+        read_out_side: pixels a side that the layers behind the blocks see at most, >= 1.
+        hidden: neurons of a fully connected layer before the read-out; 0 for none.
         **kwargs: arguments of every neuron, copied for each, for example
             ``surrogate_function=HTAFSpike()``.
 
@@ -31,47 +39,58 @@ class SpikingVGG(nn.Module):
         input [T, N, C, H, W]; output [T, N, num_classes], logits at each time step.
 
     Raises:
-        ValueError: a size out of range, no block, or a width below 1.
+        ValueError: a size or a probability out of range, no block, a width below 1, an unknown
+            norm or pooling.
+
+    Source:
+        Simonyan and Zisserman 2015, arXiv 1409.1556.
     """
 
     def __init__(
         self,
         in_shape: tuple[int, int, int],
         num_classes: int,
-        widths: Sequence[int] = (16, 32, 32),
+        widths: Sequence[int | Sequence[int]] = (16, 32, 32),
         spiking_neuron: Callable[..., nn.Module] = LIFNode,
+        *,
+        width: float = 1.0,
+        norm: Norm = "bn",
+        dropout: float = 0.0,
+        pooling: Pooling = "max",
+        bias: bool = False,
+        read_out_side: int = 4,
+        hidden: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__()
-        channels, height, width = in_shape
-        if channels < 1 or not all(8 <= side <= 128 for side in (height, width)):
-            raise ValueError(
-                f"`in_shape` (={tuple(in_shape)}) must be (C, H, W) with C >= 1 and H and W from "
-                "8 to 128 pixels"
-            )
-        if num_classes < 1:
-            raise ValueError(f"`num_classes` (={num_classes}) must be at least 1")
-        if not widths or min(widths) < 1:
+        check_sizes(in_shape, num_classes)
+        blocks = [[block] if isinstance(block, int) else list(block) for block in widths]
+        if not blocks or not all(block and min(block) >= 1 for block in blocks):
             raise ValueError(f"`widths` (={list(widths)}) must name a positive width a block")
-        blocks: list[nn.Module] = []
-        for out_channels in widths:
-            blocks += [
-                layer.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=False),
-                layer.BatchNorm2d(out_channels),
-                spiking_neuron(**deepcopy(kwargs)),
-            ]
-            channels = out_channels
-            if min(height, width) >= 2:
-                blocks.append(layer.MaxPool2d(kernel_size=2))
-                height, width = height // 2, width // 2
-        height, width = min(height, _READ_OUT_SIZE), min(width, _READ_OUT_SIZE)
-        blocks.append(layer.AdaptiveAvgPool2d((height, width)))
-        self.features = nn.Sequential(*blocks)
-        self.read_out = nn.Sequential(
-            layer.Flatten(), layer.Linear(channels * height * width, num_classes)
-        )
-        functional.set_step_mode(self, "m")
-
-    def forward(self, x_seq: Tensor) -> Tensor:
-        logits_seq: Tensor = self.read_out(self.features(x_seq))
-        return logits_seq
+        if pooling not in _POOLINGS:
+            raise ValueError(f"`pooling` (={pooling!r}) must be one of {', '.join(_POOLINGS)}")
+        if read_out_side < 1 or hidden < 0:
+            raise ValueError(
+                f"`read_out_side` (={read_out_side}) must be at least 1 "
+                f"and `hidden` (={hidden}) at least 0"
+            )
+        parts = Parts(spiking_neuron, kwargs, width, norm)
+        channels, *sides = in_shape
+        layers: list[nn.Module] = []
+        for block in blocks:
+            for out_channels in map(parts.channels, block):
+                layers += [
+                    layer.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=bias),
+                    parts.norm2d(out_channels),
+                    parts.neuron(),
+                ]
+                channels = out_channels
+            if min(sides) >= 2:
+                layers.append(_POOLINGS[pooling](kernel_size=2))
+                sides = [side // 2 for side in sides]
+        sides = [min(side, read_out_side) for side in sides]
+        layers.append(layer.AdaptiveAvgPool2d(tuple(sides)))
+        size = channels * sides[0] * sides[1]
+        if hidden:
+            layers += parts.hidden(size, parts.channels(hidden))
+            size = parts.channels(hidden)
+        super().__init__(nn.Sequential(*layers), in_shape[0], size, num_classes, dropout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
@@ -35,6 +37,49 @@ def test_takes_our_neurons_and_the_hosts(node: type[neuron.BaseNode]) -> None:
     first = net(torch.rand(2, 3, 1, 8, 8))
     functional.reset_net(net)
     assert first.shape == (2, 3, 2)
+
+
+def test_names_of_the_state_stay() -> None:
+    """Checkpoints of the small VGG stay readable."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    assert list(SpikingVGG((2, 34, 34), 10).state_dict()) == [
+        *(
+            name
+            for block in range(3)
+            for name in (
+                f"features.{4 * block}.weight",
+                *(f"features.{4 * block + 1}.{entry}" for entry in norm),
+            )
+        ),
+        "read_out.1.weight",
+        "read_out.1.bias",
+    ]
+
+
+def test_a_block_pools_once_behind_its_convolutions() -> None:
+    net = SpikingVGG((1, 12, 12), 2, (3, (4, 5)), pooling="average", read_out_side=9, hidden=7)
+    names = [type(m).__name__ for m in net.features]  # type: ignore[attr-defined]
+    block = ["Conv2d", "BatchNorm2d", "LIFNode"]
+    assert names == [
+        *[*block, "AvgPool2d"],
+        *[*block, *block, "AvgPool2d"],
+        *["AdaptiveAvgPool2d", "Flatten", "Linear", "BatchNorm1d", "LIFNode"],
+    ]
+    assert net.features.get_submodule("13").in_features == 5 * 3 * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pooling": "min"}, r"`pooling` \(='min'\) must be one of max, average"),
+        ({"read_out_side": 0}, r"`read_out_side` \(=0\)"),
+        ({"hidden": -1}, r"`hidden` \(=-1\)"),
+        ({"widths": (8, ())}, r"`widths` \(=\[8, \(\)\]\)"),
+    ],
+)
+def test_refuses_by_name(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SpikingVGG((2, 34, 34), 10, **arguments)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""Networks by name, for command lines and configuration files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import functional
+from spikingjelly.activation_based.model import sew_resnet, spiking_resnet, spiking_vgg
+from torch import nn
+
+from ..neurons import LIFNode
+from .parts import LARGEST_SIDE, SMALLEST_SIDE, Norm, check_sizes
+from .resnet import SpikingResNet
+from .vgg import SpikingVGG
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that has a name.
+
+    Args:
+        name: what `model` knows it by.
+        build: the network's class, or the function that makes it.
+        source: where the architecture is published.
+        smallest_side: of a frame, in pixels.
+        largest_side: of a frame, in pixels; None for no limit.
+        channels: of a frame; None for any number.
+        reference: (in_shape, num_classes) that the architecture is published for.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    source: str
+    smallest_side: int = SMALLEST_SIDE
+    largest_side: int | None = LARGEST_SIDE
+    channels: int | None = None
+    reference: tuple[tuple[int, int, int], int] = ((3, 32, 32), 10)
+
+    def parameters(self) -> int:
+        """The number of parameters of the network for its `reference`, without its neurons'."""
+        with torch.device("meta"):
+            net = model(self.name, *self.reference, spiking_neuron=nn.Identity)
+        return sum(parameter.numel() for parameter in net.parameters())
+
+
+def model_names() -> list[str]:
+    """The names that `model` knows: ours, then SpikingJelly's for ImageNet sizes."""
+    return list(MODELS)
+
+
+def model(
+    name: str,
+    in_shape: tuple[int, int, int],
+    num_classes: int,
+    spiking_neuron: Callable[..., nn.Module] = LIFNode,
+    width: float = 1.0,
+    norm: Norm = "bn",
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> nn.Module:
+    """Builds the network that ``name`` names.
+
+    A name with ``imagenet_`` is SpikingJelly's own function of that name, which takes 3 channels
+    and has its own norm and dropout. Its MS-ResNets and transformers are not among them: they
+    return logits that are already averaged over time.
+
+    Args:
+        name: one of `model_names`.
+        in_shape: (C, H, W) of a frame. A pooling that would leave no pixel is left out; how small
+            H and W can be is in ``MODELS[name].smallest_side``.
+        num_classes: outputs of the read-out, >= 1.
+        spiking_neuron: the neuron's class, one of ours or of SpikingJelly's.
+        width: factor on every channel count, rounded, at least 1 channel; > 0.
+        norm: "bn", or "tdbn" for threshold-dependent batch norm.
+        dropout: probability that an input of the read-out is zero, in [0, 1).
+        **kwargs: arguments of every neuron, copied for each, for example
+            ``surrogate_function=HTAFSpike()``; for "vgg_small" also ``widths``.
+
+    Shape:
+        the network's input is [T, N, C, H, W], its output [T, N, num_classes].
+
+    Raises:
+        ValueError: an unknown name (the error lists the known ones), a size that the network does
+            not take (the error says which it takes), or another argument out of range.
+    """
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; the known ones are {', '.join(MODELS)}")
+    entry = MODELS[name]
+    try:
+        check_sizes(in_shape, num_classes, entry.smallest_side, entry.largest_side, entry.channels)
+        return entry.build(
+            in_shape,
+            num_classes,
+            spiking_neuron=spiking_neuron,
+            width=width,
+            norm=norm,
+            dropout=dropout,
+            **kwargs,
+        )
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _imagenet(
+    function: Callable[..., nn.Module],
+    _in_shape: tuple[int, int, int],
+    num_classes: int,
+    width: float,
+    norm: Norm,
+    dropout: float,
+    **kwargs: Any,
+) -> nn.Module:
+    if (width, norm, dropout) != (1, "bn", 0):
+        raise ValueError(
+            f"`width` (={width}), `norm` (={norm!r}) and `dropout` (={dropout}) must be 1, 'bn' "
+            "and 0: SpikingJelly's own network is fixed"
+        )
+    net = function(num_classes=num_classes, **kwargs)
+    functional.set_step_mode(net, "m")
+    return net
+
+
+_HE = "He et al. 2016, arXiv 1512.03385"
+_SIMONYAN = "Simonyan and Zisserman 2015, arXiv 1409.1556, with batch norm"
+_FANG = "Fang et al. 2021, arXiv 2102.04159"
+_HU = "Hu et al. 2021, arXiv 2112.08954"
+
+_TORCHVISIONS: dict[str, tuple[int | tuple[int, ...], ...]] = {
+    "vgg11": (64, 128, (256,) * 2, (512,) * 2, (512,) * 2),
+    "vgg13": ((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2),
+    "vgg16": ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
+}
+_VGGS = [
+    Model("vgg_small", SpikingVGG, "this package"),
+    Model(
+        "vgg5",
+        partial(
+            SpikingVGG, widths=(64, (128, 128)), pooling="average", read_out_side=8, hidden=1024
+        ),
+        "Rathi et al. 2020, arXiv 2005.01807, convolutions; fully connected as VGG-9",
+    ),
+    Model(
+        "vgg9",
+        partial(
+            SpikingVGG,
+            widths=((64, 64), (128, 128), (256, 256, 256)),
+            pooling="average",
+            read_out_side=4,
+            hidden=1024,
+        ),
+        "Lee et al. 2020, arXiv 1903.06379; norms as Kim and Panda 2021, arXiv 2010.01729",
+    ),
+    *(
+        Model(
+            name,
+            partial(SpikingVGG, widths=widths, bias=True, read_out_side=1),
+            _SIMONYAN,
+            smallest_side=16,  # so that at most the last of the five poolings is left out
+        )
+        for name, widths in _TORCHVISIONS.items()
+    ),
+]
+
+_wide = partial(SpikingResNet, widths=(64, 128, 256, 512), stem=64, shortcut="convolution")
+_RESNETS: list[tuple[str, Callable[..., nn.Module], str]] = [
+    ("resnet18", partial(_wide, blocks=(2, 2, 2, 2)), _HE),
+    (
+        "resnet19",
+        partial(_wide, blocks=(3, 3, 2), widths=(128, 256, 512), hidden=256),
+        "Zheng et al. 2021, arXiv 2011.05280",
+    ),
+    ("resnet20", partial(SpikingResNet, blocks=(3, 3, 3)), _HE),
+    ("resnet32", partial(SpikingResNet, blocks=(5, 5, 5)), _HE),
+    ("resnet34", partial(_wide, blocks=(3, 4, 6, 3)), _HE),
+]
+
+MODELS: dict[str, Model] = {
+    entry.name: entry
+    for entry in [
+        *_VGGS,
+        *(Model(name, build, source) for name, build, source in _RESNETS),
+        *(
+            Model(f"{form}_{name}", partial(build, form=form), f"{source}; {form_source}")
+            for form, form_source in (("sew", _FANG), ("ms", _HU))
+            for name, build, source in _RESNETS
+        ),
+        *(
+            Model(
+                f"imagenet_{name}",
+                partial(_imagenet, partial(getattr(module, name), **arguments)),
+                f"SpikingJelly's {name}",
+                smallest_side=32,
+                largest_side=None,
+                channels=3,
+                reference=((3, 224, 224), 1000),
+            )
+            for module, arguments in (
+                (spiking_vgg, {}),
+                (spiking_resnet, {}),
+                (sew_resnet, {"cnf": "ADD"}),
+            )
+            for name in module.__all__
+            if name.islower()
+        ),
+    ]
+}

@@ -1,0 +1,98 @@
+"""The spiking ResNet's three forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import htaf_snn
+from htaf_snn.models import SpikingResNet
+
+
+def resnet(form: str, **arguments: Any) -> SpikingResNet:
+    settings: dict[str, Any] = {
+        "blocks": (2, 2),
+        "widths": (4, 6),
+        "stem": 4,
+        "v_threshold": 0.3,
+        "surrogate_function": htaf_snn.HTAFSpike(mode="hard"),
+    }
+    return SpikingResNet((2, 9, 8), 3, form=form, **(settings | arguments))  # type: ignore[arg-type]
+
+
+def outputs(net: SpikingResNet) -> dict[str, Tensor]:
+    """The output of each part of the features, for random frames."""
+    seen: dict[str, Tensor] = {}
+    for name, part in net.features.named_children():
+        part.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out))
+    net(torch.rand(4, 3, 2, 9, 8))
+    return seen
+
+
+@pytest.mark.parametrize("shortcut", ["padding", "convolution"])
+def test_plain_blocks_fire(shortcut: str) -> None:
+    seen = outputs(resnet("plain", shortcut=shortcut))
+    for name in ("stem", "stage1", "stage2"):
+        assert set(seen[name].unique().tolist()) == {0.0, 1.0}, name
+
+
+@pytest.mark.parametrize("shortcut", ["padding", "convolution"])
+def test_sew_blocks_count_spikes(shortcut: str) -> None:
+    seen = outputs(resnet("sew", shortcut=shortcut))
+    assert set(seen["stem"].unique().tolist()) == {0.0, 1.0}
+    for name in ("stage1", "stage2"):
+        assert torch.equal(seen[name], seen[name].round()), name
+        assert seen[name].min() >= 0 and 2 <= seen[name].max() <= 5, name
+
+
+def test_ms_blocks_carry_potentials() -> None:
+    seen = outputs(resnet("ms"))
+    for name in ("stem", "stage1", "stage2"):
+        assert seen[name].min() < 0 and not torch.equal(seen[name], seen[name].round()), name
+    assert set(seen["neuron"].unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("form", ["sew", "ms"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_silent_branch_leaves_the_shortcut(form: str, stage: str) -> None:
+    block: Any = resnet(form).features.get_submodule(f"{stage}.0")
+    nn.init.zeros_(block.bn2.weight)
+    x_seq = torch.randint(0, 2, (4, 3, 4, 9, 8)).float()
+    if form == "ms":
+        x_seq = torch.randn_like(x_seq)
+    expected = x_seq
+    if stage == "stage2":
+        expected = torch.zeros(4, 3, 6, 5, 4)
+        expected[:, :, :4] = x_seq[..., ::2, ::2]
+    assert torch.equal(block(x_seq), expected)
+
+
+def test_ms_neurons_stand_before_the_convolutions() -> None:
+    net = resnet("ms")
+    seen: list[Tensor] = []
+    for name, module in net.features.named_modules():
+        if name.endswith(("conv1", "conv2")):
+            module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    net(torch.rand(4, 3, 2, 9, 8))
+    assert len(seen) == 8
+    assert all(set(x_seq.unique().tolist()) <= {0.0, 1.0} for x_seq in seen)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"form": "pre"}, r"`form` \(='pre'\) must be one of plain, sew, ms"),
+        ({"shortcut": "none"}, r"`shortcut` \(='none'\) must be one of convolution, padding"),
+        ({"blocks": (2,)}, r"`blocks` \(=\[2\]\).*`widths` \(=\[4, 6\]\)"),
+        ({"blocks": (2, 0)}, r"`blocks` \(=\[2, 0\]\)"),
+        ({"widths": (6, 4)}, r"`widths` \(=\[6, 4\]\)"),
+        ({"stem": 0}, r"`stem` \(=0\)"),
+        ({"hidden": -1}, r"`hidden` \(=-1\)"),
+    ],
+)
+def test_refuses(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resnet(**({"form": "plain"} | arguments))
