@@ -82,7 +82,8 @@ class SpikingResNet(SpikingNetwork):
         stem: channels of the stem, at most those of the first stage.
         shortcut: how a shortcut changes its shape: "convolution" (1x1, with its norm; in the "sew"
             form with neurons too) or "padding" (with zeros).
-        hidden: neurons of a fully connected layer before the read-out; 0 for none.
+        hidden: neurons of a fully connected layer before the read-out, which has a norm (the
+            paper of ResNet-19 names none there); 0 for none.
         width: factor on every channel count, > 0.
         norm: "bn", or "tdbn" for threshold-dependent batch norm.
         dropout: probability that an input of the read-out is zero, in [0, 1).

@@ -31,7 +31,7 @@ class SpikingVGG(SpikingNetwork):
         pooling: "max" or "average".
         bias: whether the convolutions have one.
         read_out_side: pixels a side that the layers behind the blocks see at most, >= 1.
-        hidden: neurons of a fully connected layer before the read-out; 0 for none.
+        hidden: neurons of a fully connected layer, with its norm, before the read-out; 0 for none.
         **kwargs: arguments of every neuron, copied for each, for example
             ``surrogate_function=HTAFSpike()``.
 

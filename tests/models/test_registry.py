@@ -35,8 +35,11 @@ def test_names() -> None:
     assert all(name == entry.name for name, entry in MODELS.items())
 
 
-@pytest.mark.parametrize("node", [htaf_snn.LIFNode, neuron.LIFNode], ids=["ours", "host"])
-@pytest.mark.parametrize("norm", ["bn", "tdbn"])
+@pytest.mark.parametrize(
+    ("node", "norm"),
+    [(htaf_snn.LIFNode, "bn"), (neuron.LIFNode, "tdbn")],
+    ids=["our LIF, bn", "the host's LIF, tdbn"],
+)
 @pytest.mark.parametrize("name", OURS)
 def test_shape_and_gradients(name: str, norm: str, node: type[neuron.BaseNode]) -> None:
     net = small(name, spiking_neuron=node, norm=norm)
