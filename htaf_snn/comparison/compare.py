@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import SpikingDataModule
+from ..files import write_whole
 from ..surrogates import spike_function
 from .report import draw, table
 from .run import Run, run
@@ -85,6 +86,5 @@ def _versions() -> dict[str, str]:
 
 
 def _write_json(path: Path, content: object) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
+    text = json.dumps(content, indent=2) + "\n"
+    write_whole(path, lambda partial: partial.write_text(text))

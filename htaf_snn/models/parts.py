@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from spikingjelly.activation_based import functional, layer
+from spikingjelly.activation_based import functional, layer, memopt
 from torch import Tensor, nn
 
 Norm = Literal["bn", "tdbn"]
@@ -122,6 +122,8 @@ class SpikingNetwork(nn.Module):
             [T, N, in_channels, H, W].
     """
 
+    _run_features: list[nn.Module]
+
     def __init__(
         self,
         features: nn.Module,
@@ -137,7 +139,29 @@ class SpikingNetwork(nn.Module):
         self.features = features
         self.dropout = layer.Dropout(dropout) if dropout else nn.Identity()
         self.read_out = nn.Sequential(layer.Flatten(), layer.Linear(read_out_size, num_classes))
+        self.__dict__["_run_features"] = [features]  # not modules of their own: they are features
         functional.set_step_mode(self, "m")
+
+    def checkpoint_activations(self) -> None:
+        """Has training keep the input of each block alone, and compute the rest once more.
+
+        A block is a residual block, or a convolution with what follows up to the next one. The
+        numbers, state and names stay as they are; nothing is compressed, so smooth spikes are
+        kept as they are too.
+        """
+        layers = [
+            one
+            for child in self.features.children()
+            for one in (child.children() if isinstance(child, nn.Sequential) else [child])
+        ]
+        blocks: list[list[nn.Module]] = []
+        for one in layers:
+            if not blocks or isinstance(one, nn.Conv2d) or any(one.children()):
+                blocks.append([])
+            blocks[-1].append(one)
+        self.__dict__["_run_features"] = [
+            memopt.checkpoint_module(nn.Sequential(*block)) for block in blocks
+        ]
 
     def forward(self, x_seq: Tensor) -> Tensor:
         if x_seq.ndim != 5 or x_seq.shape[2] != self.in_channels:
@@ -145,5 +169,7 @@ class SpikingNetwork(nn.Module):
                 f"the input's shape is {tuple(x_seq.shape)}; "
                 f"this network takes [T, N, {self.in_channels}, H, W]"
             )
-        logits_seq: Tensor = self.read_out(self.dropout(self.features(x_seq)))
+        for block in self._run_features:
+            x_seq = block(x_seq)
+        logits_seq: Tensor = self.read_out(self.dropout(x_seq))
         return logits_seq

@@ -7,11 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ..data import SpikingDataModule
+from .checkpoint_io import WholeCheckpointIO, check_writable
 from .module import SpikingClassifier
 
 
@@ -31,6 +33,19 @@ class FitCLI(LightningCLI):
             "--seed", type=int, default=0, help="of weights, data order and training; repeatable"
         )
         parser.add_argument("--out", type=Path, default=default_out(), help="folder of the results")
+        parser.add_argument(
+            "--save_steps", type=int, default=None,
+            help="steps after which last.ckpt is written within an epoch too; >= 1",
+        )  # fmt: skip
+        parser.add_argument(
+            "--patience", type=int, default=None,
+            help="epochs without a better validation accuracy after which training ends; >= 1",
+        )  # fmt: skip
+        parser.add_argument(
+            "--ema", type=float, default=None,
+            help="decay of an exponential moving average of the weights, which is validated and "
+            "kept; in (0, 1)",
+        )  # fmt: skip
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -50,18 +65,50 @@ class FitCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         out = self._get(self.config_init, "out")
+        save_steps, patience, ema = (
+            self._get(self.config_init, name) for name in ("save_steps", "patience", "ema")
+        )
+        for name, value in (("save_steps", save_steps), ("patience", patience)):
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` (={value}) must be at least 1")
+        if ema is not None and not 0 < ema < 1:
+            raise ValueError(f"`ema` (={ema}) must lie in (0, 1)")
+        check_writable(out / "checkpoints")
         if self._get(self.config_init, "trainer.logger") is None:
             # A resumed run adds to the TensorBoard log and writes a CSV log of its own.
             kwargs["logger"] = [
                 TensorBoardLogger(out, name="", version=""),
                 CSVLogger(out, name="csv"),
             ]
+        plugins = self._get(self.config_init, "trainer.plugins") or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]),
+                             WholeCheckpointIO()]  # fmt: skip
         trainer: Any = super().instantiate_trainer(default_root_dir=out, **kwargs)
+        if self._get(self.config_init, "trainer.sync_batchnorm") and isinstance(
+            trainer.accelerator, CPUAccelerator
+        ):
+            raise ValueError(
+                "`trainer.sync_batchnorm` (=True) needs GPUs: torch's SyncBatchNorm refuses CPU "
+                "tensors; leave it out, or train with --trainer.accelerator gpu"
+            )
         # `save_last` of the best checkpoint's callback would skip epochs that are not the best.
-        last = ModelCheckpoint(
-            out / "checkpoints", "last", enable_version_counter=False, save_on_train_epoch_end=True
-        )
-        trainer.callbacks.append(last)
+        trainer.callbacks.append(
+            ModelCheckpoint(
+                out / "checkpoints", "last", enable_version_counter=False,
+                save_on_train_epoch_end=True,
+            )
+        )  # fmt: skip
+        if save_steps is not None:
+            trainer.callbacks.append(
+                ModelCheckpoint(
+                    out / "checkpoints", "last", enable_version_counter=False,
+                    every_n_train_steps=save_steps,
+                )
+            )  # fmt: skip
+        if patience is not None:
+            trainer.callbacks.append(EarlyStopping("val_accuracy", patience=patience, mode="max"))
+        if ema is not None:
+            trainer.callbacks.append(EMAWeightAveraging(decay=ema))
         return trainer
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from spikingjelly.activation_based import functional, monitor, neuron
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -13,9 +17,12 @@ from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from .. import neurons
-from ..models import SpikingVGG
+from ..models import model as build_model
+from ..models.parts import Norm, SpikingNetwork
 from ..surrogates import spike_function, trains_smooth
+from .finite import DivergedError, first_not_finite
 from .firing import firing_as_trained, firing_hard, spike_functions
+from .losses import LOSSES
 
 NEURONS: dict[str, type[neurons.BackendNode]] = {
     "if": neurons.IFNode,
@@ -23,14 +30,15 @@ NEURONS: dict[str, type[neurons.BackendNode]] = {
     "plif": neurons.ParametricLIFNode,
 }
 
-Batch = tuple[Tensor, Tensor]  # frames [T, N, C, H, W], labels [N]
+Batch = tuple[Tensor, Tensor]  # frames [T, N, C, H, W], labels [N] or probabilities [N, classes]
 
 
 class SpikingClassifier(L.LightningModule):
-    """A spiking VGG, trained by full BPTT on the cross-entropy of its mean logits.
+    """A spiking network, trained by direct BPTT.
 
-    Nothing is detached between time steps. Validation and test fire with the exact step; the
-    test also measures the network as it was trained, and the transfer gap between the two.
+    Nothing is detached between time steps unless asked for. Validation and test fire with the
+    exact step; the test also measures the network as it was trained, and the transfer gap between
+    the two.
 
     Args:
         in_shape: (C, H, W) of a frame.
@@ -38,14 +46,31 @@ class SpikingClassifier(L.LightningModule):
         spike: a spike function, ``name`` or ``name:parameter=value``; see
             `htaf_snn.spike_function`.
         neuron: "if", "lif" or "plif".
-        widths: channels of each block.
-        backend: of the neurons; "auto" or "torch".
-        learning_rate: AdamW's, at the start of a cosine schedule down to 0; > 0.
-        weight_decay: AdamW's, >= 0.
-        seed: of what is random within an epoch, such as dropout.
+        neuron_options: further arguments of every neuron, such as ``tau`` (``init_tau`` of
+            "plif"), ``v_threshold`` or ``detach_reset``.
+        model: the network's name; ``htaf-snn models`` lists them.
+        width: factor on the network's channel counts, > 0.
+        widths: channels of each block of "vgg_small"; None for its own.
+        norm: "bn", or "tdbn" for threshold-dependent batch norm.
+        dropout: probability that an input of the read-out is zero, in [0, 1).
+        backend: of the neurons; "auto", "torch", "cpu" or "cupy".
+        loss: "mean", the cross-entropy of the mean logits, or "tet", the mean of the
+            cross-entropies of every time step.
+        label_smoothing: share of the target spread evenly over the classes, in [0, 1).
+        optimizer: "adamw", or "sgd" with momentum 0.9.
+        learning_rate: the highest, > 0; a cosine schedule ends it at 0.
+        weight_decay: >= 0.
+        warmup_epochs: epochs over which the learning rate rises from 0, >= 0.
+        tbptt_steps: time steps after which the potentials are detached (truncated BPTT); the
+            network runs through so many at a time, batch norm included. None for full BPTT.
+        checkpoint_activations: whether the backward pass computes each block's activations
+            again instead of keeping them.
+        compile: whether `torch.compile` compiles the network.
+        seed: of what is random within a step, such as dropout.
 
     Raises:
-        ValueError: an unknown spike function or neuron, or a number out of its range.
+        ValueError: an unknown spike function, neuron, network, loss or optimizer, or a number out
+            of its range.
     """
 
     def __init__(
@@ -54,31 +79,63 @@ class SpikingClassifier(L.LightningModule):
         num_classes: int,
         spike: str = "htaf",
         neuron: str = "lif",
-        widths: tuple[int, ...] = (16, 32, 32),
+        neuron_options: dict[str, Any] | None = None,
+        model: str = "vgg_small",
+        width: float = 1.0,
+        widths: tuple[int, ...] | None = None,
+        norm: Norm = "bn",
+        dropout: float = 0.0,
         backend: neurons.Backend = "auto",
+        loss: Literal["mean", "tet"] = "mean",
+        label_smoothing: float = 0.0,
+        optimizer: Literal["adamw", "sgd"] = "adamw",
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
+        warmup_epochs: float = 0.0,
+        tbptt_steps: int | None = None,
+        checkpoint_activations: bool = False,
+        compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if neuron not in NEURONS:
-            raise ValueError(f"unknown neuron {neuron!r}; the known ones are {', '.join(NEURONS)}")
-        if not learning_rate > 0:
+        one_of("neuron", neuron, NEURONS)
+        one_of("loss", loss, LOSSES)
+        one_of("optimizer", optimizer, ("adamw", "sgd"))
+        if not 0 < learning_rate < math.inf:
             raise ValueError(f"`learning_rate` (={learning_rate}) must be positive")
         if not weight_decay >= 0:
             raise ValueError(f"`weight_decay` (={weight_decay}) must not be negative")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` (={label_smoothing}) must lie in [0, 1)")
+        if not warmup_epochs >= 0:
+            raise ValueError(f"`warmup_epochs` (={warmup_epochs}) must not be negative")
+        if tbptt_steps is not None and tbptt_steps < 1:
+            raise ValueError(f"`tbptt_steps` (={tbptt_steps}) must be at least 1")
+        if widths is not None and model != "vgg_small":
+            raise ValueError(f"`widths` (={widths}) are those of vgg_small; {model} has a `width`")
         self.save_hyperparameters()
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
         self.seed = seed
-        self.net = SpikingVGG(
+        self.loss = LOSSES[loss]
+        network_options = {} if widths is None else {"widths": widths}
+        self.net = build_model(
+            model,
             in_shape,
             num_classes,
-            widths,
             NEURONS[neuron],
+            width,
+            norm,
+            dropout,
+            **network_options,
             surrogate_function=spike_function(spike),
             backend=backend,
+            **(neuron_options or {}),
         )
+        if checkpoint_activations:
+            if not isinstance(self.net, SpikingNetwork):
+                raise ValueError(f"`checkpoint_activations` is not for {model}")
+            self.net.checkpoint_activations()
+        if compile:
+            self.net.compile()
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.hard_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -93,19 +150,39 @@ class SpikingClassifier(L.LightningModule):
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Logits [N, num_classes], averaged over time, of frames [T, N, C, H, W]."""
-        functional.reset_net(self.net)
-        logits_seq: Tensor = self.net(x_seq)
-        return logits_seq.mean(0)
+        return self.logits_seq(x_seq).mean(0)
 
-    def on_train_epoch_start(self) -> None:
-        # An epoch's randomness depends on seed, epoch and rank alone: a resumed run repeats it.
-        torch.manual_seed(self.seed + 1_000_003 * self.current_epoch + 7919 * self.global_rank)
+    def logits_seq(self, x_seq: Tensor) -> Tensor:
+        """Logits [T, N, num_classes] of frames [T, N, C, H, W], from the neurons' first state."""
+        functional.reset_net(self.net)
+        steps = self.hparams["tbptt_steps"]
+        if not self.training or steps is None or steps >= len(x_seq):
+            logits_seq: Tensor = self.net(x_seq)
+            return logits_seq
+        parts = []
+        for part in x_seq.split(steps):
+            functional.detach_net(self.net)
+            parts.append(self.net(part))
+        return torch.cat(parts)
+
+    def on_train_batch_start(self, _batch: Batch, _batch_index: int) -> None:
+        # A step's randomness depends on seed, step and rank alone: a resumed run repeats it.
+        torch.manual_seed(1_000_003 * self.seed + self.global_step + 7919 * self.global_rank)
 
     def training_step(self, batch: Batch, _batch_index: int) -> Tensor:
         x_seq, labels = batch
-        logits = self(x_seq)
-        loss = nn.functional.cross_entropy(logits, labels)
-        self.train_accuracy(logits, labels)
+        logits_seq = self.logits_seq(x_seq)
+        loss = self.loss(logits_seq.float(), labels, self.hparams["label_smoothing"])
+        if not loss.isfinite():
+            where = "the input" if not x_seq.isfinite().all() else None
+            where = where or first_not_finite(self.net, lambda: self.logits_seq(x_seq))
+            raise DivergedError(
+                f"the loss is {loss.item()} at step {self.global_step} (epoch "
+                f"{self.current_epoch}); the first output that is not finite is that of "
+                f"{where or 'the loss itself'}{self._remedy()}"
+            )
+        indices = labels if labels.ndim == 1 else labels.argmax(1)
+        self.train_accuracy(logits_seq.mean(0), indices)
         self._log("train_loss", loss, labels, on_step=True, on_epoch=True, prog_bar=True)
         self._log(
             "train_accuracy",
@@ -116,6 +193,41 @@ class SpikingClassifier(L.LightningModule):
             prog_bar=True,
         )
         return loss
+
+    def on_before_optimizer_step(self, _optimizer: torch.optim.Optimizer) -> None:
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return  # float16: the scaler skips steps whose gradients overflow
+        gradients = {n: p.grad for n, p in self.net.named_parameters() if p.grad is not None}
+        norms = torch.nn.utils.get_total_norm(gradients.values())
+        if not norms.isfinite():
+            bad = next(name for name, grad in gradients.items() if not grad.isfinite().all())
+            raise DivergedError(
+                f"the gradient of {bad} is not finite at step {self.global_step} (epoch "
+                f"{self.current_epoch}){self._remedy()}"
+            )
+
+    def _remedy(self) -> str:
+        kept = [
+            path
+            for callback in self.trainer.checkpoint_callbacks
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath
+            for path in sorted(Path(callback.dirpath).glob("*.ckpt"))
+        ]
+        last = next((p for p in kept if p.stem == "last"), kept[0] if kept else None)
+        where = f"the last good checkpoint is {last}" if last else "no checkpoint was written yet"
+        return (
+            f"; {where}. Lower model.learning_rate, or clip gradients with "
+            "--trainer.gradient_clip_val"
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        theirs = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        for key in ("model", "in_shape", "num_classes", "width", "widths", "neuron", "norm"):
+            saved, own = theirs.get(key), self.hparams[key]
+            if key in theirs and _plain(saved) != _plain(own):
+                raise ValueError(
+                    f"the checkpoint is of another network: its {key} is {saved}, here it is {own}"
+                )
 
     def validation_step(self, batch: Batch, _batch_index: int) -> None:
         x_seq, labels = batch
@@ -153,12 +265,23 @@ class SpikingClassifier(L.LightningModule):
         self.log("gap_pp", 100 * gap)
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        options = self.hparams
+        settings = {"lr": options["learning_rate"], "weight_decay": options["weight_decay"]}
+        optimizer = (
+            torch.optim.AdamW(self.parameters(), **settings)
+            if options["optimizer"] == "adamw"
+            else torch.optim.SGD(self.parameters(), momentum=0.9, **settings)
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, T_max=int(self.trainer.estimated_stepping_batches)
-        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs or 1
+        rising = min(steps - 1, round(options["warmup_epochs"] * steps / max(epochs, 1)))
+
+        def share(step: int) -> float:
+            if step < rising:
+                return (step + 1) / (rising + 1)
+            return 0.5 + 0.5 * math.cos(math.pi * (step - rising) / max(1, steps - rising))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -175,3 +298,13 @@ class SpikingClassifier(L.LightningModule):
 
 def _rate_and_count(spike_seq: Tensor) -> tuple[Tensor, int]:
     return spike_seq.mean(), spike_seq.numel()
+
+
+def one_of(name: str, value: str, known: Iterable[str]) -> None:
+    """Raises a ValueError that lists what is known, unless ``value`` is among it."""
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}; the known ones are {', '.join(known)}")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

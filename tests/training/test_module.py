@@ -1,0 +1,167 @@
+"""The training step: truncation, recomputation, precision, divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from htaf_snn.training import SpikingClassifier
+from htaf_snn.training.finite import DivergedError, first_not_finite
+from htaf_snn.training.losses import mean_cross_entropy
+
+
+# Lightning's advice and the way it sees our shapes, which concern no test here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step`"),
+]
+
+
+def classifier(**options: Any) -> SpikingClassifier:
+    torch.manual_seed(0)
+    return SpikingClassifier((1, 8, 8), 3, **{"widths": (4, 4), **options})
+
+
+def gradients(module: SpikingClassifier, x_seq: Tensor) -> dict[str, Tensor]:
+    module.train()
+    mean_cross_entropy(module.logits_seq(x_seq), torch.arange(x_seq.shape[1]) % 3).backward()
+    return {n: p.grad.clone() for n, p in module.net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("steps", [4, 9])
+def test_truncation_beyond_the_sequence_changes_nothing(steps: int) -> None:
+    x_seq = torch.rand(4, 6, 1, 8, 8)
+    expected = gradients(classifier(), x_seq)
+    for name, gradient in gradients(classifier(tbptt_steps=steps), x_seq).items():
+        assert torch.equal(gradient, expected[name]), name
+
+
+def test_truncation_cuts_the_gradient_and_keeps_the_state() -> None:
+    x_seq = torch.rand(4, 2, 1, 8, 8, requires_grad=True)
+    module = classifier(tbptt_steps=2).train()
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()  # batch statistics would join the time steps
+    logits_seq = module.logits_seq(x_seq)
+    (grad,) = torch.autograd.grad(logits_seq[3].sum(), x_seq, retain_graph=True)
+    assert not grad[:2].any() and grad[2].any()
+    whole = classifier().train()
+    for layer in whole.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+    torch.testing.assert_close(logits_seq, whole.logits_seq(x_seq))
+
+
+@pytest.mark.parametrize("name", ["vgg_small", "vgg5", "resnet20", "sew_resnet20", "ms_resnet20"])
+def test_recomputed_activations_change_no_number_and_save_memory(name: str) -> None:
+    options: dict[str, Any] = {"model": name, "width": 0.1, "widths": None}
+    x_seq = torch.rand(3, 4, 1, 8, 8)
+    kept, recomputed = classifier(**options), classifier(**options, checkpoint_activations=True)
+    recomputed.load_state_dict(kept.state_dict())
+    numbers = []
+    results = []
+    for module in (kept, recomputed):
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, saved=saved: (saved.append(t.numel()), t)[1],  # type: ignore[misc]
+            lambda t: t,
+        ):
+            results.append(gradients(module, x_seq))
+        numbers.append(sum(saved))
+    assert numbers[1] < 0.6 * numbers[0]
+    for key, gradient in results[0].items():
+        assert torch.equal(gradient, results[1][key]), key
+    for key, value in kept.state_dict().items():  # batch norm's statistics were counted once
+        assert torch.equal(value, recomputed.state_dict()[key]), key
+
+
+class Batches:
+    """Three random batches; ``spoiled`` puts a NaN into the last one's input."""
+
+    def __init__(self, spoiled: bool = False) -> None:
+        self.spoiled = spoiled
+
+    def __len__(self) -> int:
+        return 3
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(1)
+        for index in range(3):
+            x_seq = torch.rand(2, 6, 1, 8, 8, generator=generator)
+            if self.spoiled and index == 2:
+                x_seq[0, 0] = torch.nan
+            yield x_seq, torch.arange(6) % 3
+
+
+def train(module: SpikingClassifier, loader: Any = None, **options: Any) -> L.Trainer:
+    trainer = L.Trainer(
+        max_epochs=1, logger=False, enable_checkpointing=False, enable_model_summary=False,
+        enable_progress_bar=False, accelerator="cpu", **options,
+    )  # fmt: skip
+    trainer.fit(module, loader or Batches())
+    return trainer
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+@pytest.mark.parametrize(
+    "options", [{}, {"loss": "tet", "optimizer": "sgd", "label_smoothing": 0.1}, {"norm": "tdbn"}]
+)
+def test_every_precision_trains(options: dict[str, Any], precision: Any) -> None:
+    module = classifier(**options)
+    before = [p.detach().clone() for p in module.parameters()]
+    train(module, precision=precision)
+    assert any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+    assert all(p.isfinite().all() and p.dtype == torch.float32 for p in module.parameters())
+
+
+def test_a_loss_that_is_not_finite_names_step_and_layer() -> None:
+    with pytest.raises(
+        DivergedError, match=r"loss is nan at step 2 \(epoch 0\).*the input; no checkpoint"
+    ):
+        train(classifier(), Batches(spoiled=True))
+    module = classifier()
+    with torch.no_grad():
+        module.net.features[4].weight[0, 0] = torch.inf  # type: ignore[index,union-attr]
+    with pytest.raises(DivergedError, match=r"at step 0 .*features\.4 \((Conv|Batch)"):
+        train(module)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_do() -> None:
+    module = classifier()
+    weight = module.net.read_out[1].weight  # type: ignore[index,union-attr]
+    weight.register_hook(lambda grad: grad * torch.inf)
+    before = {k: v.clone() for k, v in module.state_dict().items() if "features.0" in k}
+    with pytest.raises(DivergedError, match=r"gradient of read_out\.1\.weight .* at step 0"):
+        train(module)
+    assert all(torch.equal(v, module.state_dict()[k]) for k, v in before.items())
+
+
+def test_first_not_finite_is_none_where_all_is_well() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    assert first_not_finite(net, lambda: net(torch.ones(1, 2))) is None
+    assert first_not_finite(net, lambda: net(torch.full((1, 2), torch.inf))) == "0 (Linear)"
+    assert not net[0]._forward_hooks
+
+
+def test_the_learning_rate_rises_then_falls_to_zero() -> None:
+    module = classifier(warmup_epochs=1 / 3, learning_rate=0.1)
+    rates: list[float] = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    trainer = L.Trainer(
+        max_epochs=3, logger=False, enable_checkpointing=False, enable_model_summary=False,
+        enable_progress_bar=False, accelerator="cpu", callbacks=[Watch()],
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(list(Batches()), batch_size=None))
+    assert rates[0] == pytest.approx(0.05) and rates[1] == pytest.approx(0.1)
+    assert rates[1:] == sorted(rates[1:], reverse=True) and rates[-1] < 0.02
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
