@@ -19,7 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from .. import neurons
 from ..models import model as build_model
 from ..models.parts import Norm, SpikingNetwork
-from ..surrogates import spike_function, trains_smooth
+from ..surrogates import SpikeFunction, spike_function, trains_smooth
 from .finite import DivergedError, first_not_finite
 from .firing import firing_as_trained, firing_hard, spike_functions
 from .losses import LOSSES
@@ -63,6 +63,9 @@ class SpikingClassifier(L.LightningModule):
         warmup_epochs: epochs over which the learning rate rises from 0, >= 0.
         tbptt_steps: time steps after which the potentials are detached (truncated BPTT); the
             network runs through so many at a time, batch norm included. None for full BPTT.
+        hard_share: share of the training, at its end, in which the smooth spike functions fire
+            with the exact step and their own derivative, so that what is trained is what fires;
+            in [0, 1].
         checkpoint_activations: whether the backward pass computes each block's activations
             again instead of keeping them.
         compile: whether `torch.compile` compiles the network.
@@ -93,6 +96,7 @@ class SpikingClassifier(L.LightningModule):
         weight_decay: float = 1e-2,
         warmup_epochs: float = 0.0,
         tbptt_steps: int | None = None,
+        hard_share: float = 0.0,
         checkpoint_activations: bool = False,
         compile: bool = False,
         seed: int = 0,
@@ -111,10 +115,13 @@ class SpikingClassifier(L.LightningModule):
             raise ValueError(f"`warmup_epochs` (={warmup_epochs}) must not be negative")
         if tbptt_steps is not None and tbptt_steps < 1:
             raise ValueError(f"`tbptt_steps` (={tbptt_steps}) must be at least 1")
+        if not 0 <= hard_share <= 1:
+            raise ValueError(f"`hard_share` (={hard_share}) must lie in [0, 1]")
         if widths is not None and model != "vgg_small":
             raise ValueError(f"`widths` (={widths}) are those of vgg_small; {model} has a `width`")
         self.save_hyperparameters()
         self.seed = seed
+        self._handed_over = False  # from smooth to exact firing; see `hard_share`
         self.loss = LOSSES[loss]
         network_options = {} if widths is None else {"widths": widths}
         self.net = build_model(
@@ -168,6 +175,19 @@ class SpikingClassifier(L.LightningModule):
     def on_train_batch_start(self, _batch: Batch, _batch_index: int) -> None:
         # A step's randomness depends on seed, step and rank alone: a resumed run repeats it.
         torch.manual_seed(1_000_003 * self.seed + self.global_step + 7919 * self.global_rank)
+        share = self.hparams["hard_share"]
+        left = 1 - self.global_step / int(self.trainer.estimated_stepping_batches)
+        if not self._handed_over and left <= share and share > 0:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        for function in spike_functions(self.net):
+            if isinstance(function, SpikeFunction) and trains_smooth(function):
+                function.mode = "hard"
+        self._handed_over = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["handed_over"] = self._handed_over
 
     def training_step(self, batch: Batch, _batch_index: int) -> Tensor:
         x_seq, labels = batch
@@ -221,6 +241,8 @@ class SpikingClassifier(L.LightningModule):
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint.get("handed_over"):
+            self._hand_over()
         theirs = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for key in ("model", "in_shape", "num_classes", "width", "widths", "neuron", "norm"):
             saved, own = theirs.get(key), self.hparams[key]
@@ -279,7 +301,8 @@ class SpikingClassifier(L.LightningModule):
         def share(step: int) -> float:
             if step < rising:
                 return (step + 1) / (rising + 1)
-            return 0.5 + 0.5 * math.cos(math.pi * (step - rising) / max(1, steps - rising))
+            cosine: float = math.cos(math.pi * (step - rising) / max(1, steps - rising))
+            return (1 + cosine) / 2
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {

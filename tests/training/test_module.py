@@ -15,7 +15,6 @@ from htaf_snn.training import SpikingClassifier
 from htaf_snn.training.finite import DivergedError, first_not_finite
 from htaf_snn.training.losses import mean_cross_entropy
 
-
 # Lightning's advice and the way it sees our shapes, which concern no test here.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
@@ -161,7 +160,8 @@ def test_the_learning_rate_rises_then_falls_to_zero() -> None:
         max_epochs=3, logger=False, enable_checkpointing=False, enable_model_summary=False,
         enable_progress_bar=False, accelerator="cpu", callbacks=[Watch()],
     )  # fmt: skip
-    trainer.fit(module, DataLoader(list(Batches()), batch_size=None))
+    loader: Any = DataLoader(list(Batches()), batch_size=None)  # type: ignore[arg-type]
+    trainer.fit(module, loader)
     assert rates[0] == pytest.approx(0.05) and rates[1] == pytest.approx(0.1)
     assert rates[1:] == sorted(rates[1:], reverse=True) and rates[-1] < 0.02
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
