@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from htaf_snn.data import DATA_SETS, SpikingDataModule, data_set
+from htaf_snn.data import SpikingDataModule, data_set
 from htaf_snn.data.digits_events import encode
-from htaf_snn.data.events import read_recording
+from htaf_snn.data.recordings import read_recording
 
 pytest.importorskip("tonic")
 
@@ -41,7 +41,7 @@ def subset(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", DATA_SETS)
+@pytest.mark.parametrize("name", ["digits_events", "digits", *ROOTS])
 def test_every_data_set_loads(name: str, request: pytest.FixtureRequest) -> None:
     root = request.getfixturevalue("shared_data") / ROOTS[name] if name in ROOTS else None
     data = SpikingDataModule(name, root, T=3, batch_size=16)
