@@ -121,9 +121,8 @@ def frame_transform(
         size: (H, W) in pixels.
         shift: largest shift of "shift", as a share of the side.
     """
-    transform: Callable[[Tensor], Tensor] = v2.Compose(
-        [v2.Identity(), *(_OF_FRAMES[name](*size, shift) for name in names)]
-    )
+    steps = [_OF_FRAMES[name](*size, shift) for name in names]
+    transform: Callable[[Tensor], Tensor] = v2.Compose(steps) if steps else v2.Identity()
     return transform
 
 

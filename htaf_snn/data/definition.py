@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from .augment import Kind
+from .recordings import Format
 from .splits import Splits
 
 Shape = tuple[int, int, int]  # C, H, W of a frame
@@ -35,6 +36,9 @@ class LoadOptions:
     sensor_size: tuple[int, int] | None = None
     ordering: str = "xytp"
     event_augment: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        Format(self.ordering)  # checks it, before folders are searched
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ class Frames(Samples):
         event_transform: EventTransform | None = None,
     ) -> None:
         super().__init__(cached_frames(files, framing), np.asarray(labels), Tensor.float)
-        self.framing, self.event_transform = framing, event_transform
+        self.files, self.framing, self.event_transform = files, framing, event_transform
         self.events = None if event_transform is None else CachedEvents(files, framing)
 
     def raw(self, index: int) -> Tensor:

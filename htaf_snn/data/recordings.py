@@ -89,7 +89,7 @@ def read_recording(path: Path, sensor_size: SensorSize, format: Format = XYTP) -
     except ImportError:
         raise
     except Exception as error:  # whatever the formats' readers raise
-        raise ValueError(f"{path}: {error}; the file can't be read as events") from error
+        raise _unreadable(path, error) from error
     if not len(x) == len(y) == len(t) == len(p):
         raise ValueError(f"{path}: x, y, t and p differ in length")
     if len(t) == 0:
@@ -119,22 +119,38 @@ def sensor_in_header(path: Path) -> tuple[int, int] | None:
     """(W, H) that a recording's file names, or None where it names none.
 
     .aedat4 files always do; .npz and .h5 files do by ``sensor_size``, a (W, H) or (W, H, P).
+
+    Raises:
+        ValueError: a damaged file.
     """
-    size: ArrayLike | None = None
-    if path.suffix == ".aedat4":
-        streams = _import("aedat").Decoder(str(path)).id_to_stream()
-        events = [s for _, s in sorted(streams.items()) if s["type"] == "events"]
-        size = (events[0]["width"], events[0]["height"]) if events else None
-    elif path.suffix == ".npz":
-        with np.load(path) as arrays:
-            size = arrays.get("sensor_size")
-    elif path.suffix in (".h5", ".hdf5"):
-        with _import("h5py").File(path) as file:
-            size = file.attrs.get("sensor_size")
+    try:
+        size = _header(path)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
     if size is None:
         return None
     width, height = np.asarray(size).tolist()[:2]
     return int(width), int(height)
+
+
+def _header(path: Path) -> ArrayLike | None:
+    if path.suffix == ".aedat4":
+        streams = _import("aedat").Decoder(str(path)).id_to_stream()
+        events = [stream for _, stream in sorted(streams.items()) if stream["type"] == "events"]
+        return (events[0]["width"], events[0]["height"]) if events else None
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return arrays.get("sensor_size")  # type: ignore[no-any-return]
+    if path.suffix in (".h5", ".hdf5"):
+        with _import("h5py").File(path) as file:
+            return file.attrs.get("sensor_size")  # type: ignore[no-any-return]
+    return None
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: {error}; the file can't be read as events")
 
 
 def _bin(path: Path, _: Format) -> Any:
