@@ -43,10 +43,10 @@ class SpikingDataModule(L.LightningDataModule):
         augment: random changes of training samples, between commas, one after the other; all
             frames of a sample alike. Of images and events: shift (by up to the argument
             ``shift``), crop (a shift by up to an eighth of the side), flip (horizontally, half of
-            the samples), cutout (a square of half the side, from half of the samples), roll (by
+            the samples), cutout (a square of a quarter of the area, of half the samples), roll (by
             up to a tenth of the side), rotate (by up to 15 degrees), shear (by up to 15 degrees),
             nda (a flip, then roll, rotation by up to 30 degrees, shear by up to 30 degrees or a
-            square hole of a third of the side; Li et al., arXiv 2203.06145). Of images alone:
+            square hole of a ninth of the area; Li et al., arXiv 2203.06145). Of images alone:
             autoaugment (CIFAR-10's policy up to 64 pixels, ImageNet's above). Of events alone, by
             Tonic: drop (up to 30 % of them), event_drop (Gu et al. 2021), time_jitter (standard
             deviation 1 ms), spatial_jitter (variance 0.5 pixels^2). Empty for none.

@@ -48,7 +48,7 @@ def test_what_each_does() -> None:
     flips = [torch.equal(r, image.flip(-1)) for r in results("flip")]
     assert 10 < sum(flips) < 50
     holes = [int((r == 0).sum()) for r in results("cutout")]
-    assert set(holes) == {0, 13 * 14} or set(holes) <= set(range(150, 230)) | {0}
+    assert set(holes) == {0, 10 * 10}  # of 16 by 24, a quarter
     for rolled in results("roll"):
         assert any(
             torch.equal(rolled, image.roll((dy, dx), (0, 1)))
@@ -80,7 +80,7 @@ def test_events_are_changed_by_torchs_random_numbers(name: str) -> None:
     before = events.copy()
     transform = event_transform([name], (34, 34, 2))
     assert transform is not None
-    numpys_state = np.random.get_state()[1].copy()  # type: ignore[index, union-attr]  # noqa: NPY002
+    numpys_state = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     results = []
     for seed in (0, 0, 1, 2, 3, 4):
         torch.manual_seed(seed)

@@ -27,7 +27,7 @@ def cifar(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     theirs: Any = getattr(datasets, name)
     classes = 10 if name == "CIFAR10" else 100
     key = "labels" if name == "CIFAR10" else "fine_labels"
-    folder = root / theirs.base_folder
+    folder: Path = root / theirs.base_folder
     folder.mkdir(parents=True)
 
     def md5(file: str, content: object) -> str:
