@@ -88,6 +88,19 @@ def compare(args: Sequence[str]) -> None:
     print(f"{options.out}/: results.json, comparison.png, table.txt, checkpoints/")
 
 
+def data(args: Sequence[str]) -> None:
+    """list the data sets: input size [C, H, W], classes, kind and source"""
+    from jsonargparse import ArgumentParser
+
+    from .data import DATA_SETS
+
+    ArgumentParser(prog="htaf-snn data", description=data.__doc__).parse_args(list(args))
+    for entry in DATA_SETS.values():
+        shape = "x".join(map(str, entry.shape or ())) or "by file"
+        classes = "by folder" if entry.num_classes is None else entry.num_classes
+        print(f"{entry.name:14} {shape:9} {classes!s:>9} classes  {entry.kind}: {entry.source}")
+
+
 def backends(args: Sequence[str]) -> None:
     """list the neurons' backends, available or why not, and the kernel cache"""
     from jsonargparse import ArgumentParser
@@ -122,12 +135,17 @@ def models(args: Sequence[str]) -> None:
 
 
 def bench(args: Sequence[str]) -> None:
-    """measure speed and memory side by side: bench neuron, bench train, bench memory"""
+    """measure speed and memory side by side: bench neuron, train, memory or data"""
     from jsonargparse import auto_cli
 
     from . import bench as benchmarks
 
-    functions: list[Any] = [benchmarks.neuron, benchmarks.train, benchmarks.memory]
+    functions: list[Any] = [
+        benchmarks.neuron,
+        benchmarks.train,
+        benchmarks.memory,
+        benchmarks.data,
+    ]
     print(auto_cli(functions, args=list(args), prog="htaf-snn bench"))
 
 
@@ -137,6 +155,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "predict": predict,
     "compare": compare,
     "models": models,
+    "data": data,
     "backends": backends,
     "bench": bench,
 }

@@ -10,6 +10,7 @@ import pytest
 import htaf_snn
 from htaf_snn import cli
 from htaf_snn._version import __version__
+from htaf_snn.data import DATA_SETS
 
 
 def test_usage_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,3 +77,11 @@ def test_backends_and_their_cache(
     cli.main(["backends", "--clear-cache"])
     assert "removed 1 kernels" in capsys.readouterr().out
     assert not list((tmp_path / "kernels").iterdir())
+
+
+def test_data_lists_the_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["data"])
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert list(lines) == list(DATA_SETS)
+    assert re.search(r"2x34x34 +10 classes  events: N-MNIST", lines["nmnist"])
+    assert re.search(r"by file +by folder classes  images", lines["image_folder"])

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 from filelock import FileLock
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_ITEMS_A_PROCESS = 64  # fewer are not worth starting a process
 
 
 def cache_folder() -> Path:
@@ -53,3 +63,34 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     return target
+
+
+def map_in_order(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    desc: str,
+    unit: str,
+    processes: int | None = None,
+) -> Iterator[Result]:
+    """``function`` of each item, in order, with a progress bar.
+
+    Args:
+        function: picklable, and free of torch's operators, whose threads don't survive a fork.
+        items: its arguments.
+        desc: what the bar is called.
+        unit: what an item is called.
+        processes: how many work; 1 works in this one; None is as many as there are cores, if
+            there is enough to do.
+    """
+    if processes is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        processes = min(cores, len(items) // _ITEMS_A_PROCESS)
+    bar = functools.partial(tqdm, total=len(items), desc=desc, unit=unit)
+    if processes <= 1:
+        yield from bar(map(function, items))
+        return
+    # Forked processes start at once and ask no `if __name__ == "__main__"` of the caller's script.
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield from bar(pool.map(function, items, chunksize=8))

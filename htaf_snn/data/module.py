@@ -2,56 +2,72 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
-from torchvision.transforms import v2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
-from .registry import LoadOptions, data_set
+from . import augment as augmentation
+from .definition import LoadOptions
+from .event_sets import framing_of
+from .registry import data_set
+from .samples import Samples
 from .splits import Sample, Splits, frames_first
 
 Loader = DataLoader[Any]  # its batches are frames [T, N, C, H, W] and labels [N]
 
 
-class _Shifted(Dataset[Sample]):
-    """Samples shifted at random by torch's random numbers, with empty pixels moving in."""
-
-    def __init__(self, dataset: Dataset[Sample], shape: tuple[int, int, int], share: float) -> None:
-        _, height, width = shape
-        padding = [round(share * width), round(share * height)]
-        self.dataset = dataset
-        self.transform = v2.RandomCrop((height, width), padding) if any(padding) else v2.Identity()
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, index: int) -> Sample:
-        frames, label = self.dataset[index]
-        return self.transform(frames), label
-
-
 class SpikingDataModule(L.LightningDataModule):
     """Train, validation and test batches of frames [T, N, C, H, W] and labels [N].
 
+    Training batches are the same for the same ``seed``, epoch, state of torch's random numbers
+    and ``num_workers``. With ``mixup`` or ``cutmix`` their labels are probabilities
+    [N, num_classes] float32, which `torch.nn.functional.cross_entropy` takes.
+
     Args:
-        name: a data set's name: digits_events, nmnist, digits, mnist or fashion_mnist.
+        name: a data set's name, as ``htaf-snn data`` lists them.
         root: folder of the data, for sets that are not built in.
-        T: time steps: time bins of a recording, or repetitions of a static image; >= 1.
+        T: time steps: bins of a recording, or steps that an image is shown for; >= 1.
         batch_size: samples a batch; >= 1.
         validation: share of the samples held out to choose models, in (0, 1).
         test: share of the samples held out for the test, in (0, 1); without effect where the
             set comes with a test split.
         split_seed: of the draw of the three parts.
         seed: of the order of the training samples, new in each epoch.
-        shift: largest random shift of a training sample, all its frames alike, as a share of
-            the side, in [0, 0.5); 0 leaves them in place.
+        augment: random changes of training samples, between commas, one after the other; all
+            frames of a sample alike. Of images and events: shift (by up to the argument
+            ``shift``), crop (a shift by up to an eighth of the side), flip (horizontally, half of
+            the samples), cutout (a square of a quarter of the area, of half the samples), roll (by
+            up to a tenth of the side), rotate (by up to 15 degrees), shear (by up to 15 degrees),
+            nda (a flip, then roll, rotation by up to 30 degrees, shear by up to 30 degrees or a
+            square hole of a ninth of the area; Li et al., arXiv 2203.06145). Of images alone:
+            autoaugment (CIFAR-10's policy up to 64 pixels, ImageNet's above). Of events alone, by
+            Tonic: drop (up to 30 % of them), event_drop (Gu et al. 2021), time_jitter (standard
+            deviation 1 ms), spatial_jitter (variance 0.5 pixels^2). Empty for none.
+        shift: largest random shift by "shift", as a share of the side, in [0, 0.5); 0 leaves
+            the samples in place.
+        mixup: alpha of MixUp, >= 0; 0 is off. Where CutMix is on too, a batch has one of them.
+        cutmix: alpha of CutMix, >= 0; 0 is off.
+        encoder: of images: "direct", "poisson" or "latency"; see `Encoder`.
+        frames_by: of events: "time", bins of equal length, or "count", of equally many events.
+        downsample: of events: pixels of a frame's longer side; None keeps the sensor's.
+        first_saccade: of N-MNIST, N-Caltech101 and digits_events: whether to leave out what
+            comes after the first saccade (105 ms, 100 ms and 100 ms).
+        size: of image_folder: side to which the images are scaled and cropped, in pixels.
+        sensor_size: of event_folder: (W, H) in pixels; None takes it from the files' headers.
+        ordering: of event_folder: the columns of plain [N, 4] arrays in .npy files.
         download: whether Tonic or torchvision may fetch what is missing.
         num_workers: processes that load; 0 loads in this one.
 
     Raises:
-        ValueError: an unknown name, or a number out of its range.
+        ValueError: an unknown name, a number out of its range, or an option that does not apply
+            to this data set.
     """
 
     def __init__(
@@ -64,16 +80,27 @@ class SpikingDataModule(L.LightningDataModule):
         test: float = 0.2,
         split_seed: int = 0,
         seed: int = 0,
+        augment: str = "shift",
         shift: float = 0.06,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        encoder: Literal["direct", "poisson", "latency"] = "direct",
+        frames_by: Literal["time", "count"] = "time",
+        downsample: int | None = None,
+        first_saccade: bool = False,
+        size: int | None = None,
+        sensor_size: tuple[int, int] | None = None,
+        ordering: str = "xytp",
         download: bool = False,
         num_workers: int = 0,
     ) -> None:
+        values = locals()
+        settings = {k: values[k] for k in inspect.signature(SpikingDataModule).parameters}
         super().__init__()
         self.data_set = data_set(name)
-        if T < 1:
-            raise ValueError(f"`T` (={T}) must be at least 1")
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
+        for key, count in (("T", T), ("batch_size", batch_size), ("size", size)):
+            if count is not None and count < 1:
+                raise ValueError(f"`{key}` (={count}) must be at least 1")
         if not (validation > 0 and test > 0 and validation + test < 1):
             raise ValueError(
                 f"`validation` (={validation}) and `test` (={test}) must be positive and leave "
@@ -81,36 +108,58 @@ class SpikingDataModule(L.LightningDataModule):
             )
         if not 0 <= shift < 0.5:
             raise ValueError(f"`shift` (={shift}) must lie in [0, 0.5), a share of the side")
-        self.shift = shift
-        self.options = LoadOptions(root, T, validation, test, split_seed, download)
+        for key, alpha in (("mixup", mixup), ("cutmix", cutmix)):
+            if alpha < 0:
+                raise ValueError(f"`{key}` (={alpha}) must not be negative")
+        self._frame_names, event_names = augmentation.parse(augment, self.data_set.kind)
+        self.shift, self.mixup, self.cutmix = shift, mixup, cutmix
+        self.options = LoadOptions(
+            root=None if root is None else Path(root),
+            T=T,
+            validation=validation,
+            test=test,
+            split_seed=split_seed,
+            download=download,
+            encoder=encoder,
+            frames_by=frames_by,
+            downsample=downsample,
+            first_saccade=first_saccade,
+            size=size,
+            sensor_size=None if sensor_size is None else (sensor_size[0], sensor_size[1]),
+            ordering=ordering,
+            event_augment=tuple(event_names),
+        )
+        self.data_set.check(self.options)
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = num_workers
         self._splits: Splits | None = None
-        self.save_hyperparameters(
-            {
-                "name": name,
-                "root": None if root is None else str(root),
-                "T": T,
-                "batch_size": batch_size,
-                "validation": validation,
-                "test": test,
-                "split_seed": split_seed,
-                "seed": seed,
-                "shift": shift,
-                "download": download,
-                "num_workers": num_workers,
-            }
-        )
+        self.save_hyperparameters(settings | {"root": None if root is None else str(root)})
+
+    @functools.cached_property
+    def _inspected(self) -> tuple[tuple[int, int, int], int]:
+        return self.data_set.inspect(self.options)
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of a frame."""
-        return self.data_set.shape
+        """(C, H, W) of a frame; of a folder of files, as their headers say."""
+        return self._inspected[0]
 
     @property
     def num_classes(self) -> int:
-        return self.data_set.num_classes
+        """Number of labels; of a folder of files, of its class folders."""
+        return self._inspected[1]
+
+    def read_frames(self, recording: Path) -> Tensor:
+        """Frames [T, P, H, W] of an event recording, made as those of this data set.
+
+        Raises:
+            ValueError: this is a set of static images, or the recording is damaged.
+        """
+        if self.data_set.kind != "events":
+            raise ValueError(f"{self.data_set.name} has static images, not event recordings")
+        framing = framing_of(self.data_set.name, self.options)
+        return torch.from_numpy(framing.read(recording)).float()
 
     def prepare_data(self) -> None:
         self.data_set.load(self.options)  # builds the caches, in one process
@@ -134,7 +183,13 @@ class SpikingDataModule(L.LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             seed=1_000_003 * self.seed,  # the sampler adds the epoch
         )
-        return self._loader(_Shifted(self.splits.train, self.in_shape, self.shift), sampler)
+        transform = augmentation.frame_transform(self._frame_names, self.in_shape[1:], self.shift)
+        mixes = self.mixup > 0 or self.cutmix > 0
+        return self._loader(
+            _augmented(self.splits.train, transform),
+            sampler,
+            augmentation.Mixing(self.mixup, self.cutmix, self.num_classes) if mixes else None,
+        )
 
     def val_dataloader(self) -> Loader:
         return self._loader(self.splits.validation)
@@ -143,13 +198,22 @@ class SpikingDataModule(L.LightningDataModule):
         return self._loader(self.splits.test)
 
     def _loader(
-        self, dataset: Dataset[Sample], sampler: DistributedSampler[Sample] | None = None
+        self,
+        dataset: Dataset[Sample],
+        sampler: DistributedSampler[Sample] | None = None,
+        collate: Callable[[list[Sample]], tuple[Tensor, Tensor]] | None = None,
     ) -> Loader:
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
-            collate_fn=frames_first,
+            collate_fn=collate or frames_first,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            # Workers that train start anew each epoch, as it is then that torch seeds them.
+            persistent_workers=self.num_workers > 0 and sampler is None,
         )
+
+
+def _augmented(train: Dataset[Sample], transform: Callable[[Tensor], Tensor]) -> Subset[Sample]:
+    assert isinstance(train, Subset) and isinstance(train.dataset, Samples)
+    return Subset(train.dataset.for_training(transform), train.indices)

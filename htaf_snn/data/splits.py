@@ -64,14 +64,23 @@ def split(
     return Splits(Subset(dataset, sorted(rest.tolist())), validation_set, test_set)
 
 
-def check_labels(labels: ArrayLike, num_classes: int, where: object) -> None:
-    """Raises a ValueError unless each of ``num_classes`` classes has at least 3 samples."""
-    counts = np.bincount(np.asarray(labels, dtype=np.int64), minlength=num_classes)
-    few = [str(label) for label in np.flatnonzero(counts < 3)]
+def check_labels(labels: ArrayLike, num_classes: int, where: object, at_least: int = 3) -> None:
+    """Checks that every label lies below ``num_classes`` and has enough samples.
+
+    Raises:
+        ValueError: a label out of range, or a class of fewer than ``at_least`` samples.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if len(outside):
+        raise ValueError(
+            f"{where}: label {outside[0]} is out of range, labels go from 0 to {num_classes - 1}"
+        )
+    few = [str(c) for c in np.flatnonzero(np.bincount(labels, minlength=num_classes) < at_least)]
     if few:
         raise ValueError(
-            f"{where}: every class needs at least 3 samples, one each to train, validate and "
-            f"test; too few in class {', '.join(few)}"
+            f"{where}: every class needs at least {at_least} samples, for each part of the data "
+            f"one; too few in class {', '.join(few)}"
         )
 
 

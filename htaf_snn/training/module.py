@@ -300,9 +300,8 @@ class SpikingClassifier(L.LightningModule):
 
         def share(step: int) -> float:
             if step < rising:
-                return (step + 1) / (rising + 1)
-            cosine: float = math.cos(math.pi * (step - rising) / max(1, steps - rising))
-            return (1 + cosine) / 2
+                return float(step + 1) / (rising + 1)
+            return float(1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {

@@ -9,8 +9,8 @@ from pathlib import Path
 import lightning as L
 import torch
 
-from ..data import SpikingDataModule, data_set
-from ..data.events import read_recording, to_frames
+from ..data import SpikingDataModule
+from ..data.recordings import READERS
 from .firing import firing_hard
 from .module import SpikingClassifier
 
@@ -70,28 +70,28 @@ def predict(checkpoint: Path, recordings: Path) -> Iterator[Prediction]:
 
     Args:
         checkpoint: a file written by `fit` on event data.
-        recordings: one ``.bin`` file, or a folder that is searched for them.
+        recordings: one file, or a folder that is searched for them.
 
     Raises:
         FileNotFoundError: no such file, or no recording in the folder.
         ValueError: the model was trained on static images, or a recording is damaged.
     """
     model = load(checkpoint)
-    settings = torch.load(checkpoint, map_location="cpu", weights_only=True)[
-        SpikingDataModule.CHECKPOINT_HYPER_PARAMS_KEY
-    ]
-    source = data_set(settings["name"])
-    if source.sensor_size is None:
+    data = SpikingDataModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    source = data.data_set
+    if source.kind != "events":
         raise ValueError(
             f"{checkpoint} was trained on {source.name}, static images; predict takes event "
             "recordings, so train on event data"
         )
-    files = sorted(recordings.rglob("*.bin")) if recordings.is_dir() else [recordings]
+    if recordings.is_dir():
+        files = sorted(path for path in recordings.rglob("*") if path.suffix.lower() in READERS)
+    else:
+        files = [recordings]
     if not files or not files[0].is_file():
-        raise FileNotFoundError(f"no event recording (*.bin) at {recordings}")
+        raise FileNotFoundError(f"no event recording ({', '.join(READERS)}) at {recordings}")
     for path in files:
-        events = read_recording(path, source.sensor_size)
-        frames = torch.from_numpy(to_frames(events, source.sensor_size, settings["T"])).float()
+        frames = data.read_frames(path)
         with torch.inference_mode(), firing_hard(model):
             probabilities = model(frames[:, None]).softmax(-1)[0]
         yield Prediction(path, int(probabilities.argmax()), float(probabilities.max()))

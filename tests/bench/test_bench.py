@@ -20,6 +20,7 @@ from htaf_snn.neurons import backends
 neuron_module = importlib.import_module("htaf_snn.bench.neuron")
 train_module = importlib.import_module("htaf_snn.bench.train")
 memory_module = importlib.import_module("htaf_snn.bench.memory")
+data_module = importlib.import_module("htaf_snn.bench.data")
 
 
 @pytest.fixture(autouse=True)
@@ -298,3 +299,30 @@ def test_a_command_line_can_be_built_from_the_functions(
 ) -> None:
     with pytest.raises(ValueError, match="must be at least"):
         auto_cli(function, args=arguments)
+
+
+def test_data_prints_events_per_second_and_the_ratio_to_training() -> None:
+    text = bench.data(batch=4, steps=2, rounds=1)
+    lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
+    frames, loader = lines["events to frames, 64 recordings"], lines["loader"]
+    assert float(frames[-2]) > 1e4  # events a second
+    assert float(loader[-1]) > 1  # times as fast as training
+    assert lines["training step, small VGG"][-1] == "1.00"
+
+
+@pytest.mark.usefixtures("_no_clock")
+def test_data_reports_no_speed_of_a_wrong_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = data_module.Frames.__init__
+
+    def other(self: Any, *args: Any) -> None:
+        frames(self, *args)
+        self.arrays = self.arrays + 1
+
+    monkeypatch.setattr(data_module.Frames, "__init__", other)
+    with pytest.raises(RuntimeError, match=r"cached frames differ.*no speed is reported"):
+        bench.data(batch=4, steps=2, rounds=1)
+
+
+def test_data_times_events_alone() -> None:
+    with pytest.raises(ValueError, match=r"`name` \(=digits\) is a set of static images"):
+        bench.data(name="digits")

@@ -11,21 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from htaf_snn.data import DATA_SETS, SpikingDataModule, data_set
+from htaf_snn.data import SpikingDataModule, data_set
 from htaf_snn.data.digits_events import encode
-from htaf_snn.data.events import read_recording
+from htaf_snn.data.recordings import read_recording
+
+from .files import events
 
 pytest.importorskip("tonic")
 
 ROOTS = {"nmnist": "nmnist_small", "mnist": "mnist_5k", "fashion_mnist": "fashion_mnist_subset"}
-
-
-def events(n: int = 40, size: int = 34, seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        "x": rng.integers(0, size, n), "y": rng.integers(0, size, n),
-        "t": np.sort(rng.integers(0, 300_000, n)), "p": rng.integers(0, 2, n),
-    }  # fmt: skip
 
 
 @pytest.fixture
@@ -41,7 +35,7 @@ def subset(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", DATA_SETS)
+@pytest.mark.parametrize("name", ["digits_events", "digits", *ROOTS])
 def test_every_data_set_loads(name: str, request: pytest.FixtureRequest) -> None:
     root = request.getfixturevalue("shared_data") / ROOTS[name] if name in ROOTS else None
     data = SpikingDataModule(name, root, T=3, batch_size=16)
@@ -142,7 +136,7 @@ def spoil(path: str, content: bytes | None) -> Callable[[Path], None]:
         (spoil("Train/3/30001.bin", b""), r"30001.bin: 0 bytes"),
         (spoil("Train/3/30001.bin", encode(events())[:-2]), r"30001.bin: 198 bytes.*cut short"),
         (
-            spoil("Test/9/90001.bin", encode(events(size=60))),
+            spoil("Test/9/90001.bin", encode(events(size=(60, 60)))),
             r"90001.bin: event at x=.*outside the 34x34",
         ),
         (
@@ -179,6 +173,20 @@ def test_real_recordings_pass_the_checks(shared_data: Path) -> None:
         ({"shift": 0.5}, ValueError, r"`shift` \(=0.5\)"),
         ({"batch_size": 0}, ValueError, r"`batch_size` \(=0\)"),
         ({"validation": 0.5, "test": 0.5}, ValueError, "leave something to train on"),
+        ({"mixup": -1.0}, ValueError, r"`mixup` \(=-1.0\)"),
+        ({"encoder": "poisson"}, ValueError,
+         r"`encoder` \(=poisson\) does not apply to digits_events.*these do: downsample"),
+        ({"name": "digits", "encoder": "rate"}, ValueError, "unknown encoder 'rate'; .* latency"),
+        ({"name": "digits", "downsample": 4}, ValueError, r"`downsample` \(=4\) does not apply"),
+        ({"name": "digits", "frames_by": "count"}, ValueError, "does not apply .*: encoder"),
+        ({"name": "digits", "size": 4}, ValueError, r"`size` \(=4\) does not apply"),
+        ({"name": "dvs_gesture", "first_saccade": True}, ValueError, "`first_saccade`"),
+        ({"name": "nmnist", "sensor_size": (9, 9)}, ValueError, r"`sensor_size` \(=\(9, 9\)\)"),
+        ({"name": "event_folder", "ordering": "xyt"}, ValueError,
+         "`ordering` .*permutation"),
+        ({"frames_by": "events"}, ValueError, r"`frames_by` \(=events\)"),
+        ({"augment": "autoaugment"}, ValueError, "no 'autoaugment' for events; there are shift"),
+        ({"name": "digits", "augment": "flip,drop"}, ValueError, "no 'drop' for images"),
         ({"name": "nmnist"}, ValueError, "`data.root` is needed"),
         ({"name": "nmnist", "root": Path("/nowhere")}, FileNotFoundError, "/nowhere.*no such"),
         ({"name": "nmnist", "root": Path("/")}, FileNotFoundError, "NMNIST/Train.*download=true"),

@@ -1,0 +1,267 @@
+"""The event data sets: one table, and any folder of recordings."""
+
+from __future__ import annotations
+
+import functools
+import string
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torchvision.datasets.folder import find_classes
+
+from .augment import event_transform
+from .definition import EVENT_OPTIONS, DataSet, LoadOptions, Shape, root_of
+from .digits_events import SIZE as DIGITS_EVENTS_SIZE
+from .digits_events import digits_events
+from .events import Frames, Framing
+from .folders import Labelled, class_files, named_files, parts_of
+from .recordings import READERS, XYTP, Format, SensorSize, import_tonic, sensor_in_header
+from .splits import Splits, check_labels, split
+
+
+@dataclass(frozen=True)
+class EventSet:
+    """A published set of recordings, where Tonic puts it.
+
+    Args:
+        source: what it is.
+        sensor_size: (W, H, P).
+        classes: names of the class folders, or of the files, in order of their labels; None
+            takes the folders found.
+        num_classes: how many there must be.
+        suffix: of the recordings.
+        train: folder below the root.
+        test: folder of its test split; None draws one.
+        format: of the files.
+        tonic: name of Tonic's class, which downloads it; None is built in.
+        label_in_file: whether files, not folders, are named after the class.
+        complete: recordings of the complete set, if a subset's test split is not to be trusted:
+            a smaller one is pooled and split anew.
+        first_saccade: microseconds of the first of several saccades; None where there are none.
+    """
+
+    source: str
+    sensor_size: SensorSize
+    classes: tuple[str, ...] | None
+    num_classes: int
+    suffix: str
+    train: str
+    test: str | None = None
+    format: Format = XYTP
+    tonic: str | None = None
+    label_in_file: bool = False
+    complete: int = 0
+    first_saccade: int | None = None
+
+
+_DIGITS = tuple(string.digits)
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+
+EVENT_SETS: dict[str, EventSet] = {
+    "digits_events": EventSet(
+        "scikit-learn's real digits before a simulated event camera; built here, nothing to "
+        "download",
+        (DIGITS_EVENTS_SIZE, DIGITS_EVENTS_SIZE, 2),
+        _DIGITS, 10, ".bin", "NMNIST/Train",
+        first_saccade=100_000,
+    ),
+    "nmnist": EventSet(
+        "N-MNIST, real event camera (Orchard et al. 2015), through Tonic; complete or a subset",
+        (34, 34, 2),
+        _DIGITS, 10, ".bin", "NMNIST/Train", "NMNIST/Test",
+        tonic="NMNIST", complete=70_000, first_saccade=105_000,
+    ),
+    "dvs_gesture": EventSet(
+        "DVS128 Gesture (Amir et al. 2017), as cut and stored for Tonic; t in steps of 1 ms",
+        (128, 128, 2),
+        tuple(map(str, range(11))), 11, ".npy",
+        "DVSGesture/ibmGestureTrain", "DVSGesture/ibmGestureTest",
+        Format("xypt", t_unit=1000), tonic="DVSGesture", label_in_file=True,
+    ),
+    "cifar10_dvs": EventSet(
+        "CIFAR10-DVS (Li et al. 2017), through Tonic and the package aedat; test split drawn",
+        (128, 128, 2),
+        tuple(_CIFAR10.split()), 10, ".aedat4", "CIFAR10DVS",
+        tonic="CIFAR10DVS",
+    ),
+    "ncaltech101": EventSet(
+        "N-Caltech101 (Orchard et al. 2015), through Tonic, moved to the upper left corner as "
+        "there; test split drawn",
+        (240, 180, 2),
+        None, 101, ".bin", "NCALTECH101/Caltech101",
+        format=Format(to_origin=True), tonic="NCALTECH101", first_saccade=100_000,
+    ),
+    "poker_dvs": EventSet(
+        "POKER-DVS (Serrano-Gotarredona and Linares-Barranco 2015), through Tonic",
+        (35, 35, 2),
+        ("cl", "he", "di", "sp"), 4, ".npy", "POKERDVS/pips_train", "POKERDVS/pips_test",
+        Format("txyp"), tonic="POKERDVS",
+    ),
+    "asl_dvs": EventSet(
+        "ASL-DVS (Bi et al. 2019), through Tonic; 24 letters, without j and z; test split drawn",
+        (240, 180, 2),
+        tuple("abcdefghiklmnopqrstuvwxy"), 24, ".mat", "ASLDVS",
+        format=Format(flip_y=True), tonic="ASLDVS",
+    ),
+}  # fmt: skip
+
+
+def _load(name: str, options: LoadOptions) -> Splits:
+    event_set = EVENT_SETS[name]
+    tonic = import_tonic()
+    if event_set.tonic is None:
+        root = digits_events()
+    else:
+        root = root_of(options, name)
+        if options.download:
+            download: Callable[..., Any] = getattr(tonic.datasets, event_set.tonic)
+            for part in ({},) if event_set.test is None else ({"train": True}, {"train": False}):
+                download(str(root), **part)
+    framing = _framing(event_set, options)
+    train, test = _files(event_set, root, event_set.train), None
+    if event_set.test is not None:
+        test = _files(event_set, root, event_set.test)
+        if len(train[0]) + len(test[0]) < event_set.complete:
+            train, test = (train[0] + test[0], train[1] + test[1]), None
+    return _splits(train, test, framing, event_set.num_classes, options, root)
+
+
+def _files(event_set: EventSet, root: Path, folder: str) -> Labelled:
+    where = root / folder
+    if not where.is_dir():
+        raise FileNotFoundError(
+            f"no folder {where}; `data.root` (={root}) must hold {event_set.train}/"
+            + (f" and {event_set.test}/" if event_set.test else "")
+            + f" with {'*/' if event_set.label_in_file else ''}"
+            + f"<class>{'' if event_set.label_in_file else '/*'}{event_set.suffix}, or set "
+            "data.download=true where there is a network"
+        )
+    if event_set.classes is not None:
+        return named_files(where, event_set.suffix, event_set.classes, event_set.label_in_file)
+    classes = find_classes(where)[0]
+    if len(classes) != event_set.num_classes:
+        raise ValueError(f"{where}: {len(classes)} class folders, not {event_set.num_classes}")
+    return class_files(where, (event_set.suffix,), classes)
+
+
+def _framing(event_set: EventSet, options: LoadOptions) -> Framing:
+    return Framing(
+        event_set.sensor_size,
+        options.T,
+        event_set.format,
+        options.frames_by,
+        options.downsample,
+        event_set.first_saccade if options.first_saccade else None,
+    )
+
+
+def _splits(
+    train: Labelled,
+    test: Labelled | None,
+    framing: Framing,
+    num_classes: int,
+    options: LoadOptions,
+    root: Path,
+) -> Splits:
+    check_labels(train[1], num_classes, root, 3 if test is None else 2)
+    if test is not None:
+        check_labels(test[1], num_classes, root, 1)
+    frames = Frames(*train, framing, event_transform(options.event_augment, framing.frame_size))
+    return split(
+        frames,
+        train[1],
+        options.validation,
+        options.test if test is None else Frames(*test, framing),
+        options.split_seed,
+    )
+
+
+def _folder_parts(options: LoadOptions) -> tuple[Labelled, Labelled | None, Framing, list[str]]:
+    root = root_of(options, "recordings by class")
+    train, test, classes = parts_of(root, tuple(READERS))
+    files = train[0] + ([] if test is None else test[0])
+    size = options.sensor_size or _common_sensor(files)
+    event_set = EventSet("", (*size, 2), None, 0, "", "", format=Format(options.ordering))
+    return train, test, _framing(event_set, options), classes
+
+
+def _common_sensor(files: list[Path]) -> tuple[int, int]:
+    """(W, H) that the files' headers agree on."""
+    sizes = {path: sensor_in_header(path) for path in files}
+    (common, _), *others = Counter(sizes.values()).most_common()
+    if others:
+        odd = next(path for path, size in sizes.items() if size == others[0][0])
+        raise ValueError(
+            f"mixed sensor sizes: {odd} has {_times(others[0][0])}, most others have "
+            f"{_times(common)}; keep one, or set `data.sensor_size` to hold all of them"
+        )
+    if common is None:
+        raise ValueError(
+            f"{files[0]} does not name its sensor's size; set `data.sensor_size` to (W, H) in "
+            "pixels"
+        )
+    return common
+
+
+def _times(size: tuple[int, int] | None) -> str:
+    return "none in its header" if size is None else f"{size[0]}x{size[1]}"
+
+
+def _load_folder(options: LoadOptions) -> Splits:
+    import_tonic()
+    train, test, framing, classes = _folder_parts(options)
+    assert options.root is not None
+    return _splits(train, test, framing, len(classes), options, options.root)
+
+
+def _inspect_folder(options: LoadOptions) -> tuple[Shape, int]:
+    _, _, framing, classes = _folder_parts(options)
+    return _shape(framing), len(classes)
+
+
+def _inspect(name: str, options: LoadOptions) -> tuple[Shape, int]:
+    event_set = EVENT_SETS[name]
+    return _shape(_framing(event_set, options)), event_set.num_classes
+
+
+def _shape(framing: Framing) -> Shape:
+    width, height, polarities = framing.frame_size
+    return polarities, height, width
+
+
+def framing_of(name: str, options: LoadOptions) -> Framing:
+    """How a recording of a set becomes frames."""
+    if name in EVENT_SETS:
+        return _framing(EVENT_SETS[name], options)
+    return _folder_parts(options)[2]
+
+
+def data_sets() -> list[DataSet]:
+    """The registered sets of recordings."""
+    published = [
+        DataSet(
+            name,
+            "events",
+            s.source,
+            (s.sensor_size[2], s.sensor_size[1], s.sensor_size[0]),
+            s.num_classes,
+            functools.partial(_load, name),
+            functools.partial(_inspect, name),
+            EVENT_OPTIONS | ({"first_saccade"} if s.first_saccade else set()),
+        )
+        for name, s in EVENT_SETS.items()
+    ]
+    folder = DataSet(
+        "event_folder",
+        "events",
+        f"recordings ({', '.join(READERS)}) in <class>/, or in train/<class>/ and test/<class>/",
+        None,
+        None,
+        _load_folder,
+        _inspect_folder,
+        EVENT_OPTIONS | {"sensor_size", "ordering"},
+    )
+    return [*published, folder]

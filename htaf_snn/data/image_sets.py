@@ -1,0 +1,147 @@
+"""The sets of static images, and any folder of images."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from . import images
+from .definition import DataSet, LoadOptions, Shape, root_of
+from .encoders import Encoder
+from .folders import Labelled, parts_of, unpacked
+from .images import Images
+from .samples import Samples
+from .splits import Splits, check_labels, split
+
+_OPTIONS = frozenset({"encoder"})
+
+
+def _splits(
+    train: Images, test: Images | None, num_classes: int, options: LoadOptions, where: object
+) -> Splits:
+    encode = Encoder(options.encoder, options.T)
+    check_labels(train[1], num_classes, where, 3 if test is None else 2)
+    if test is not None:
+        check_labels(test[1], num_classes, where, 1)
+    return split(
+        Samples(*train, encode),
+        train[1],
+        options.validation,
+        options.test if test is None else Samples(*test, encode),
+        options.split_seed,
+    )
+
+
+def _digits(options: LoadOptions) -> Splits:
+    return _splits(images.digits(), None, 10, options, "digits")
+
+
+def _torchvision(
+    read: Callable[[str, Path, bool], tuple[Images, Images]],
+    class_name: str,
+    num_classes: int,
+    options: LoadOptions,
+) -> Splits:
+    root = root_of(options, class_name)
+    return _splits(*read(class_name, root, options.download), num_classes, options, root)
+
+
+def _tiny_imagenet(options: LoadOptions) -> Splits:
+    root = root_of(options, "Tiny-ImageNet")
+    train, test = (_decoded(part, options) for part in images.tiny_imagenet(root))
+    return _splits(train, test, 200, options, root)
+
+
+def _folder(options: LoadOptions) -> Splits:
+    train, test, classes = _folder_parts(options)
+    return _splits(
+        _decoded(train, options),
+        None if test is None else _decoded(test, options),
+        len(classes),
+        options,
+        options.root,
+    )
+
+
+def _inspect_folder(options: LoadOptions) -> tuple[Shape, int]:
+    train, _, classes = _folder_parts(options)
+    width, height = images.image_size(train[0][0])
+    if options.size is not None:
+        width = height = options.size
+    return (3, height, width), len(classes)
+
+
+def _folder_parts(options: LoadOptions) -> tuple[Labelled, Labelled | None, list[str]]:
+    root = root_of(options, "images by class")
+    return parts_of(unpacked(root) if root.is_file() else root, IMG_EXTENSIONS)
+
+
+def _decoded(part: Labelled, options: LoadOptions) -> Images:
+    files, labels = part
+    return images.decoded(files, options.size), np.asarray(labels)
+
+
+def data_sets() -> list[DataSet]:
+    """The registered sets of images."""
+
+    def published(
+        name: str,
+        source: str,
+        shape: Shape,
+        num_classes: int,
+        load: Callable[[LoadOptions], Splits],
+    ) -> DataSet:
+        def inspect(_: LoadOptions) -> tuple[Shape, int]:
+            return shape, num_classes
+
+        return DataSet(name, "images", source, shape, num_classes, load, inspect, _OPTIONS)
+
+    mnist = functools.partial(_torchvision, images.torchvision_mnist)
+    cifar = functools.partial(_torchvision, images.torchvision_cifar)
+    grey, colour = (1, 28, 28), (3, 32, 32)
+    partial = functools.partial
+    return [
+        published(
+            "digits", "scikit-learn's real handwritten digits, 8x8 grey", (1, 8, 8), 10, _digits
+        ),
+        published("mnist", "MNIST, through torchvision", grey, 10, partial(mnist, "MNIST", 10)),
+        published(
+            "fashion_mnist",
+            "Fashion-MNIST, through torchvision",
+            grey,
+            10,
+            partial(mnist, "FashionMNIST", 10),
+        ),
+        published(
+            "cifar10", "CIFAR-10, through torchvision", colour, 10, partial(cifar, "CIFAR10", 10)
+        ),
+        published(
+            "cifar100",
+            "CIFAR-100, through torchvision",
+            colour,
+            100,
+            partial(cifar, "CIFAR100", 100),
+        ),
+        published(
+            "tiny_imagenet",
+            "Tiny-ImageNet, as published; its validation split is the test split here",
+            (3, 64, 64),
+            200,
+            _tiny_imagenet,
+        ),
+        DataSet(
+            "image_folder",
+            "images",
+            "images, as RGB, in <class>/, or in train/<class>/ and test/<class>/; may be a .tar.*"
+            " or .zip",
+            None,
+            None,
+            _folder,
+            _inspect_folder,
+            _OPTIONS | {"size"},
+        ),
+    ]

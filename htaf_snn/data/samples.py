@@ -1,0 +1,57 @@
+"""Samples held as arrays, of which each becomes frames when it is asked for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .encoders import Encoder
+from .splits import Sample
+
+Transform = Callable[[Tensor], Tensor]
+
+
+class Samples(Dataset[Sample]):
+    """Arrays and labels; an item is (frames [T, C, H, W] float32, label).
+
+    Args:
+        arrays: [N, ...], what ``encode`` takes; may lie in a file that is mapped into memory.
+        labels: [N].
+        encode: what makes frames of one array.
+    """
+
+    def __init__(
+        self, arrays: NDArray[np.generic], labels: NDArray[np.int64], encode: Encoder | Transform
+    ) -> None:
+        self.arrays, self.labels, self.encode = arrays, labels, encode
+        self.augment: Transform | None = None
+
+    def for_training(self, augment: Transform) -> Self:
+        """These samples, changed at random by ``augment`` before they are encoded."""
+        changed = copy.copy(self)
+        changed.augment = augment
+        return changed
+
+    def raw(self, index: int) -> Tensor:
+        """A copy of one array, as a tensor."""
+        return torch.from_numpy(np.array(self.arrays[index]))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        raw, label = self.raw(index), int(self.labels[index])
+        if self.augment is not None:
+            return self.encode(self.augment(raw)), label
+        if not (isinstance(self.encode, Encoder) and self.encode.random):
+            return self.encode(raw), label
+        with torch.random.fork_rng(devices=[]):  # what is measured on is the same each time
+            torch.default_generator.manual_seed(index)
+            return self.encode(raw), label

@@ -1,0 +1,172 @@
+"""Augmentation by name: what it changes, what it leaves alone, and that it repeats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from htaf_snn.data import SpikingDataModule, augment
+from htaf_snn.data.augment import Mixing, event_transform, frame_transform, names_for
+from htaf_snn.data.recordings import EVENT
+
+pytest.importorskip("tonic")
+
+OF_EVENTS = [name for name in names_for("events") if name not in names_for("images")]
+OF_FRAMES = [name for name in names_for("images") if name in names_for("events")]
+
+
+def ramp(*lead: int) -> torch.Tensor:
+    """Frames that are all the same, 16 by 24, of different positive pixels."""
+    image = (1 + torch.arange(16 * 24) % 250).to(torch.uint8).reshape(16, 24)
+    return image.expand(*lead, 16, 24)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+@pytest.mark.parametrize("name", OF_FRAMES)
+def test_all_frames_are_changed_alike(name: str, dtype: torch.dtype) -> None:
+    frames = ramp(3, 2).to(dtype)
+    transform = frame_transform([name], (16, 24), shift=0.2)
+    results = [transform(frames) for _ in range(20)]
+    for result in results:
+        assert result.shape == frames.shape and result.dtype == dtype
+        assert (result == result[:1, :1]).all()
+        assert set(result.unique().tolist()) <= {0, *frames.unique().tolist()}
+    assert len({tuple(r[0, 0].flatten().tolist()) for r in results}) > 1
+
+
+def test_what_each_does() -> None:
+    frames = ramp(1, 1)
+
+    def results(name: str) -> list[torch.Tensor]:
+        transform = frame_transform([name], (16, 24), shift=0.1)
+        return [transform(frames)[0, 0] for _ in range(60)]
+
+    image = frames[0, 0]
+    flips = [torch.equal(r, image.flip(-1)) for r in results("flip")]
+    assert 10 < sum(flips) < 50
+    holes = [int((r == 0).sum()) for r in results("cutout")]
+    assert set(holes) == {0, 10 * 10}  # of 16 by 24, a quarter
+    for rolled in results("roll"):
+        assert any(
+            torch.equal(rolled, image.roll((dy, dx), (0, 1)))
+            for dy in range(-2, 3)
+            for dx in range(-2, 3)
+        )
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 96, 96)])
+def test_autoaugment_of_grey_and_colour(shape: tuple[int, int, int]) -> None:
+    image = torch.randint(256, shape, dtype=torch.uint8)
+    transform = frame_transform(["autoaugment"], shape[1:], shift=0)
+    results = [transform(image) for _ in range(10)]
+    assert all(r.shape == image.shape and r.dtype == torch.uint8 for r in results)
+    assert any(not torch.equal(r, image) for r in results)
+
+
+def recording(n: int = 500) -> Any:
+    rng = np.random.default_rng(0)
+    events = np.zeros(n, EVENT)
+    events["x"], events["y"] = rng.integers(0, 34, (2, n))
+    events["t"], events["p"] = np.sort(rng.integers(0, 300_000, n)), rng.integers(0, 2, n)
+    return events
+
+
+@pytest.mark.parametrize("name", OF_EVENTS)
+def test_events_are_changed_by_torchs_random_numbers(name: str) -> None:
+    events = recording()
+    before = events.copy()
+    transform = event_transform([name], (34, 34, 2))
+    assert transform is not None
+    numpys_state = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    results = []
+    for seed in (0, 0, 1, 2, 3, 4):
+        torch.manual_seed(seed)
+        results.append(transform(events))
+    assert (np.random.get_state()[1] == numpys_state).all()  # type: ignore[index]  # noqa: NPY002
+    assert (events == before).all()
+    assert np.array_equal(results[0], results[1])
+    assert len({r.tobytes() for r in results}) > 2
+    for result in results:
+        assert (np.diff(result["t"]) >= 0).all() and len(result) <= len(events)
+        for field in "xy":
+            assert result[field].min() >= 0 and result[field].max() < 34
+
+
+@pytest.mark.parametrize("names", [*OF_EVENTS, "drop,flip,shift,time_jitter"])
+def test_training_alone_sees_changed_events(names: str) -> None:
+    data = SpikingDataModule(T=3, augment=names)
+    plain = SpikingDataModule(T=3, augment="")
+    trained, still = data.train_dataloader().dataset, plain.train_dataloader().dataset
+    assert any(not torch.equal(trained[i][0], still[i][0]) for i in range(8))
+    assert trained[0][0].shape == still[0][0].shape and trained[0][0].dtype == torch.float32
+    for part in ("train", "validation", "test"):
+        ours, theirs = getattr(data.splits, part), getattr(plain.splits, part)
+        assert all(torch.equal(ours[i][0], theirs[i][0]) for i in range(3))
+
+
+def test_no_event_left_is_an_empty_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    drop = {"drop": lambda transforms, _: transforms.DropEvent(p=1.0)}
+    monkeypatch.setattr(augment, "_OF_EVENTS", drop)
+    frames, _ = SpikingDataModule(T=3, augment="drop").train_dataloader().dataset[0]
+    assert frames.shape == (3, 2, 28, 28) and not frames.any()
+
+
+def batches(data: SpikingDataModule, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """An epoch's first batches, seeded as the training module does."""
+    torch.manual_seed(epoch)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    return [batch for _, batch in zip(range(3), loader, strict=False)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_repeats_whatever_came_before(workers: int) -> None:
+    options: dict[str, Any] = {
+        "T": 2, "augment": "nda,drop,time_jitter", "mixup": 0.5, "num_workers": workers,
+    }  # fmt: skip
+    through = SpikingDataModule(**options)
+    first, second = batches(through, 0), batches(through, 1)
+    resumed = batches(SpikingDataModule(**options), 1)
+    for (x_seq, labels), (x_again, labels_again) in zip(second, resumed, strict=True):
+        assert torch.equal(x_seq, x_again) and torch.equal(labels, labels_again)
+    assert not torch.equal(first[0][0], second[0][0])
+
+
+def test_a_kept_loader_repeats_too() -> None:
+    loader = SpikingDataModule("digits", T=2, augment="crop", num_workers=2).train_dataloader()
+    sums = []
+    for seed in (0, 1, 0):  # as Lightning does: one loader for all epochs
+        torch.manual_seed(seed)
+        sums.append([x.sum().item() for x, _ in loader])
+    assert sums[0] == sums[2] != sums[1]
+
+
+@pytest.mark.parametrize("kinds", [{"mixup": 1.0}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}])
+def test_mixed_batches(kinds: dict[str, float]) -> None:
+    data = SpikingDataModule("digits", T=3, batch_size=16, augment="", **kinds)  # type: ignore[arg-type]
+    loader = data.train_dataloader()
+    x_seq, labels = next(iter(loader))
+    assert x_seq.shape == (3, 16, 1, 8, 8) and x_seq.is_contiguous() and type(x_seq) is torch.Tensor
+    assert labels.shape == (16, 10) and labels.dtype == torch.float32
+    torch.testing.assert_close(labels.sum(1), torch.ones(16))
+    assert (x_seq == x_seq[:1]).all()  # all time steps alike
+    assert any(((y > 0).sum(1) > 1).any() for _, y in loader)
+    torch.nn.functional.cross_entropy(torch.zeros(16, 10), labels)
+    assert next(iter(data.val_dataloader()))[1].shape == (16,)
+
+
+def test_mixup_mixes_frames_and_labels_in_the_same_proportion() -> None:
+    batch = [(torch.full((2, 1, 4, 4), float(i)), i) for i in range(5)]
+    x_seq, labels = Mixing(1.0, 0.0, 5)(batch)
+    torch.testing.assert_close(x_seq[0, :, 0, 0, 0], labels @ torch.arange(5.0))
+
+
+def test_cutmix_pastes_as_much_as_the_labels_say() -> None:
+    batch = [(torch.full((2, 1, 20, 20), float(i)), i) for i in range(5)]
+    for _ in range(5):
+        x_seq, labels = Mixing(0.0, 1.0, 5)(batch)
+        own = torch.stack([(x_seq[1, i] == i).float().mean() for i in range(5)])
+        torch.testing.assert_close(own, labels.diagonal())
