@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchdata.stateful_dataloader import StatefulDataLoader
+from torchdata.stateful_dataloader.sampler import StatefulDistributedSampler
 
 from . import augment as augmentation
 from .definition import LoadOptions
@@ -26,8 +29,8 @@ Loader = DataLoader[Any]  # its batches are frames [T, N, C, H, W] and labels [N
 class SpikingDataModule(L.LightningDataModule):
     """Train, validation and test batches of frames [T, N, C, H, W] and labels [N].
 
-    Training batches are the same for the same ``seed``, epoch, state of torch's random numbers
-    and ``num_workers``. With ``mixup`` or ``cutmix`` their labels are probabilities
+    Training batches are the same for the same ``seed`` and epoch. Torch's random numbers are
+    seeded for each. With ``mixup`` or ``cutmix`` their labels are probabilities
     [N, num_classes] float32, which `torch.nn.functional.cross_entropy` takes.
 
     Args:
@@ -177,19 +180,25 @@ class SpikingDataModule(L.LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Batches in an order that depends on ``seed`` and the epoch alone."""
         trainer = self.trainer
-        sampler: DistributedSampler[Sample] = DistributedSampler(
+        sampler = _Sampler(
             self.splits.train,
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
             seed=1_000_003 * self.seed,  # the sampler adds the epoch
         )
         transform = augmentation.frame_transform(self._frame_names, self.in_shape[1:], self.shift)
-        mixes = self.mixup > 0 or self.cutmix > 0
-        return self._loader(
-            _augmented(self.splits.train, transform),
-            sampler,
-            augmentation.Mixing(self.mixup, self.cutmix, self.num_classes) if mixes else None,
+        collate: Callable[[list[Sample]], tuple[Tensor, Tensor]] = frames_first
+        if self.mixup > 0 or self.cutmix > 0:
+            collate = augmentation.Mixing(self.mixup, self.cutmix, self.num_classes)
+        loader: Loader = StatefulDataLoader(
+            _Drawn(self.splits.train, transform, self.seed),
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
         )
+        return loader
 
     def val_dataloader(self) -> Loader:
         return self._loader(self.splits.validation)
@@ -197,23 +206,44 @@ class SpikingDataModule(L.LightningDataModule):
     def test_dataloader(self) -> Loader:
         return self._loader(self.splits.test)
 
-    def _loader(
-        self,
-        dataset: Dataset[Sample],
-        sampler: DistributedSampler[Sample] | None = None,
-        collate: Callable[[list[Sample]], tuple[Tensor, Tensor]] | None = None,
-    ) -> Loader:
+    def _loader(self, dataset: Dataset[Sample]) -> Loader:
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=sampler,
-            collate_fn=collate or frames_first,
+            collate_fn=frames_first,
             num_workers=self.num_workers,
-            # Workers that train start anew each epoch, as it is then that torch seeds them.
-            persistent_workers=self.num_workers > 0 and sampler is None,
+            persistent_workers=self.num_workers > 0,
         )
 
 
-def _augmented(train: Dataset[Sample], transform: Callable[[Tensor], Tensor]) -> Subset[Sample]:
-    assert isinstance(train, Subset) and isinstance(train.dataset, Samples)
-    return Subset(train.dataset.for_training(transform), train.indices)
+class _Sampler(StatefulDistributedSampler):
+    """torchdata's sampler, which goes on within an epoch, and in the right one."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.epoch = state_dict["epoch"]
+
+
+class _Drawn(Dataset[Sample]):
+    """Training samples, changed at random; a batch's changes depend on its samples and the seed.
+
+    So a run that goes on within an epoch, or with other workers, draws what it would have drawn.
+    """
+
+    def __init__(
+        self, train: Dataset[Sample], transform: Callable[[Tensor], Tensor], seed: int
+    ) -> None:
+        assert isinstance(train, Subset) and isinstance(train.dataset, Samples)
+        self.dataset = Subset(train.dataset.for_training(transform), train.indices)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: list[int]) -> list[Sample]:
+        digest = hashlib.blake2b(repr((self.seed, indices)).encode(), digest_size=7).digest()
+        torch.manual_seed(int.from_bytes(digest))
+        return [self.dataset[index] for index in indices]

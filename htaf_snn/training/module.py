@@ -176,9 +176,12 @@ class SpikingClassifier(L.LightningModule):
         # A step's randomness depends on seed, step and rank alone: a resumed run repeats it.
         torch.manual_seed(1_000_003 * self.seed + self.global_step + 7919 * self.global_rank)
         share = self.hparams["hard_share"]
-        left = 1 - self.global_step / int(self.trainer.estimated_stepping_batches)
+        left = 1 - self.global_step / self._total_steps()
         if not self._handed_over and left <= share and share > 0:
             self._hand_over()
+
+    def _total_steps(self) -> int:
+        return int(self.trainer.estimated_stepping_batches)
 
     def _hand_over(self) -> None:
         for function in spike_functions(self.net):
@@ -294,14 +297,16 @@ class SpikingClassifier(L.LightningModule):
             if options["optimizer"] == "adamw"
             else torch.optim.SGD(self.parameters(), momentum=0.9, **settings)
         )
-        steps = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs or 1
-        rising = min(steps - 1, round(options["warmup_epochs"] * steps / max(epochs, 1)))
+        warmup_epochs = options["warmup_epochs"]
 
         def share(step: int) -> float:
+            if step == 0:  # when the data are not set up yet
+                return 0.0 if warmup_epochs else 1.0
+            steps = self._total_steps()
+            rising = int(min(steps - 1, warmup_epochs * steps / max(1, self.trainer.max_epochs)))
             if step < rising:
-                return float(step + 1) / (rising + 1)
-            return float(1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+                return step / rising
+            return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {
