@@ -125,7 +125,7 @@ def batches(data: SpikingDataModule, epoch: int) -> list[tuple[torch.Tensor, tor
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_repeats_whatever_came_before(workers: int) -> None:
     options: dict[str, Any] = {
-        "T": 2, "augment": "nda,drop,time_jitter", "mixup": 0.5, "num_workers": workers,
+        "T": 3, "augment": "nda,drop,time_jitter", "mixup": 0.5, "num_workers": workers,
     }  # fmt: skip
     through = SpikingDataModule(**options)
     first, second = batches(through, 0), batches(through, 1)
