@@ -303,7 +303,7 @@ class SpikingClassifier(L.LightningModule):
             if step == 0:  # when the data are not set up yet
                 return 0.0 if warmup_epochs else 1.0
             steps = self._total_steps()
-            rising = int(min(steps - 1, warmup_epochs * steps / max(1, self.trainer.max_epochs)))
+            rising = int(min(steps - 1, warmup_epochs * steps / (self.trainer.max_epochs or 1)))
             if step < rising:
                 return step / rising
             return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
