@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ..data import SpikingDataModule
-from .checkpoint_io import WholeCheckpointIO, check_writable
+from .checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from .module import SpikingClassifier
 
 
@@ -62,6 +62,12 @@ class FitCLI(LightningCLI):
         )
         for name in ("in_shape", "num_classes"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would let the checkpoint's settings replace those of the command line.
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path is not None and Path(path).is_file():
+            read_checkpoint(path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         out = self._get(self.config_init, "out")

@@ -11,6 +11,7 @@ import torch
 
 from ..data import SpikingDataModule
 from ..data.recordings import READERS
+from .checkpoint_io import read_checkpoint
 from .firing import firing_hard
 from .module import SpikingClassifier
 
@@ -31,13 +32,12 @@ def load(checkpoint: Path) -> SpikingClassifier:
         FileNotFoundError: there is no such file.
         ValueError: the file is not a checkpoint of this library, or is damaged.
     """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"no checkpoint {checkpoint}")
+    read_checkpoint(checkpoint)
     try:
         model: SpikingClassifier = SpikingClassifier.load_from_checkpoint(
             checkpoint, map_location="cpu", weights_only=True
         )
-    except Exception as error:
+    except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{checkpoint} can't be read as a checkpoint of htaf-snn fit: {error}"
         ) from error

@@ -1,0 +1,155 @@
+"""What a killed process, a full disk, a damaged file or a dying worker leaves behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from htaf_snn.cli import main
+from htaf_snn.training.checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
+from htaf_snn.training.use import load
+
+FIT = [
+    "fit", "--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths=[4]",
+    "--model.dropout=0.1", "--model.hard_share=0.3", "--trainer.max_epochs=2",
+    "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+]  # fmt: skip
+
+KILLED = """
+import os, signal, sys
+from htaf_snn.training import SpikingClassifier
+step, left = SpikingClassifier.training_step, [int(sys.argv[1])]
+def training_step(self, *arguments):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *arguments)
+SpikingClassifier.training_step = training_step
+from htaf_snn.cli import main
+main(sys.argv[2:])
+"""
+
+
+def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    # One thread: the sum's order, so the last bit, depends on how many there are.
+    return subprocess.run(
+        [sys.executable, *(["-m", "htaf_snn"] if code is None else ["-c", code]), *arguments],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
+    )  # fmt: skip
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = read_checkpoint(out / "checkpoints/last.ckpt")["state_dict"]
+    return {name: value for name, value in state.items() if name.startswith("net.")}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("fit") / "out"
+    done = run(*FIT, f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.slow
+def test_resuming_after_sigkill_at_any_step_ends_with_the_same_weights(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    step = random.SystemRandom().randrange(4, 38)  # of 38; the first checkpoint is of step 3
+    arguments = [*FIT, "--save_steps=3", f"--out={tmp_path}"]
+    assert run(str(step), *arguments, code=KILLED).returncode == -signal.SIGKILL
+    done = run(*arguments, "--ckpt_path=last")
+    assert done.returncode == 0, done.stderr
+    resumed = weights(tmp_path)
+    for name, value in weights(uninterrupted).items():
+        assert torch.equal(value, resumed[name]), f"{name}, killed at step {step}"
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "no dictionary"])
+def test_a_damaged_checkpoint_is_refused(uninterrupted: Path, tmp_path: Path, damage: str) -> None:
+    whole = (uninterrupted / "checkpoints/last.ckpt").read_bytes()
+    path = tmp_path / "damaged.ckpt"
+    path.write_bytes({"cut short": whole[:-2000], "empty": b""}.get(damage, whole))
+    if damage == "no dictionary":
+        torch.save(torch.ones(3), path)
+    with pytest.raises(ValueError, match=r"damaged\.ckpt can't be read as a checkpoint"):
+        load(path)
+
+
+def test_going_on_from_a_damaged_or_other_checkpoint_is_refused(
+    uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = uninterrupted / "checkpoints/last.ckpt"
+    (tmp_path / "cut.ckpt").write_bytes(last.read_bytes()[:-2000])
+    for options, message in (
+        ([f"--ckpt_path={tmp_path / 'cut.ckpt'}"], "can't be read as a checkpoint"),
+        ([f"--ckpt_path={last}", "--model.widths=[8]"], "another network: its widths is"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*FIT, f"--out={tmp_path / 'out'}", *options])
+        assert message in capsys.readouterr().err
+
+
+def test_a_malicious_checkpoint_runs_nothing(tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": Malicious()}, tmp_path / "bad.ckpt")
+    for read in (load, read_checkpoint, WholeCheckpointIO().load_checkpoint):
+        with pytest.raises(ValueError, match=r"bad\.ckpt can't be read"):
+            read(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
+    io, path = WholeCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"step": torch.ones(10)}, path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # of a file, as a full disk would
+    try:
+        with pytest.raises(OSError, match=r"last\.ckpt could not be written: .*--ckpt_path=last"):
+            io.save_checkpoint({"step": torch.ones(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert torch.equal(io.load_checkpoint(path)["step"], torch.ones(10))
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"can't write into .*--out"):
+        check_writable(tmp_path / "file" / "out")
+    with pytest.raises(SystemExit):
+        main([*FIT, f"--out={tmp_path / 'file' / 'out'}"])
+    assert "can't write into" in capsys.readouterr().err
+
+
+DYING = """
+import os, sys
+from htaf_snn.data import module
+module._Drawn.__getitems__ = lambda *_: os._exit(9)
+from htaf_snn.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_an_error_in_one_line(tmp_path: Path) -> None:
+    done = run(*FIT, "--data.num_workers=1", f"--out={tmp_path}", code=DYING)
+    assert done.returncode == 1
+    assert "worker" in done.stderr and "exited unexpectedly" in done.stderr
+    assert "Traceback" not in done.stderr
