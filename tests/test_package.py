@@ -82,9 +82,3 @@ def test_examples_run(
     monkeypatch.setattr(sys, "argv", [str(example), *shortened])
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out
-
-
-@pytest.mark.parametrize("config", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
-def test_example_configurations_are_understood(config: Path) -> None:
-    printed = command("fit", "--config", config, "--print_config").stdout
-    assert f"name: {config.stem}" in printed

@@ -154,6 +154,17 @@ _VGGS = [
         ),
         "Lee et al. 2020, arXiv 1903.06379; norms as Kim and Panda 2021, arXiv 2010.01729",
     ),
+    Model(
+        "vgg_snn",
+        partial(
+            SpikingVGG,
+            widths=((64, 128), (256, 256), (512, 512), (512, 512)),
+            pooling="average",
+            bias=True,
+        ),
+        "VGGSNN of Deng et al. 2022, arXiv 2202.11946",
+        reference=((2, 48, 48), 10),
+    ),
     *(
         Model(
             name,
