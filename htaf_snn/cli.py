@@ -114,7 +114,7 @@ def backends(args: Sequence[str]) -> None:
     for name, status in report.backends().items():
         print(f"{name:6} {'available' if status.available else 'not available'}: {status.detail}")
     count, size = report.cache_size()
-    print(f"cache  {compiler.cache_folder()}: {count} kernels, {size / 2**20:.1f} MiB")
+    print(f"cache  {compiler.kernel_folder()}: {count} kernels, {size / 2**20:.1f} MiB")
 
 
 def models(args: Sequence[str]) -> None:
@@ -214,3 +214,7 @@ def _configure_logging() -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # torchdata under a new torch.
+    warnings.filterwarnings("ignore", message=".set_vital. is deprecated")
+        "ignore", message=".set_vital. is deprecated"
+    )  # torchdata under new torch

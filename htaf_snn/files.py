@@ -1,10 +1,18 @@
-"""Files that are whole or absent."""
+"""The user's cache folder, and files that are whole or absent."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """Where what this library builds lies: ``$HTAF_SNN_CACHE``, else the user's cache folder."""
+    chosen = os.environ.get("HTAF_SNN_CACHE")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("htaf-snn")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import write_whole
 from .run import Run
 
 
@@ -73,6 +74,4 @@ def draw(runs: Sequence[Run], title: str, path: Path) -> None:
     for axes in (curves, bars):
         axes.grid(alpha=0.3)
     figure.suptitle(title)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=150)
-    partial.replace(path)
+    write_whole(path, lambda partial: figure.savefig(partial, format="png", dpi=150))

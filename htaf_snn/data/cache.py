@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-import platformdirs
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -21,12 +20,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _ITEMS_A_PROCESS = 64  # fewer are not worth starting a process
-
-
-def cache_folder() -> Path:
-    """Where data built by this library lies: ``$HTAF_SNN_CACHE``, else the user's cache folder."""
-    chosen = os.environ.get("HTAF_SNN_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("htaf-snn")
 
 
 def cache_key(*parts: object) -> str:

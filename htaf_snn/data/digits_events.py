@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from .cache import build_once, cache_folder
+from ..files import cache_folder
+from .cache import build_once
 
 SIZE = 28  # pixels a side
 VERSION = 1  # of the simulation; part of the folder's name

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..files import cache_folder
 from .augment import EventTransform
-from .cache import build_once, cache_folder, cache_key, file_stamp, map_in_order
+from .cache import build_once, cache_key, file_stamp, map_in_order
 from .recordings import EVENT, XYTP, Events, Format, SensorSize, import_tonic, read_recording
 from .samples import Samples
 

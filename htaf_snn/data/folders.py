@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torchvision.datasets.folder import find_classes, make_dataset
 
-from .cache import build_once, cache_folder, cache_key, file_stamp
+from ..files import cache_folder
+from .cache import build_once, cache_key, file_stamp
 
 Labelled = tuple[list[Path], list[int]]  # files and their labels
 

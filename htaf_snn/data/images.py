@@ -14,7 +14,8 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from .cache import build_once, cache_folder, cache_key, file_stamp, map_in_order
+from ..files import cache_folder
+from .cache import build_once, cache_key, file_stamp, map_in_order
 from .folders import Labelled, unpacked
 
 Images = tuple[NDArray[np.uint8], NDArray[np.int64]]  # [N, C, H, W] of 0 to 255, and labels [N]

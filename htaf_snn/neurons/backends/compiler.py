@@ -13,9 +13,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
+from ...files import cache_folder
 from .errors import BackendUnavailableError
 
 _CANDIDATES = ("c++", "g++", "clang++")
@@ -42,11 +42,9 @@ class Compiler:
     flags: tuple[str, ...]
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels lie: ``$HTAF_SNN_CACHE/kernels``, or in the user's cache folder."""
-    chosen = os.environ.get("HTAF_SNN_CACHE")
-    root = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("htaf-snn")
-    return root / "kernels"
+def kernel_folder() -> Path:
+    """Where compiled kernels lie."""
+    return cache_folder() / "kernels"
 
 
 @functools.cache
@@ -93,7 +91,7 @@ def compile_library(source: str) -> Path:
     key = hashlib.sha256(
         "\0".join([source, compiler.version, *compiler.flags, _cpu_features()]).encode()
     ).hexdigest()[:32]
-    folder = cache_folder()
+    folder = kernel_folder()
     _make_private(folder)
     library, checksum = folder / f"{key}.so", folder / f"{key}.sha256"
     if not _intact(library, checksum):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from . import cuda
-from .compiler import cache_folder, find_compiler
+from .compiler import find_compiler, kernel_folder
 from .errors import BackendUnavailableError
 
 
@@ -39,7 +39,7 @@ def backends() -> dict[str, BackendStatus]:
 
 def clear_cache() -> int:
     """Removes the compiled CPU kernels; returns how many. Loaded ones go on working."""
-    folder, removed = cache_folder(), 0
+    folder, removed = kernel_folder(), 0
     for path in folder.glob("*") if folder.is_dir() else ():
         if path.suffix in (".so", ".sha256", ".lock"):
             removed += path.suffix == ".so"
@@ -49,5 +49,5 @@ def clear_cache() -> int:
 
 def cache_size() -> tuple[int, int]:
     """How many compiled kernels the cache holds, and their bytes."""
-    sizes = [path.stat().st_size for path in cache_folder().glob("*.so")]
+    sizes = [path.stat().st_size for path in kernel_folder().glob("*.so")]
     return len(sizes), sum(sizes)
