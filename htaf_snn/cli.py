@@ -216,5 +216,3 @@ def _configure_logging() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     # torchdata under a new torch.
     warnings.filterwarnings("ignore", message=".set_vital. is deprecated")
-        "ignore", message=".set_vital. is deprecated"
-    )  # torchdata under new torch

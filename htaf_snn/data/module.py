@@ -243,6 +243,9 @@ class _Drawn(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def __getitem__(self, index: int) -> Sample:
+        return self.__getitems__([index])[0]
+
     def __getitems__(self, indices: list[int]) -> list[Sample]:
         digest = hashlib.blake2b(repr((self.seed, indices)).encode(), digest_size=7).digest()
         torch.manual_seed(int.from_bytes(digest))

@@ -135,13 +135,23 @@ def test_an_epoch_repeats_whatever_came_before(workers: int) -> None:
     assert not torch.equal(first[0][0], second[0][0])
 
 
-def test_a_kept_loader_repeats_too() -> None:
-    loader = SpikingDataModule("digits", T=2, augment="crop", num_workers=2).train_dataloader()
-    sums = []
-    for seed in (0, 1, 0):  # as Lightning does: one loader for all epochs
-        torch.manual_seed(seed)
-        sums.append([x.sum().item() for x, _ in loader])
-    assert sums[0] == sums[2] != sums[1]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_goes_on_within_an_epoch(workers: int) -> None:
+    """As a resumed run does: its state is taken up by a new loader, of another epoch's sampler."""
+    options: dict[str, Any] = {"T": 2, "augment": "nda", "mixup": 0.5, "num_workers": workers}
+    loader = SpikingDataModule("digits", **options).train_dataloader()
+    loader.sampler.set_epoch(3)  # type: ignore[attr-defined]
+    batches_of_epoch = iter(loader)
+    for _ in range(5):
+        next(batches_of_epoch)
+    state = loader.state_dict()  # type: ignore[attr-defined]
+    torch.manual_seed(17)
+    resumed = SpikingDataModule("digits", **options).train_dataloader()
+    resumed.load_state_dict(state)  # type: ignore[attr-defined]
+    expected, actual = list(batches_of_epoch), list(resumed)
+    assert len(expected) == len(actual) == len(loader) - 5
+    for (x_seq, labels), (x_again, labels_again) in zip(expected, actual, strict=True):
+        assert torch.equal(x_seq, x_again) and torch.equal(labels, labels_again)
 
 
 @pytest.mark.parametrize("kinds", [{"mixup": 1.0}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}])

@@ -197,6 +197,6 @@ def test_encoders_of_a_data_set(encoder: Any) -> None:
     (x_seq, _), (again, _) = (next(iter(data.test_dataloader())) for _ in range(2))
     assert x_seq.shape == (5, 32, 1, 8, 8)
     assert torch.equal(x_seq, again)  # what is measured on does not change
-    trained = data.train_dataloader().dataset
-    changes = any(not torch.equal(trained[0][0], trained[0][0]) for _ in range(3))
-    assert changes == (encoder == "poisson")
+    trained: Any = data.train_dataloader().dataset
+    first, *others = (trained.__getitems__([0, k])[0][0] for k in range(4))
+    assert any(not torch.equal(first, other) for other in others) == (encoder == "poisson")
