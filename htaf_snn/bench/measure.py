@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 SHORTEST = 0.02  # s; what takes less is repeated, as the clocks and a busy machine ask for
@@ -117,6 +118,19 @@ def _clock(task: Callable[[], object], repeats: int) -> Timing:
         if collects:
             gc.enable()
     return Timing(cpu / repeats, wall / repeats)
+
+
+def kept_for_backward(forward: Callable[[], object]) -> dict[int, int]:
+    """The bytes of each storage that ``forward`` keeps for its backward pass, by address."""
+    saved: list[Tensor] = []  # keeps them alive, so that no two share an address
+
+    def pack(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in saved}
 
 
 def timing_table(

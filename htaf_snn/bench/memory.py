@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from . import measure
@@ -67,16 +66,8 @@ def _layers() -> list[Layer]:
 
 def _kept(layer: Layer, steps: int, count: int) -> tuple[int, int]:
     """Bytes that are kept for the backward pass, and those of them that the input doesn't hold."""
-    saved: list[Tensor] = []  # keeps them alive, so that no two share an address
-
-    def pack(tensor: Tensor) -> Tensor:
-        saved.append(tensor)
-        return tensor
-
     x_seq = random_input(steps, count)[0].requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        layer.build()(x_seq)
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in saved}
+    storages = measure.kept_for_backward(lambda: layer.build()(x_seq))
     kept = sum(storages.values())
     return kept, kept - storages.get(x_seq.untyped_storage().data_ptr(), 0)
 

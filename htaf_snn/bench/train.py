@@ -26,6 +26,7 @@ _SAME = (("htaf_snn, HTAF", "SpikingJelly, HTAF"), ("htaf_snn, ATan", "SpikingJe
 def train(
     batch: int = 32,
     steps: int = 8,
+    width: float = 1.0,
     rounds: int = 5,
     threads: Sequence[int] | None = None,
 ) -> str:
@@ -38,12 +39,13 @@ def train(
     Args:
         batch: N, >= 1.
         steps: time steps T, >= 1.
+        width: factor on the network's channel counts, > 0.
         rounds: number of rounds that medians are taken over, >= 1.
         threads: thread counts, >= 1: one is timed in CPU time, more in wall time. None is one
             and all.
 
     Returns:
-        a table in milliseconds a training step.
+        a table in milliseconds a training step, and one of what is kept for the backward pass.
 
     Raises:
         ValueError: a number below 1.
@@ -56,7 +58,7 @@ def train(
     generator = torch.Generator().manual_seed(0)
     frames = torch.rand(steps, batch, *_IN_SHAPE, generator=generator).lt(0.1).float()
     labels = torch.randint(_CLASSES, (batch,), generator=generator)
-    networks = _networks()
+    networks = _networks(width)
     with measure.using_threads(counts[-1]):
         _check(networks, frames, labels)
     tasks: dict[str, Callable[[], object]] = {
@@ -67,29 +69,38 @@ def train(
     }
     with tqdm(total=rounds, desc="bench train", unit="round") as progress:
         timings = measure.interleave(tasks, rounds, counts, progress)
+    rows = []
+    for name, network in networks.items():
+        forward = functools.partial(_loss, network, frames, labels)
+        kept = sum(measure.kept_for_backward(forward).values())
+        rows.append([name, f"{kept / 2**20:.1f}"])
     return "\n\n".join(
         [
             f"training step of the small VGG, frames {list(frames.shape)}, on the CPU "
             f"({measure.setting()}); ms a step",
             measure.timing_table(timings, counts, 1e-3),
             measure.legend(counts),
+            "kept for the backward pass\n" + measure.table(["network", "MiB"], rows),
         ]
     )
 
 
-def _networks() -> dict[str, nn.Module]:
+def _networks(width: float) -> dict[str, nn.Module]:
+    recomputed = _network(LIFNode, "HTAF soft", backend="cpu", width=width)
+    recomputed.checkpoint_activations()
     return {
-        "htaf_snn, HTAF": _network(LIFNode, "HTAF soft", backend="cpu"),
-        "htaf_snn, ATan": _network(LIFNode, "ATan", backend="cpu"),
-        "SpikingJelly, ATan": _network(host.LIFNode, "ATan"),
-        "SpikingJelly, HTAF": _network(host.LIFNode, "HTAF soft"),
-        "ReLU": _network(nn.ReLU),
+        "htaf_snn, HTAF": _network(LIFNode, "HTAF soft", backend="cpu", width=width),
+        "htaf_snn, HTAF, activations recomputed": recomputed,
+        "htaf_snn, ATan": _network(LIFNode, "ATan", backend="cpu", width=width),
+        "SpikingJelly, ATan": _network(host.LIFNode, "ATan", width=width),
+        "SpikingJelly, HTAF": _network(host.LIFNode, "HTAF soft", width=width),
+        "ReLU": _network(nn.ReLU, width=width),
     }
 
 
 def _network(
     neuron: Callable[..., nn.Module], function: str | None = None, **kwargs: Any
-) -> nn.Module:
+) -> SpikingVGG:
     if function is not None:
         kwargs["surrogate_function"] = FUNCTIONS[function]()
     with torch.random.fork_rng(devices=[]):
