@@ -1,4 +1,7 @@
-"""What every test runs under: a seed, NaN in uninitialised memory, a cache of its own."""
+"""What every test runs under: a seed, NaN in uninitialised memory, a cache of its own.
+
+Under pytest-xdist the workers share that cache, and each uses one thread.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if WORKER:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+    torch.set_num_threads(1)
+
 SHARED_DATA = Path(
     os.environ.get("HTAF_SNN_DATA", Path(__file__).parents[2] / "shared" / "data")
 ).resolve()
@@ -17,10 +25,20 @@ SHARED_DATA = Path(
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An empty cache folder, shared by the session's tests and the processes that they start."""
-    folder = tmp_path_factory.mktemp("cache")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if WORKER else base) / "cache"
+    folder.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTAF_SNN_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder for one test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("HTAF_SNN_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture(autouse=True)

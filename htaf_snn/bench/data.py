@@ -18,7 +18,7 @@ from ..models import SpikingVGG
 from ..neurons import LIFNode
 from ..surrogates import HTAFSpike
 from . import measure
-from .train import _training_step
+from .train import training_step
 
 _RECORDINGS = 64  # that events per second are taken over
 _FRAMES, _LOADER, _STEP = "events to frames", "loader", "training step, small VGG"
@@ -85,7 +85,7 @@ def data(
     tasks: dict[str, Callable[[], object]] = {
         _FRAMES: read,
         _LOADER: lambda: next(batches),
-        _STEP: lambda: _training_step(network, optimizer, x_seq, labels),
+        _STEP: lambda: training_step(network, optimizer, x_seq, labels),
     }
     with tqdm(total=rounds, desc="bench data", unit="round") as progress:
         timings = measure.interleave(tasks, rounds, [1], progress)

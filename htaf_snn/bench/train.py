@@ -63,7 +63,7 @@ def train(
         _check(networks, frames, labels)
     tasks: dict[str, Callable[[], object]] = {
         name: functools.partial(
-            _training_step, network, torch.optim.AdamW(network.parameters()), frames, labels
+            training_step, network, torch.optim.AdamW(network.parameters()), frames, labels
         )
         for name, network in networks.items()
     }
@@ -114,7 +114,7 @@ def _loss(network: nn.Module, frames: Tensor, labels: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits_seq.mean(0), labels)
 
 
-def _training_step(
+def training_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, frames: Tensor, labels: Tensor
 ) -> None:
     optimizer.zero_grad()

@@ -65,8 +65,8 @@ def model(
     """Builds the network that ``name`` names.
 
     A name with ``imagenet_`` is SpikingJelly's own function of that name, which takes 3 channels
-    and has its own norm and dropout. Its MS-ResNets and transformers are not among them: they
-    return logits that are already averaged over time.
+    and has its own norm and dropout. Its MS-ResNets, whose logits are averaged over time already,
+    and its transformers are not among them.
 
     Args:
         name: one of `model_names`.

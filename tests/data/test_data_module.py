@@ -107,9 +107,11 @@ def test_order_depends_on_seed_and_epoch_alone(subset: Path) -> None:
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
 
 
-def test_frames_are_cached_and_renewed_when_a_recording_changes(subset: Path, cache: Path) -> None:
+def test_frames_are_cached_and_renewed_when_a_recording_changes(
+    subset: Path, own_cache: Path
+) -> None:
     def folders() -> set[Path]:
-        return {p for p in (cache / "frames").iterdir() if p.is_dir()}
+        return {p for p in (own_cache / "frames").iterdir() if p.is_dir()}
 
     SpikingDataModule("nmnist", subset, T=2).setup()
     before = folders()
@@ -154,12 +156,12 @@ def spoil(path: str, content: bytes | None) -> Callable[[Path], None]:
     ids=["empty", "truncated", "outside", "unsorted", "overflow only", "empty class"],
 )
 def test_damage_is_named(
-    subset: Path, damage: Callable[[Path], None], message: str, cache: Path
+    subset: Path, damage: Callable[[Path], None], message: str, own_cache: Path
 ) -> None:
     damage(subset)
     with pytest.raises(ValueError, match=message):
         SpikingDataModule("nmnist", subset, T=2).prepare_data()
-    assert not list((cache / "frames").glob("*.partial-*"))
+    assert not list((own_cache / "frames").glob("*.partial-*"))
 
 
 def test_real_recordings_pass_the_checks(shared_data: Path) -> None:
