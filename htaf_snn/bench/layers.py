@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..neurons import Backend, LIFNode
 from ..surrogates import HTAFSpike
+from ..surrogates.functional import htaf
 
 FUNCTIONS: dict[str, Callable[[], surrogate.SurrogateFunctionBase]] = {
     "HTAF soft": lambda: HTAFSpike(mode="soft"),
@@ -54,6 +55,28 @@ def spikingjelly(function: str) -> Layer:
         lambda: neuron.LIFNode(surrogate_function=FUNCTIONS[function](), step_mode="m"),
         function=function,
     )
+
+
+def flexsn() -> Layer:
+    """SpikingJelly's FlexSN, which traces a step into a Triton kernel, running soft HTAF."""
+    return Layer("SpikingJelly FlexSN, HTAF soft", _FlexSNLIF, function="HTAF soft")
+
+
+class _FlexSNLIF(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.node = neuron.FlexSN(_htaf_lif_step, num_states=1, step_mode="m")
+
+    def forward(self, x_seq: Tensor) -> Tensor:
+        self.node.reset()
+        spike_seq: Tensor = self.node(x_seq)
+        return spike_seq
+
+
+def _htaf_lif_step(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    h = v + (x - v) / 2.0
+    spike = htaf(h - 1.0, 1.5, 6.0)
+    return spike, h - spike * h
 
 
 def limits() -> list[Layer]:

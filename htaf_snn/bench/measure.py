@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 SHORTEST = 0.02  # s; what takes less is repeated, as the clocks and a busy machine ask for
+_CUDA_REPEATS = 20
 LIMIT = "ReLU"
 BASELINE = "SpikingJelly, ATan"
 
@@ -96,6 +97,36 @@ def interleave(
         )
         for key, taken in samples.items()
     }
+
+
+def interleave_on_cuda(
+    tasks: Mapping[str, Callable[[], object]], rounds: int, progress: tqdm
+) -> dict[str, float]:
+    """Times every task once a round on the current CUDA device, by events of its stream.
+
+    Args:
+        tasks: what to time, by name.
+        rounds: number of rounds, >= 1; medians are over them.
+        progress: advances by one a round.
+
+    Returns:
+        seconds a call, by task.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in tasks}
+    for task in tasks.values():
+        for _ in range(3):
+            task()  # compiles, allocates
+    for _ in range(rounds):
+        for name, task in tasks.items():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            for _ in range(_CUDA_REPEATS):
+                task()
+            end.record()
+            end.synchronize()
+            samples[name].append(start.elapsed_time(end) / 1e3 / _CUDA_REPEATS)
+        progress.update()
+    return {name: statistics.median(taken) for name, taken in samples.items()}
 
 
 def _repeats(task: Callable[[], object]) -> int:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..neurons import LIFNode
+from ..neurons import Backend, LIFNode
+from ..neurons.backends import check_backend
 from . import measure
 from .layers import (
     FUNCTIONS,
     Layer,
+    flexsn,
     forward_backward,
     limits,
     ours,
@@ -26,6 +29,7 @@ from .layers import (
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _NEAR_THRESHOLD = 1e-5  # a potential this near may fire in one arithmetic and not in another
 _TOLERANCE = 1e-5  # relative to the largest magnitude
+_BYTES = 20  # an element and step in float32: x and spikes forward; x and both gradients backward
 
 
 def neuron(
@@ -34,11 +38,12 @@ def neuron(
     rounds: int = 7,
     threads: Sequence[int] | None = None,
     dtypes: Sequence[str] = ("bfloat16",),
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> str:
     """Times forward and backward of one LIF layer: ours, SpikingJelly's, snnTorch's, a ReLU.
 
     Every layer runs once a round, in turn, after its output and gradient have been compared with
-    the reference in float64. On the CPU; on CUDA it measures nothing yet.
+    the reference in float64.
 
     Args:
         elements: sizes of the input [T, N], in elements.
@@ -47,6 +52,8 @@ def neuron(
         threads: thread counts, >= 1: one is timed in CPU time, more in wall time. None is one
             and all.
         dtypes: types of the input in which our HTAF layer runs beside float32: bfloat16, float16.
+        device: "cpu"; or "cuda", with CuPy's kernels, SpikingJelly's Triton kernel and its FlexSN,
+            timed by CUDA events, and float32's least traffic beside the device's bandwidth.
 
     Returns:
         a table for each size and number of time steps, in nanoseconds an element and time step.
@@ -54,6 +61,7 @@ def neuron(
     Raises:
         ValueError: a number below 1, an input of fewer elements than time steps, or an unknown
             type.
+        BackendUnavailableError: "cuda" can't run here.
         RuntimeError: a layer does not compute what the reference does; no speed is reported.
     """
     measure.at_least_one("rounds", rounds)
@@ -65,9 +73,13 @@ def neuron(
     for name in dtypes:
         if name not in _DTYPES:
             raise ValueError(f"`dtypes` (={name!r}) must be among {', '.join(_DTYPES)}")
-    counts = measure.thread_counts(threads)
-    layers = _layers([_DTYPES[name] for name in dtypes])
+    wanted = [_DTYPES[name] for name in dtypes]
     sizes = [(T, size // T) for size in elements for T in steps]
+    if device == "cuda":
+        check_backend("cupy")
+        return _on_cuda([*_layers("cupy", wanted), flexsn()], sizes, rounds)
+    counts = measure.thread_counts(threads)
+    layers = _layers("cpu", wanted)
     for T, N in tqdm(sizes, desc="bench neuron: comparing with the reference", unit="size"):
         with measure.using_threads(counts[-1]):
             check(layers, *random_input(T, N))
@@ -93,11 +105,46 @@ def neuron(
     return "\n\n".join([*parts, legend])
 
 
-def _layers(dtypes: Sequence[torch.dtype]) -> list[Layer]:
+def _on_cuda(layers: Sequence[Layer], sizes: Sequence[tuple[int, int]], rounds: int) -> str:
+    for T, N in tqdm(sizes, desc="bench neuron: comparing with the reference", unit="size"):
+        check(layers, *random_input(T, N), device="cuda")
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    parts = [f"LIF layer, forward + backward, on {properties.name} ({measure.setting()})"]
+    with tqdm(total=len(sizes) * rounds, desc="bench neuron", unit="round") as progress:
+        for T, N in sizes:
+            x_seq, grad = (t.cuda() for t in random_input(T, N))
+            tasks = {
+                layer.name: functools.partial(
+                    forward_backward,
+                    layer.build().cuda(),
+                    x_seq.to(layer.dtype).requires_grad_(),
+                    grad.to(layer.dtype),
+                )
+                for layer in layers
+            }
+            seconds = measure.interleave_on_cuda(tasks, rounds, progress)
+            rows = [
+                [
+                    name,
+                    f"{1e12 * taken / (T * N):.1f}",
+                    f"{taken / seconds[measure.LIMIT]:.2f}",
+                    f"{seconds[measure.BASELINE] / taken:.2f}",
+                    f"{_BYTES * T * N / taken / 1e9:.0f}",
+                ]
+                for name, taken in seconds.items()
+            ]
+            header = ["layer", "ps an element and step", "/ ReLU", "speed", "GB/s of 20 bytes"]
+            parts.append(f"T = {T}, {T * N} elements\n{measure.table(header, rows)}")
+    bandwidth = properties.memory_clock_rate * 1e3 * 2 * properties.memory_bus_width / 8 / 1e9
+    parts.append(f"the device's memory bandwidth by its clock and bus: {bandwidth:.0f} GB/s")
+    return "\n\n".join(parts)
+
+
+def _layers(backend: Backend, dtypes: Sequence[torch.dtype]) -> list[Layer]:
     other = snntorch()
     return [
-        *(ours(function, "cpu") for function in FUNCTIONS),
-        *(ours("HTAF soft", "cpu", dtype) for dtype in dtypes),
+        *(ours(function, backend) for function in FUNCTIONS),
+        *(ours("HTAF soft", backend, dtype) for dtype in dtypes),
         ours("HTAF soft", "torch"),
         spikingjelly("ATan"),
         spikingjelly("HTAF soft"),
@@ -113,13 +160,14 @@ class _Expected:
     settled: Tensor  # [N], where no potential came near the threshold
 
 
-def check(layers: Sequence[Layer], x_seq: Tensor, grad: Tensor) -> None:
+def check(layers: Sequence[Layer], x_seq: Tensor, grad: Tensor, device: str = "cpu") -> None:
     """Compares the output and input gradient of each LIF layer with the reference in float64.
 
     Args:
         layers: those without a ``function`` are passed over.
         x_seq: input, exact in every layer's dtype.
         grad: gradient of the output, likewise.
+        device: where the layers run.
 
     Shape:
         ``x_seq`` and ``grad`` [T, N].
@@ -134,14 +182,15 @@ def check(layers: Sequence[Layer], x_seq: Tensor, grad: Tensor) -> None:
             continue
         expected = _reference(function, x_seq, grad)
         for layer in claiming:
-            x = x_seq.to(layer.dtype).requires_grad_()
-            output, grad_x = forward_backward(layer.build(), x, grad.to(layer.dtype))
+            x = x_seq.to(device, layer.dtype).requires_grad_()
+            module = layer.build().to(device)
+            output, grad_x = forward_backward(module, x, grad.to(device, layer.dtype))
             tolerance = max(_TOLERANCE, torch.finfo(layer.dtype).eps)
             for what, got, wanted in (
                 ("output", output, expected.output),
                 ("gradient", grad_x, expected.grad),
             ):
-                difference = (got.detach().double() - wanted).abs().nan_to_num(nan=torch.inf)
+                difference = (got.detach().cpu().double() - wanted).abs().nan_to_num(nan=torch.inf)
                 worst = torch.where(expected.settled, difference, 0.0).amax()
                 scale = wanted.abs().amax()
                 if not worst <= tolerance * scale:

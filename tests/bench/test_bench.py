@@ -12,6 +12,7 @@ import torch
 from jsonargparse import auto_cli
 from tqdm import tqdm
 
+import htaf_snn
 from htaf_snn import LIFNode, bench
 from htaf_snn.bench import layers, measure
 from htaf_snn.neurons import backends
@@ -326,3 +327,22 @@ def test_data_reports_no_speed_of_a_wrong_cache(monkeypatch: pytest.MonkeyPatch)
 def test_data_times_events_alone() -> None:
     with pytest.raises(ValueError, match=r"`name` \(=digits\) is a set of static images"):
         bench.data(name="digits")
+
+
+def test_flexsn_runs_htaf() -> None:
+    neuron_module.check([layers.flexsn()], *layers.random_input(5, 300))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_a_device_is_an_error() -> None:
+    with pytest.raises(htaf_snn.BackendUnavailableError, match="'cupy' can't run here"):
+        neuron_module.neuron([1000], [4], rounds=1, device="cuda")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    pytest.importorskip("cupy")
+    printed = neuron_module.neuron([100_000], [4], rounds=2, device="cuda")
+    for name in ("htaf_snn cupy, HTAF soft", "SpikingJelly FlexSN, HTAF soft", "ReLU"):
+        assert name in printed
+    assert "memory bandwidth" in printed
