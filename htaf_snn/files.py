@@ -21,9 +21,13 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: it can't be written; what was at ``path`` is still there.
     """
+    for stale in path.parent.glob(f".{path.name}.partial-*"):
+        stale.unlink(missing_ok=True)  # of a process that was killed
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         write(partial)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

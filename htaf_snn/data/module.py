@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 from torchdata.stateful_dataloader import StatefulDataLoader
-from torchdata.stateful_dataloader.sampler import StatefulDistributedSampler
 
 from . import augment as augmentation
 from .definition import LoadOptions
@@ -190,7 +189,7 @@ class SpikingDataModule(L.LightningDataModule):
         collate: Callable[[list[Sample]], tuple[Tensor, Tensor]] = frames_first
         if self.mixup > 0 or self.cutmix > 0:
             collate = augmentation.Mixing(self.mixup, self.cutmix, self.num_classes)
-        loader: Loader = StatefulDataLoader(
+        loader: Loader = _TrainLoader(
             _Drawn(self.splits.train, transform, self.seed),
             batch_size=self.batch_size,
             sampler=sampler,
@@ -216,21 +215,54 @@ class SpikingDataModule(L.LightningDataModule):
         )
 
 
-class _Sampler(StatefulDistributedSampler):
-    """torchdata's sampler, which goes on within an epoch, and in the right one."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "epoch": self.epoch}
-
+class _TrainLoader(StatefulDataLoader):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict and ("_snapshot" in state_dict) != (self.num_workers > 0):
+            raise ValueError(
+                f"`data.num_workers` (={self.num_workers}): the checkpoint was written within an "
+                f"epoch {'with' if '_snapshot' in state_dict else 'without'} workers; go on as it "
+                "was, or from a checkpoint of an epoch's end"
+            )
         super().load_state_dict(state_dict)
-        self.epoch = state_dict["epoch"]
+
+
+class _Sampler(DistributedSampler[Any]):
+    """A sampler that goes on within an epoch, and in the right one."""
+
+    def __iter__(self) -> Iterator[Any]:
+        order = list(super().__iter__())  # when the first is asked for, after `set_epoch`
+        start, self._start = self._start, 0
+        for position in range(start, len(order)):
+            self._yielded = position + 1
+            yield order[position]
+
+    _start = _yielded = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {
+            "epoch": self.epoch,
+            "yielded": self._yielded,
+            "replicas": self.num_replicas,
+            "samples": self.num_samples,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        for name, own in (("replicas", self.num_replicas), ("samples", self.num_samples)):
+            if state_dict[name] != own:
+                raise ValueError(
+                    f"the checkpoint was written within an epoch with {state_dict[name]} {name} a "
+                    f"process, here there are {own}; go on as it was, or from an epoch's end"
+                )
+        finished = state_dict["yielded"] >= self.num_samples
+        self.epoch = state_dict["epoch"] + finished
+        self._start = 0 if finished else state_dict["yielded"]
 
 
 class _Drawn(Dataset[Sample]):
     """Training samples, changed at random; a batch's changes depend on its samples and the seed.
 
-    So a run that goes on within an epoch, or with other workers, draws what it would have drawn.
+    So a run that goes on within an epoch draws what it would have drawn, and the number of workers
+    changes nothing.
     """
 
     def __init__(

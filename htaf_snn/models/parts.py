@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class SpikingNetwork(nn.Module):
             [T, N, in_channels, H, W].
     """
 
-    _run_features: list[nn.Module]
+    _wrapped: tuple[list[nn.Module], list[nn.Module]]
 
     def __init__(
         self,
@@ -139,7 +140,9 @@ class SpikingNetwork(nn.Module):
         self.features = features
         self.dropout = layer.Dropout(dropout) if dropout else nn.Identity()
         self.read_out = nn.Sequential(layer.Flatten(), layer.Linear(read_out_size, num_classes))
-        self.__dict__["_run_features"] = [features]  # not modules of their own: they are features
+        self._checkpointing = False
+        # The wrappers of the blocks and the modules that they hold, which are those of `features`.
+        self.__dict__["_wrapped"] = ([], [])
         functional.set_step_mode(self, "m")
 
     def checkpoint_activations(self) -> None:
@@ -149,19 +152,26 @@ class SpikingNetwork(nn.Module):
         numbers, state and names stay as they are; nothing is compressed, so smooth spikes are
         kept as they are too.
         """
+        self._checkpointing = True
+
+    def _blocks(self) -> list[nn.Module]:
         layers = [
             one
             for child in self.features.children()
             for one in (child.children() if isinstance(child, nn.Sequential) else [child])
         ]
-        blocks: list[list[nn.Module]] = []
+        modules = list(self.features.modules())
+        wrappers, held = self._wrapped
+        if len(held) == len(modules) and all(map(operator.is_, held, modules)):
+            return wrappers
+        groups: list[list[nn.Module]] = []
         for one in layers:
-            if not blocks or isinstance(one, nn.Conv2d) or any(one.children()):
-                blocks.append([])
-            blocks[-1].append(one)
-        self.__dict__["_run_features"] = [
-            memopt.checkpoint_module(nn.Sequential(*block)) for block in blocks
-        ]
+            if not groups or isinstance(one, nn.Conv2d) or any(one.children()):
+                groups.append([])
+            groups[-1].append(one)
+        wrappers = [memopt.checkpoint_module(nn.Sequential(*group)) for group in groups]
+        self.__dict__["_wrapped"] = (wrappers, modules)
+        return wrappers
 
     def forward(self, x_seq: Tensor) -> Tensor:
         if x_seq.ndim != 5 or x_seq.shape[2] != self.in_channels:
@@ -169,7 +179,10 @@ class SpikingNetwork(nn.Module):
                 f"the input's shape is {tuple(x_seq.shape)}; "
                 f"this network takes [T, N, {self.in_channels}, H, W]"
             )
-        for block in self._run_features:
-            x_seq = block(x_seq)
+        if self._checkpointing and self.training:
+            for block in self._blocks():
+                x_seq = block(x_seq)
+        else:
+            x_seq = self.features(x_seq)
         logits_seq: Tensor = self.read_out(self.dropout(x_seq))
         return logits_seq

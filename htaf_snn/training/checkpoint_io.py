@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,7 @@ def check_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.write_bytes(b"x" * 4096)
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-") as probe:
+            probe.write(b"x" * 4096)
     except OSError as error:
         raise OSError(f"can't write into {folder}: {error}; choose another with --out") from error

@@ -32,7 +32,7 @@ def first_not_finite(net: nn.Module, run: Callable[[], object]) -> str | None:
 
         return hook
 
-    with ExitStack() as hooks, torch.no_grad():
+    with ExitStack() as hooks, torch.no_grad(), torch.compiler.set_stance("force_eager"):
         for name, module in net.named_modules():
             if name and not any(module.children()):
                 handle = module.register_forward_hook(watch(name, type(module).__name__))

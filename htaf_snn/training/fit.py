@@ -15,6 +15,15 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from ..data import SpikingDataModule
 from .checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from .module import SpikingClassifier
+from .sync import MultiStepSyncBatchNorm
+
+
+class _WithinEpoch(ModelCheckpoint):
+    """Leaves an epoch's last step to the checkpoint of its end, which comes after validation."""
+
+    def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, *arguments)
 
 
 def default_out() -> Path:
@@ -89,10 +98,12 @@ class FitCLI(LightningCLI):
         plugins = self._get(self.config_init, "trainer.plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]),
                              WholeCheckpointIO()]  # fmt: skip
+        synchronised = bool(self._get(self.config_init, "trainer.sync_batchnorm"))
+        if synchronised:
+            kwargs["sync_batchnorm"] = False
+            kwargs["plugins"].append(MultiStepSyncBatchNorm())
         trainer: Any = super().instantiate_trainer(default_root_dir=out, **kwargs)
-        if self._get(self.config_init, "trainer.sync_batchnorm") and isinstance(
-            trainer.accelerator, CPUAccelerator
-        ):
+        if synchronised and isinstance(trainer.accelerator, CPUAccelerator):
             raise ValueError(
                 "`trainer.sync_batchnorm` (=True) needs GPUs: torch's SyncBatchNorm refuses CPU "
                 "tensors; leave it out, or train with --trainer.accelerator gpu"
@@ -106,15 +117,17 @@ class FitCLI(LightningCLI):
         )  # fmt: skip
         if save_steps is not None:
             trainer.callbacks.append(
-                ModelCheckpoint(
+                _WithinEpoch(
                     out / "checkpoints", "last", enable_version_counter=False,
                     every_n_train_steps=save_steps,
                 )
             )  # fmt: skip
+        # Before the checkpoints, which so hold what these two know of the step.
         if patience is not None:
-            trainer.callbacks.append(EarlyStopping("val_accuracy", patience=patience, mode="max"))
+            stopping = EarlyStopping("val_accuracy", patience=patience, mode="max")
+            trainer.callbacks.insert(0, stopping)
         if ema is not None:
-            trainer.callbacks.append(EMAWeightAveraging(decay=ema))
+            trainer.callbacks.insert(0, EMAWeightAveraging(decay=ema))
         return trainer
 
 

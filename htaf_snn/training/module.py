@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -141,6 +142,11 @@ class SpikingClassifier(L.LightningModule):
             if not isinstance(self.net, SpikingNetwork):
                 raise ValueError(f"`checkpoint_activations` is not for {model}")
             self.net.checkpoint_activations()
+        self._modes = [
+            (function, function.mode)
+            for function in spike_functions(self.net)
+            if isinstance(function, SpikeFunction) and trains_smooth(function)
+        ]
         if compile:
             self.net.compile()
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -172,32 +178,42 @@ class SpikingClassifier(L.LightningModule):
             parts.append(self.net(part))
         return torch.cat(parts)
 
-    def on_train_batch_start(self, _batch: Batch, _batch_index: int) -> None:
-        # A step's randomness depends on seed, step and rank alone: a resumed run repeats it.
-        torch.manual_seed(1_000_003 * self.seed + self.global_step + 7919 * self.global_rank)
+    def on_train_batch_start(self, _batch: Batch, batch_index: int) -> None:
+        self._seed(batch_index)
         share = self.hparams["hard_share"]
-        left = 1 - self.global_step / self._total_steps()
-        if not self._handed_over and left <= share and share > 0:
-            self._hand_over()
+        if share and self.global_step >= (1 - share) * self._total_steps():
+            self._fire_hard(True)
+
+    def _seed(self, batch_index: int) -> None:
+        # A batch's randomness depends on these alone, so that a resumed run repeats it.
+        key = (self.seed, self.global_rank, self.current_epoch, batch_index)
+        digest = hashlib.blake2b(repr(key).encode(), digest_size=7).digest()
+        torch.manual_seed(int.from_bytes(digest))
 
     def _total_steps(self) -> int:
-        return int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ValueError(
+                "`trainer.max_epochs` (=-1): the learning rate's schedule and `hard_share` need an "
+                "end; set trainer.max_epochs or trainer.max_steps"
+            )
+        return int(steps)
 
-    def _hand_over(self) -> None:
-        for function in spike_functions(self.net):
-            if isinstance(function, SpikeFunction) and trains_smooth(function):
-                function.mode = "hard"
-        self._handed_over = True
+    def _fire_hard(self, hard: bool) -> None:
+        for function, mode in self._modes:
+            function.mode = "hard" if hard else mode
+        self._handed_over = hard
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["handed_over"] = self._handed_over
 
-    def training_step(self, batch: Batch, _batch_index: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         x_seq, labels = batch
         logits_seq = self.logits_seq(x_seq)
         loss = self.loss(logits_seq.float(), labels, self.hparams["label_smoothing"])
         if not loss.isfinite():
             where = "the input" if not x_seq.isfinite().all() else None
+            self._seed(batch_index)
             where = where or first_not_finite(self.net, lambda: self.logits_seq(x_seq))
             raise DivergedError(
                 f"the loss is {loss.item()} at step {self.global_step} (epoch "
@@ -230,13 +246,12 @@ class SpikingClassifier(L.LightningModule):
             )
 
     def _remedy(self) -> str:
-        kept = [
-            path
+        kept: list[Any] = [
+            callback.best_model_path
             for callback in self.trainer.checkpoint_callbacks
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath
-            for path in sorted(Path(callback.dirpath).glob("*.ckpt"))
-        ]
-        last = next((p for p in kept if p.stem == "last"), kept[0] if kept else None)
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path
+        ] or [self.trainer.ckpt_path]
+        last = next((p for p in kept if p and Path(p).stem == "last"), kept[0])
         where = f"the last good checkpoint is {last}" if last else "no checkpoint was written yet"
         return (
             f"; {where}. Lower model.learning_rate, or clip gradients with "
@@ -244,8 +259,7 @@ class SpikingClassifier(L.LightningModule):
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if checkpoint.get("handed_over"):
-            self._hand_over()
+        self._fire_hard(checkpoint.get("handed_over", False))
         theirs = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for key in ("model", "in_shape", "num_classes", "width", "widths", "neuron", "norm"):
             saved, own = theirs.get(key), self.hparams[key]
@@ -303,7 +317,8 @@ class SpikingClassifier(L.LightningModule):
             if step == 0:  # when the data are not set up yet
                 return 0.0 if warmup_epochs else 1.0
             steps = self._total_steps()
-            rising = int(min(steps - 1, warmup_epochs * steps / (self.trainer.max_epochs or 1)))
+            epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+            rising = int(min(steps - 1, warmup_epochs * math.ceil(epoch)))
             if step < rising:
                 return step / rising
             return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2

@@ -135,21 +135,24 @@ def test_an_epoch_repeats_whatever_came_before(workers: int) -> None:
     assert not torch.equal(first[0][0], second[0][0])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_goes_on_within_an_epoch(workers: int) -> None:
+@pytest.mark.parametrize(("workers", "taken"), [(0, 5), (2, 5), (0, 37), (2, 37)])
+def test_a_loader_goes_on_within_an_epoch(workers: int, taken: int) -> None:
     """As a resumed run does: its state is taken up by a new loader, of another epoch's sampler."""
     options: dict[str, Any] = {"T": 2, "augment": "nda", "mixup": 0.5, "num_workers": workers}
     loader = SpikingDataModule("digits", **options).train_dataloader()
     loader.sampler.set_epoch(3)  # type: ignore[attr-defined]
     batches_of_epoch = iter(loader)
-    for _ in range(5):
+    for _ in range(taken):
         next(batches_of_epoch)
     state = loader.state_dict()  # type: ignore[attr-defined]
     torch.manual_seed(17)
     resumed = SpikingDataModule("digits", **options).train_dataloader()
     resumed.load_state_dict(state)  # type: ignore[attr-defined]
+    if taken == len(loader):  # nothing is left of this epoch: the next one follows
+        loader.sampler.set_epoch(4)  # type: ignore[attr-defined]
+        batches_of_epoch, taken = iter(loader), 0
     expected, actual = list(batches_of_epoch), list(resumed)
-    assert len(expected) == len(actual) == len(loader) - 5
+    assert len(expected) == len(actual) == len(loader) - taken
     for (x_seq, labels), (x_again, labels_again) in zip(expected, actual, strict=True):
         assert torch.equal(x_seq, x_again) and torch.equal(labels, labels_again)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from htaf_snn.training import SpikingClassifier
+from htaf_snn.training import SpikingClassifier, spike_functions
 from htaf_snn.training.finite import DivergedError, first_not_finite
 from htaf_snn.training.losses import mean_cross_entropy
+from htaf_snn.training.sync import MultiStepSyncBatchNorm
 
 # Lightning's advice and the way it sees our shapes, which concern no test here.
 pytestmark = [
@@ -165,3 +168,55 @@ def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     assert rates[0] == 0 and rates[1] == pytest.approx(0.1)
     assert rates[1:] == sorted(rates[1:], reverse=True) and rates[-1] < 0.02
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+def test_hand_over_is_restored_both_ways() -> None:
+    module = classifier(hard_share=0.5, spike="htaf")
+    checkpoint: dict[str, Any] = {}
+    module.on_save_checkpoint(checkpoint)
+    train(module)
+    modes = {f.mode for f in spike_functions(module.net)}
+    assert modes == {"hard"}
+    module.on_load_checkpoint(checkpoint)
+    assert {f.mode for f in spike_functions(module.net)} == {"auto"}
+    surrogate_only = classifier(spike="htaf:mode=hard")
+    surrogate_only.on_load_checkpoint({})
+    assert {f.mode for f in spike_functions(surrogate_only.net)} == {"hard"}
+
+
+def test_synchronised_batch_norm_keeps_the_time_dimension() -> None:
+    x_seq = torch.rand(3, 4, 1, 8, 8)
+    for norm in ("bn", "tdbn"):
+        module = classifier(norm=norm)
+        train(module)
+        module.eval()
+        expected = module(x_seq)
+        state = module.state_dict()
+        MultiStepSyncBatchNorm().apply(module)
+        assert any(isinstance(m, nn.SyncBatchNorm) for m in module.modules())
+        torch.testing.assert_close(module(x_seq), expected)
+        assert module.state_dict().keys() == state.keys()
+
+
+def test_recomputed_activations_follow_replaced_and_copied_modules() -> None:
+    module = classifier(checkpoint_activations=True).train()
+    x_seq = torch.rand(2, 3, 1, 8, 8)
+    expected = module.logits_seq(x_seq).detach()
+    functional.reset_net(module)
+    torch.testing.assert_close(copy.deepcopy(module).logits_seq(x_seq), expected)
+    features: Any = module.net.features
+    features[0] = copy.deepcopy(features[0])
+    with torch.no_grad():
+        features[0].weight.zero_()
+    assert not torch.allclose(module.logits_seq(x_seq), expected)
+
+
+def test_without_an_end_of_training_it_says_so() -> None:
+    trainer = L.Trainer(
+        max_epochs=-1, max_time="00:00:01:00", logger=False, enable_checkpointing=False,
+        enable_model_summary=False, enable_progress_bar=False, accelerator="cpu",
+    )  # fmt: skip
+    with pytest.raises(
+        ValueError, match="the learning rate's schedule and `hard_share` need an end"
+    ):
+        trainer.fit(classifier(), Batches())

@@ -74,6 +74,18 @@ def test_resuming_after_sigkill_at_any_step_ends_with_the_same_weights(
         assert torch.equal(value, resumed[name]), f"{name}, killed at step {step}"
 
 
+@pytest.mark.slow
+def test_resuming_after_the_last_step_of_an_epoch_skips_none(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    arguments = [*FIT, "--save_steps=19", f"--out={tmp_path}"]  # 19 steps are an epoch
+    assert run("20", *arguments, code=KILLED).returncode == -signal.SIGKILL
+    assert run(*arguments, "--ckpt_path=last").returncode == 0
+    resumed = weights(tmp_path)
+    for name, value in weights(uninterrupted).items():
+        assert torch.equal(value, resumed[name]), name
+
+
 @pytest.mark.parametrize("damage", ["cut short", "empty", "no dictionary"])
 def test_a_damaged_checkpoint_is_refused(uninterrupted: Path, tmp_path: Path, damage: str) -> None:
     whole = (uninterrupted / "checkpoints/last.ckpt").read_bytes()
