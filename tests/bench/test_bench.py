@@ -177,6 +177,7 @@ def test_train_has_a_row_a_network_and_finite_ratios() -> None:
     (rows,) = columns(text, "layer  ")
     assert set(rows) == {
         "htaf_snn, HTAF",
+        "htaf_snn, HTAF, activations recomputed",
         "htaf_snn, ATan",
         "SpikingJelly, ATan",
         "SpikingJelly, HTAF",

@@ -29,7 +29,7 @@ def small(name: str, in_shape: tuple[int, int, int] = (2, 28, 28), **arguments: 
 
 def test_names() -> None:
     resnets = [f"{form}resnet{depth}" for form in FORMS for depth in (18, 19, 20, 32, 34)]
-    vggs = ["vgg_small", *(f"vgg{depth}" for depth in (5, 9, 11, 13, 16))]
+    vggs = ["vgg_small", "vgg_snn", *(f"vgg{depth}" for depth in (5, 9, 11, 13, 16))]
     assert sorted(OURS) == sorted(vggs + resnets)
     assert {"imagenet_spiking_vgg16_bn", "imagenet_sew_resnet50"} <= set(IMAGENET)
     assert all(name == entry.name for name, entry in MODELS.items())
