@@ -155,15 +155,15 @@ class SpikingNetwork(nn.Module):
         self._checkpointing = True
 
     def _blocks(self) -> list[nn.Module]:
+        modules = list(self.features.modules())
+        wrappers, held = self._wrapped
+        if len(held) == len(modules) and all(map(operator.is_, held, modules)):
+            return wrappers
         layers = [
             one
             for child in self.features.children()
             for one in (child.children() if isinstance(child, nn.Sequential) else [child])
         ]
-        modules = list(self.features.modules())
-        wrappers, held = self._wrapped
-        if len(held) == len(modules) and all(map(operator.is_, held, modules)):
-            return wrappers
         groups: list[list[nn.Module]] = []
         for one in layers:
             if not groups or isinstance(one, nn.Conv2d) or any(one.children()):

@@ -109,19 +109,12 @@ class FitCLI(LightningCLI):
                 "tensors; leave it out, or train with --trainer.accelerator gpu"
             )
         # `save_last` of the best checkpoint's callback would skip epochs that are not the best.
-        trainer.callbacks.append(
-            ModelCheckpoint(
-                out / "checkpoints", "last", enable_version_counter=False,
-                save_on_train_epoch_end=True,
-            )
-        )  # fmt: skip
+        last: dict[str, Any] = {
+            "dirpath": out / "checkpoints", "filename": "last", "enable_version_counter": False,
+        }  # fmt: skip
+        trainer.callbacks.append(ModelCheckpoint(**last, save_on_train_epoch_end=True))
         if save_steps is not None:
-            trainer.callbacks.append(
-                _WithinEpoch(
-                    out / "checkpoints", "last", enable_version_counter=False,
-                    every_n_train_steps=save_steps,
-                )
-            )  # fmt: skip
+            trainer.callbacks.append(_WithinEpoch(**last, every_n_train_steps=save_steps))
         # Before the checkpoints, which so hold what these two know of the step.
         if patience is not None:
             stopping = EarlyStopping("val_accuracy", patience=patience, mode="max")
