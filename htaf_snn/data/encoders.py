@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from spikingjelly.activation_based import encoding
 from torch import Tensor
 
+from ..arguments import one_of
+
 ENCODERS = ("direct", "poisson", "latency")
 
 
@@ -29,10 +31,7 @@ class Encoder:
     T: int
 
     def __post_init__(self) -> None:
-        if self.name not in ENCODERS:
-            raise ValueError(
-                f"unknown encoder {self.name!r}; the known ones are {', '.join(ENCODERS)}"
-            )
+        one_of("encoder", self.name, ENCODERS)
 
     @property
     def random(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from ..seeds import seed_torch
 from . import augment as augmentation
 from .definition import LoadOptions
 from .event_sets import framing_of
@@ -279,6 +279,5 @@ class _Drawn(Dataset[Sample]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Sample]:
-        digest = hashlib.blake2b(repr((self.seed, indices)).encode(), digest_size=7).digest()
-        torch.manual_seed(int.from_bytes(digest))
+        seed_torch(self.seed, indices)
         return [self.dataset[index] for index in indices]

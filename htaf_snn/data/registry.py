@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..arguments import one_of
 from . import event_sets, image_sets
 from .definition import DataSet
 
@@ -16,6 +17,5 @@ def data_set(name: str) -> DataSet:
     Raises:
         ValueError: there is none; the message lists the known ones.
     """
-    if name not in DATA_SETS:
-        raise ValueError(f"unknown data set {name!r}; the known ones are {', '.join(DATA_SETS)}")
+    one_of("data set", name, DATA_SETS)
     return DATA_SETS[name]

@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args
 from spikingjelly.activation_based import functional, layer, memopt
 from torch import Tensor, nn
 
+from ..arguments import one_of
+
 Norm = Literal["bn", "tdbn"]
 
 SMALLEST_SIDE = 8  # pixels
@@ -72,10 +74,7 @@ class Parts:
     def __post_init__(self) -> None:
         if not 0 < self.width < float("inf"):
             raise ValueError(f"`width` (={self.width}) must be positive")
-        if self.norm not in get_args(Norm):
-            raise ValueError(
-                f"unknown norm {self.norm!r}; the known ones are {', '.join(get_args(Norm))}"
-            )
+        one_of("norm", self.norm, get_args(Norm))
 
     def channels(self, count: int) -> int:
         """``count``, scaled by ``width``, at least 1."""

@@ -12,6 +12,7 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.model import sew_resnet, spiking_resnet, spiking_vgg
 from torch import nn
 
+from ..arguments import one_of
 from ..neurons import LIFNode
 from .parts import LARGEST_SIDE, SMALLEST_SIDE, Norm, check_sizes
 from .resnet import SpikingResNet
@@ -87,8 +88,7 @@ def model(
         ValueError: an unknown name (the error lists the known ones), a size that the network does
             not take (the error says which it takes), or another argument out of range.
     """
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; the known ones are {', '.join(MODELS)}")
+    one_of("model", name, MODELS)
     entry = MODELS[name]
     try:
         check_sizes(in_shape, num_classes, entry.smallest_side, entry.largest_side, entry.channels)

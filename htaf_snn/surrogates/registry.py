@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from spikingjelly.activation_based import surrogate
 
+from ..arguments import one_of
 from .baselines import ScaledSigmoid, StraightThrough
 from .htaf import HTAFSpike
 from .spike_function import SpikeFunction
@@ -41,10 +42,7 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
     constructors = _constructors()
     if "." in name:
         constructors = {name: _import(name)}
-    if name not in constructors:
-        raise ValueError(
-            f"unknown spike function {name!r}; the known ones are {', '.join(constructors)}"
-        )
+    one_of("spike function", name, constructors)
     constructor = constructors[name]
     known = list(inspect.signature(constructor).parameters)
     arguments = {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +17,13 @@ from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from .. import neurons
+from ..arguments import one_of
 from ..models import model as build_model
 from ..models.parts import Norm, SpikingNetwork
-from ..surrogates import SpikeFunction, spike_function, trains_smooth
+from ..seeds import seed_torch
+from ..surrogates import spike_function, trains_smooth
+from ..transfer import Shape, SharpnessSchedule, firing_as_trained, firing_hard, spike_functions
 from .finite import DivergedError, first_not_finite
-from .firing import firing_as_trained, firing_hard, spike_functions
 from .losses import LOSSES
 
 NEURONS: dict[str, type[neurons.BackendNode]] = {
@@ -64,6 +65,9 @@ class SpikingClassifier(L.LightningModule):
         warmup_epochs: epochs over which the learning rate rises from 0, >= 0.
         tbptt_steps: time steps after which the potentials are detached (truncated BPTT); the
             network runs through so many at a time, batch norm included. None for full BPTT.
+        sharpness: start and end of parameters of the spike functions, such as
+            ``{"alpha0": (0.5, 2.0)}``; see `SharpnessSchedule`.
+        sharpness_shape: of the way from start to end: "linear", "cosine" or "geometric".
         hard_share: share of the training, at its end, in which the smooth spike functions fire
             with the exact step and their own derivative, so that what is trained is what fires;
             in [0, 1].
@@ -97,6 +101,8 @@ class SpikingClassifier(L.LightningModule):
         weight_decay: float = 1e-2,
         warmup_epochs: float = 0.0,
         tbptt_steps: int | None = None,
+        sharpness: dict[str, tuple[float, float]] | None = None,
+        sharpness_shape: Shape = "geometric",
         hard_share: float = 0.0,
         checkpoint_activations: bool = False,
         compile: bool = False,
@@ -116,13 +122,10 @@ class SpikingClassifier(L.LightningModule):
             raise ValueError(f"`warmup_epochs` (={warmup_epochs}) must not be negative")
         if tbptt_steps is not None and tbptt_steps < 1:
             raise ValueError(f"`tbptt_steps` (={tbptt_steps}) must be at least 1")
-        if not 0 <= hard_share <= 1:
-            raise ValueError(f"`hard_share` (={hard_share}) must lie in [0, 1]")
         if widths is not None and model != "vgg_small":
             raise ValueError(f"`widths` (={widths}) are those of vgg_small; {model} has a `width`")
         self.save_hyperparameters()
         self.seed = seed
-        self._handed_over = False  # from smooth to exact firing; see `hard_share`
         self.loss = LOSSES[loss]
         network_options = {} if widths is None else {"widths": widths}
         self.net = build_model(
@@ -142,13 +145,14 @@ class SpikingClassifier(L.LightningModule):
             if not isinstance(self.net, SpikingNetwork):
                 raise ValueError(f"`checkpoint_activations` is not for {model}")
             self.net.checkpoint_activations()
-        self._modes = [
-            (function, function.mode)
-            for function in spike_functions(self.net)
-            if isinstance(function, SpikeFunction) and trains_smooth(function)
-        ]
+        # How many steps there are is known once the training begins.
+        self._schedule = SharpnessSchedule(
+            self.net, 1, sharpness_shape, hard_share, **(sharpness or {})
+        )
         if compile:
             self.net.compile()
+        # The layout that the CPU's convolutions, norms and poolings take least time with.
+        self.net.to(memory_format=torch.channels_last)
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.hard_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -168,6 +172,7 @@ class SpikingClassifier(L.LightningModule):
     def logits_seq(self, x_seq: Tensor) -> Tensor:
         """Logits [T, N, num_classes] of frames [T, N, C, H, W], from the neurons' first state."""
         functional.reset_net(self.net)
+        x_seq = x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(x_seq)
         steps = self.hparams["tbptt_steps"]
         if not self.training or steps is None or steps >= len(x_seq):
             logits_seq: Tensor = self.net(x_seq)
@@ -180,32 +185,24 @@ class SpikingClassifier(L.LightningModule):
 
     def on_train_batch_start(self, _batch: Batch, batch_index: int) -> None:
         self._seed(batch_index)
-        share = self.hparams["hard_share"]
-        if share and self.global_step >= (1 - share) * self._total_steps():
-            self._fire_hard(True)
+        self._schedule.total_steps = self._total_steps()
+        self._schedule.set(self.global_step)
 
     def _seed(self, batch_index: int) -> None:
         # A batch's randomness depends on these alone, so that a resumed run repeats it.
-        key = (self.seed, self.global_rank, self.current_epoch, batch_index)
-        digest = hashlib.blake2b(repr(key).encode(), digest_size=7).digest()
-        torch.manual_seed(int.from_bytes(digest))
+        seed_torch(self.seed, self.global_rank, self.current_epoch, batch_index)
 
     def _total_steps(self) -> int:
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise ValueError(
-                "`trainer.max_epochs` (=-1): the learning rate's schedule and `hard_share` need an "
+                "`trainer.max_epochs` (=-1): the schedules of learning rate and sharpness need an "
                 "end; set trainer.max_epochs or trainer.max_steps"
             )
         return int(steps)
 
-    def _fire_hard(self, hard: bool) -> None:
-        for function, mode in self._modes:
-            function.mode = "hard" if hard else mode
-        self._handed_over = hard
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["handed_over"] = self._handed_over
+        checkpoint["handed_over"] = self._schedule.handed_over
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         x_seq, labels = batch
@@ -259,7 +256,8 @@ class SpikingClassifier(L.LightningModule):
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._fire_hard(checkpoint.get("handed_over", False))
+        # The parameters are in the state_dict, which is loaded after this.
+        self._schedule.set(self._schedule.total_steps if checkpoint.get("handed_over") else 0)
         theirs = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for key in ("model", "in_shape", "num_classes", "width", "widths", "neuron", "norm"):
             saved, own = theirs.get(key), self.hparams[key]
@@ -340,12 +338,6 @@ class SpikingClassifier(L.LightningModule):
 
 def _rate_and_count(spike_seq: Tensor) -> tuple[Tensor, int]:
     return spike_seq.mean(), spike_seq.numel()
-
-
-def one_of(name: str, value: str, known: Iterable[str]) -> None:
-    """Raises a ValueError that lists what is known, unless ``value`` is among it."""
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}; the known ones are {', '.join(known)}")
 
 
 def _plain(value: Any) -> Any:

@@ -11,8 +11,8 @@ import torch
 
 from ..data import SpikingDataModule
 from ..data.recordings import READERS
+from ..transfer import firing_hard
 from .checkpoint_io import read_checkpoint
-from .firing import firing_hard
 from .module import SpikingClassifier
 
 

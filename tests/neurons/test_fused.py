@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spikingjelly.activation_based import neuron, surrogate
+from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor
 
 import htaf_snn
@@ -213,6 +213,14 @@ def test_layouts(layout: str, function: str) -> None:
         )
 
     assert_backends_agree(make, x_seq)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_state_of_any_layout_is_detached_in_place(layout: str) -> None:
+    node = htaf_snn.LIFNode(surrogate_function=HTAFSpike(), step_mode="m", backend="cpu")
+    node(LAYOUTS[layout](torch.randn(4, 2, 3, 5, 7)).requires_grad_())
+    functional.detach_net(node)
+    assert not node.v.requires_grad
 
 
 def test_expanded_input() -> None:

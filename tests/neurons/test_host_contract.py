@@ -17,7 +17,7 @@ from spikingjelly.activation_based.model import (
 from torch import nn
 
 import htaf_snn
-from htaf_snn.training import firing_hard
+from htaf_snn.transfer import firing_hard
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "spiking_vgg11_bn": (

@@ -13,10 +13,11 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from htaf_snn.training import SpikingClassifier, spike_functions
+from htaf_snn.training import SpikingClassifier
 from htaf_snn.training.finite import DivergedError, first_not_finite
 from htaf_snn.training.losses import mean_cross_entropy
 from htaf_snn.training.sync import MultiStepSyncBatchNorm
+from htaf_snn.transfer import spike_functions
 
 # Lightning's advice and the way it sees our shapes, which concern no test here.
 pytestmark = [
@@ -170,6 +171,19 @@ def test_the_learning_rate_rises_then_falls_to_zero() -> None:
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
 
 
+def test_sharpness_follows_its_schedule_and_is_kept() -> None:
+    module = classifier(spike="htaf", sharpness={"alpha0": (0.5, 2.0)}, sharpness_shape="linear")
+    train(module)
+    steps = module._schedule.total_steps
+    expected = 2.0 - 1.5 / steps  # at the beginning of the last step
+    functions = spike_functions(module.net)
+    assert [f.alpha0 for f in functions] == pytest.approx([expected] * len(functions))
+    fresh = classifier(spike="htaf", sharpness={"alpha0": (0.5, 2.0)})
+    fresh.on_load_checkpoint({})
+    fresh.load_state_dict(module.state_dict())
+    assert [f.alpha0 for f in spike_functions(fresh.net)] == [f.alpha0 for f in functions]
+
+
 def test_hand_over_is_restored_both_ways() -> None:
     module = classifier(hard_share=0.5, spike="htaf")
     checkpoint: dict[str, Any] = {}
@@ -216,7 +230,5 @@ def test_without_an_end_of_training_it_says_so() -> None:
         max_epochs=-1, max_time="00:00:01:00", logger=False, enable_checkpointing=False,
         enable_model_summary=False, enable_progress_bar=False, accelerator="cpu",
     )  # fmt: skip
-    with pytest.raises(
-        ValueError, match="the learning rate's schedule and `hard_share` need an end"
-    ):
+    with pytest.raises(ValueError, match="schedules of learning rate and sharpness need an end"):
         trainer.fit(classifier(), Batches())

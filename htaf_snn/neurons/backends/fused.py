@@ -95,7 +95,8 @@ def multi_step(
     if order is not None:
         back = sorted(range(len(order)), key=order.__getitem__)
         spike_seq = spike_seq.permute(back)
-        v_last = v_last.permute([d - 1 for d in back[1:]])
+        # Not a view: `functional.detach_net` detaches the state in place.
+        v_last = v_last.permute([d - 1 for d in back[1:]]).clone()
         v_seq = v_seq.permute(back) if store_v_seq else v_seq
     return spike_seq, v_last, v_seq if store_v_seq else None
 

@@ -8,7 +8,7 @@ from spikingjelly.activation_based import surrogate
 from torch import nn
 
 from htaf_snn import HTAFSpike, spike_function
-from htaf_snn.training import firing_as_trained, firing_hard
+from htaf_snn.transfer import firing_as_trained, firing_hard
 
 
 @pytest.mark.parametrize(

@@ -46,3 +46,13 @@ def _firing(functions: list[SurrogateFunctionBase], spiking: bool) -> Iterator[N
                 function.mode = state
             else:
                 function.set_spiking_mode(state)
+
+
+def harden(net: nn.Module) -> None:
+    """Lets every spike function fire with the exact step from now on, in training too.
+
+    The functions keep their derivative, as a surrogate gradient: those that were smooth are in
+    mode "hard".
+    """
+    for function in spike_functions(net):
+        function.set_spiking_mode(True)

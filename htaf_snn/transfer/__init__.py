@@ -1,0 +1,14 @@
+"""From the smooth network that is trained to the hard one that fires, and the gap between them."""
+
+from .calibration import calibrate as calibrate
+from .diagnosis import Binarity as Binarity
+from .diagnosis import LayerGap as LayerGap
+from .diagnosis import TransferGap as TransferGap
+from .diagnosis import binarity as binarity
+from .diagnosis import transfer_gap as transfer_gap
+from .firing import firing_as_trained as firing_as_trained
+from .firing import firing_hard as firing_hard
+from .firing import harden as harden
+from .firing import spike_functions as spike_functions
+from .schedule import Shape as Shape
+from .schedule import SharpnessSchedule as SharpnessSchedule

@@ -1,0 +1,67 @@
+"""Batch norm statistics of the network that fires."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from .firing import firing_hard
+
+
+class _FromRest(nn.Module):
+    """The network, its neurons reset before each batch."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Any:
+        functional.reset_net(self.net)
+        return self.net(x)
+
+
+def calibrate(
+    net: nn.Module, batches: Iterable[Any], limit: int | None = None, device: Any = None
+) -> None:
+    """Re-estimates batch norm statistics with every spike function firing exactly.
+
+    A network that was trained smooth has the statistics of smooth outputs; the hard network's
+    differ, layer by layer. The average is over all the batches, each weighted alike. Neurons are
+    reset before each batch, and before and after; modes, including training or not, stay.
+
+    Args:
+        net: a network with batch norm layers, of any number of time steps or none.
+        batches: inputs, or tuples whose first element is the input; of the training data.
+        limit: most batches to use, >= 1; None for all.
+        device: where the batches are moved to; None leaves them.
+
+    Raises:
+        ValueError: the network has no batch norm with running statistics, or there is no batch.
+
+    Source:
+        `torch.optim.swa_utils.update_bn` does the work.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not any(norm.track_running_stats for norm in norms):
+        raise ValueError(f"{type(net).__name__} has no batch norm whose statistics are kept")
+    if limit is not None and limit < 1:
+        raise ValueError(f"`limit` (={limit}) must be at least 1")
+    rest = iter(batches)
+    first = list(itertools.islice(rest, 1))
+    if not first:
+        raise ValueError("`batches` is empty; batch norm statistics need at least one batch")
+    modes = {module: module.training for module in net.modules()}
+    chosen = itertools.islice(itertools.chain(first, rest), limit)
+    try:
+        with firing_hard(net), torch.no_grad():
+            update_bn(chosen, _FromRest(net), device)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        functional.reset_net(net)

@@ -1,0 +1,216 @@
+"""Where a network's transfer gap is born, and how close its outputs are to 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
+from torch import Tensor, nn
+
+from ..surrogates import HTAF, trains_smooth
+from .firing import firing_as_trained, firing_hard
+
+Labelled = Sequence[tuple[Tensor, Tensor]]  # inputs and labels [N]
+
+
+@dataclass(frozen=True)
+class LayerGap:
+    """A layer's part in the transfer gap.
+
+    Args:
+        name: of the neuron layer or activation.
+        soft_rate: mean output in the network that fires as it was trained, in [0, 1].
+        hard_rate: mean output in the network that fires exactly, in [0, 1].
+        difference: mean absolute difference of the two networks' outputs, in [0, 1].
+        uncertain: share of the smooth outputs within the band around 1/2, in [0, 1].
+        hard_accuracy: of the network whose layers up to this one fire exactly, in [0, 1].
+        gap_pp: accuracy lost by this layer's step, after those before it, in percentage points.
+    """
+
+    name: str
+    soft_rate: float
+    hard_rate: float
+    difference: float
+    uncertain: float
+    hard_accuracy: float
+    gap_pp: float
+
+
+@dataclass(frozen=True)
+class TransferGap:
+    """The transfer gap, layer by layer in forward order; the layers' gaps sum to it."""
+
+    soft_accuracy: float
+    hard_accuracy: float
+    layers: list[LayerGap]
+
+    @property
+    def gap_pp(self) -> float:
+        """Soft minus hard accuracy, in percentage points."""
+        return 100 * (self.soft_accuracy - self.hard_accuracy)
+
+    @property
+    def born_in(self) -> str | None:
+        """The layer whose step costs most accuracy; None where no step costs any."""
+        worst = max(self.layers, key=lambda layer: layer.gap_pp, default=None)
+        return worst.name if worst is not None and worst.gap_pp > 0 else None
+
+
+@dataclass(frozen=True)
+class Binarity:
+    """How binary the smooth outputs are.
+
+    Args:
+        share: of the outputs within the margin of 0 or 1, in [0, 1].
+        entropy: mean entropy of the outputs as probabilities, in bits, in [0, 1].
+    """
+
+    share: float
+    entropy: float
+
+
+def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> TransferGap:
+    """Measures where a classifier loses accuracy between its smooth and its exact form.
+
+    Its layers are switched to the exact step one after the other, in the order in which the
+    network registers them, which must be that of its forward pass. That takes a pass over the
+    data for each layer. The network is evaluated as in ``eval()``.
+
+    Args:
+        net: from inputs to logits [N, classes], or [T, N, classes], which are averaged over time.
+        batches: inputs and labels; held-out data.
+        band: an output is uncertain if it lies in (band, 1 - band); in (0, 1/2).
+
+    Raises:
+        ValueError: ``band`` out of range, no batch, or no spike function that trains smooth.
+    """
+    if not 0 < band < 0.5:
+        raise ValueError(f"`band` (={band}) must lie in (0, 0.5)")
+    layers = [layer for layer in _layers(net) if trains_smooth(layer.function)]
+    if not layers:
+        raise ValueError(
+            f"{type(net).__name__} has no spike function that trains smooth, so there is no gap"
+        )
+    if not batches:
+        raise ValueError("`batches` is empty")
+    totals = torch.zeros(len(layers), 4, dtype=torch.float64)
+    with _evaluating(net):
+        for x, _ in batches:
+            with firing_as_trained(net), _outputs(layers) as soft:
+                _logits(net, x)
+            with firing_hard(net), _outputs(layers) as hard:
+                _logits(net, x)
+            for row, s, h in zip(totals, soft, hard, strict=True):
+                uncertain = ((s > band) & (s < 1 - band)).double().mean()
+                row += len(x) * torch.stack([s.mean(), h.mean(), (s - h).abs().mean(), uncertain])
+        accuracies = [
+            _accuracy(net, batches, [layer.function for layer in layers[:count]])
+            for count in range(len(layers) + 1)
+        ]
+    totals /= sum(len(x) for x, _ in batches)
+    steps = zip(layers, totals.tolist(), accuracies[:-1], accuracies[1:], strict=True)
+    gaps = [
+        LayerGap(layer.name, soft, hard, difference, uncertain, after, 100 * (before - after))
+        for layer, (soft, hard, difference, uncertain), before, after in steps
+    ]
+    return TransferGap(accuracies[0], accuracies[-1], gaps)
+
+
+def binarity(net: nn.Module, inputs: Iterable[Tensor], margin: float = 0.05) -> Binarity:
+    """Measures the smooth outputs of all spiking layers or activations; weights stay.
+
+    Args:
+        net: any torch network with spike functions; the outputs of a signed `HTAF` count as
+            ``(output + 1) / 2``.
+        inputs: batches.
+        margin: half-width of "close to 0 or 1", in (0, 1/2).
+
+    Raises:
+        ValueError: ``margin`` out of range, no input, or no spike function.
+    """
+    if not 0 < margin < 0.5:
+        raise ValueError(f"`margin` (={margin}) must lie in (0, 0.5)")
+    layers = _layers(net)
+    if not layers:
+        raise ValueError(f"{type(net).__name__} has no spike function")
+    close = entropy = count = 0.0
+    with _evaluating(net), firing_as_trained(net):
+        for x in inputs:
+            with _outputs(layers) as outputs:
+                _logits(net, x)
+            for p in outputs:
+                close += float(((p <= margin) | (p >= 1 - margin)).sum())
+                entropy -= float((torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).sum())
+                count += p.numel()
+    if not count:
+        raise ValueError("`inputs` is empty")
+    return Binarity(close / count, entropy / count / torch.tensor(2.0).log().item())
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    module: nn.Module  # whose output is the spike function's
+    function: SurrogateFunctionBase
+
+
+def _layers(net: nn.Module) -> list[_Layer]:
+    found: dict[SurrogateFunctionBase, _Layer] = {}
+    for name, module in net.named_modules():
+        function = module.surrogate_function if isinstance(module, neuron.BaseNode) else module
+        if isinstance(function, SurrogateFunctionBase):
+            found.setdefault(function, _Layer(name, module, function))
+    return list(found.values())
+
+
+@contextmanager
+def _outputs(layers: Sequence[_Layer]) -> Iterator[list[Tensor]]:
+    """A list that holds, after a forward pass, each layer's outputs in [0, 1] as float64."""
+    collected: dict[nn.Module, list[Tensor]] = {layer.module: [] for layer in layers}
+
+    def keep(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        signed = isinstance(module, HTAF) and module.signed
+        values = (output + 1) / 2 if signed else output
+        collected[module].append(values.detach().flatten().double())
+
+    handles = [layer.module.register_forward_hook(keep) for layer in layers]
+    outputs: list[Tensor] = []
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+    outputs += [torch.cat(parts) for parts in collected.values()]
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        functional.reset_net(net)
+
+
+def _logits(net: nn.Module, x: Tensor) -> Tensor:
+    functional.reset_net(net)
+    logits: Tensor = net(x)
+    return logits.mean(0) if logits.ndim == 3 else logits
+
+
+def _accuracy(net: nn.Module, batches: Labelled, hard: Sequence[SurrogateFunctionBase]) -> float:
+    correct = 0
+    with firing_as_trained(net):
+        for function in hard:  # `firing_as_trained` restores them too
+            function.set_spiking_mode(True)
+        for x, labels in batches:
+            correct += int((_logits(net, x).argmax(1) == labels).sum())
+    return correct / sum(len(labels) for _, labels in batches)

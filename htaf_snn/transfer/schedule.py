@@ -1,0 +1,110 @@
+"""Sharpness over a training: from a smooth network to one that fires exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from ..surrogates import SpikeFunction, trains_smooth
+from .firing import spike_functions
+
+Shape = Literal["linear", "cosine", "geometric"]
+
+
+class SharpnessSchedule:
+    """Changes the parameters of a network's spike functions step by step, and hands over.
+
+    Stepped as torch's learning-rate schedules are, once after each optimizer step:
+
+        schedule = SharpnessSchedule(net, total_steps=1000, alpha0=(0.5, 2.0), hard_share=0.4)
+        for batch in batches:
+            ...
+            optimizer.step()
+            schedule.step()
+
+    A parameter goes from its start to its end over the steps before the hand-over. After it the
+    functions that were smooth fire with the exact step, with their derivative as a surrogate
+    gradient (mode "hard"), so that the last steps train the very network that fires.
+
+    Args:
+        net: network whose spike functions are changed; only those that have the parameters named
+            are, and only those that train smooth are handed over.
+        total_steps: optimizer steps of the training, >= 1.
+        shape: "linear", "cosine" (half a period, flat at both ends) or "geometric" (equal
+            factors).
+        hard_share: share of the training, at its end, after the hand-over; in [0, 1].
+        **parameters: (start, end) of each parameter, > 0, for example ``alpha0=(0.5, 2.0)``.
+
+    Raises:
+        ValueError: a number out of its range, an unknown shape, or a parameter that no spike
+            function of the network has or that is learned.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        total_steps: int,
+        shape: Shape = "geometric",
+        hard_share: float = 0.0,
+        **parameters: tuple[float, float],
+    ) -> None:
+        if total_steps < 1:
+            raise ValueError(f"`total_steps` (={total_steps}) must be at least 1")
+        if shape not in get_args(Shape):
+            raise ValueError(f"`shape` (={shape!r}) must be one of {', '.join(get_args(Shape))}")
+        if not 0 <= hard_share <= 1:
+            raise ValueError(f"`hard_share` (={hard_share}) must lie in [0, 1]")
+        functions = [f for f in spike_functions(net) if isinstance(f, SpikeFunction)]
+        check_ranges(parameters)
+        for name in parameters:
+            holders = [f for f in functions if name in f.parameter_names]
+            if not holders:
+                raise ValueError(f"no spike function of the network has a parameter {name!r}")
+            if any(isinstance(getattr(f, name), Tensor) for f in holders):
+                raise ValueError(f"`{name}` is learned; leave it out of the schedule")
+        self.total_steps, self.shape, self.hard_share = total_steps, shape, hard_share
+        self._parameters = parameters
+        self._sharpened = [
+            (f, [name for name in parameters if name in f.parameter_names]) for f in functions
+        ]
+        self._smooth = [(f, f.mode) for f in functions if trains_smooth(f)]
+        self.set(0)
+
+    def step(self) -> None:
+        """Goes on by one optimizer step."""
+        self.set(self.last_step + 1)
+
+    def set(self, step: int) -> None:
+        """Puts the network into its state at a step."""
+        self.last_step = step
+        smooth_steps = (1 - self.hard_share) * self.total_steps
+        self.handed_over = self.hard_share > 0 and step >= smooth_steps
+        progress = min(1.0, step / smooth_steps) if smooth_steps else 1.0
+        values = {n: self._between(*ends, progress) for n, ends in self._parameters.items()}
+        for function, names in self._sharpened:
+            function.set_parameters(**{name: values[name] for name in names})
+        for function, mode in self._smooth:
+            function.mode = "hard" if self.handed_over else mode
+
+    def _between(self, start: float, end: float, progress: float) -> float:
+        if self.shape == "geometric":
+            return float(start * (end / start) ** progress)
+        if self.shape == "cosine":
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return start + (end - start) * progress
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last_step": self.last_step}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.set(state_dict["last_step"])
+
+
+def check_ranges(parameters: Mapping[str, tuple[float, float]]) -> None:
+    """Raises a ValueError unless each value is a pair of positive finite numbers."""
+    for name, ends in parameters.items():
+        if len(ends) != 2 or not all(0 < end < math.inf for end in ends):
+            raise ValueError(f"`{name}` (={ends}) must be its start and its end, both positive")
