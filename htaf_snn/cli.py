@@ -50,9 +50,13 @@ def predict(args: Sequence[str]) -> None:
 
 def compare(args: Sequence[str]) -> None:
     """train the same network with several spike functions and compare them"""
+    import shlex
+    from dataclasses import replace
+
     from jsonargparse import ArgumentParser
 
     from . import comparison
+    from .comparison.report import write_report
     from .data import SpikingDataModule
     from .training import SpikingClassifier
     from .training.fit import default_out
@@ -60,32 +64,82 @@ def compare(args: Sequence[str]) -> None:
     parser = ArgumentParser(prog="htaf-snn compare", description=compare.__doc__)
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(
-        "--spikes",
-        default="htaf,atan,sigmoid",
-        help="spike functions, separated by commas: name or name:parameter=value",
+        "--preset",
+        help="several data sets at once, each with its network and budget: standard or all; "
+        "instead of the options of data and model",
     )
-    parser.add_argument("--seeds", default="0", help="separated by commas; one run each")
-    parser.add_argument("--epochs", type=int, default=12, help="budget of a run")
-    parser.add_argument("--out", type=Path, default=default_out(), help="folder of the results")
+    parser.add_argument(
+        "--data_folder",
+        type=Path,
+        default=comparison.data_folder(),
+        help="where a preset's data are",
+    )
+    parser.add_argument(
+        "--spikes",
+        help="contenders, separated by commas: name[:parameter=value][@option=value], the option "
+        "one of model's, or calibrate (default: htaf,atan,sigmoid, or the preset's)",
+    )
+    parser.add_argument(
+        "--seeds", help="separated by commas; one run each (default: 0, or the preset's)"
+    )
+    parser.add_argument("--epochs", type=int, help="budget of a run (default: 12, or the preset's)")
+    parser.add_argument(
+        "--tune", type=int, default=0, help="trials of each contender, on the validation split"
+    )
+    parser.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="also run HTAF over a grid of alpha0 and alpha1, one seed each",
+    )
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, by Ray")
+    parser.add_argument("--ray_address", help="of a Ray cluster that does the runs")
+    parser.add_argument(
+        "--out", type=Path, default=default_out(),
+        help="folder of the results; a comparison that is there goes on",
+    )  # fmt: skip
     parser.add_class_arguments(SpikingDataModule, "data", skip={"seed"})
     parser.add_class_arguments(
         SpikingClassifier, "model", skip={"in_shape", "num_classes", "spike", "seed"}
     )
     options = parser.parse_args(list(args))
-    try:
-        seeds = [int(seed) for seed in str(options.seeds).split(",")]
-    except ValueError:
-        raise ValueError(f"`seeds` (={options.seeds}) must be integers between commas") from None
-    runs = comparison.compare(
-        spikes=options.spikes.split(","),
-        seeds=seeds,
-        epochs=options.epochs,
-        data_settings=options.data.as_dict(),
-        model_settings=options.model.as_dict(),
-        out=options.out,
-    )
-    print(comparison.table(runs))
-    print(f"{options.out}/: results.json, comparison.png, table.txt, checkpoints/")
+    changes: dict[str, Any] = {}
+    if options.spikes is not None:
+        changes["contenders"] = comparison.split_labels(str(options.spikes))
+    if options.seeds is not None:
+        try:
+            changes["seeds"] = [int(seed) for seed in str(options.seeds).split(",")]
+        except ValueError:
+            raise ValueError(
+                f"`seeds` (={options.seeds}) must be integers between commas"
+            ) from None
+    if options.epochs is not None:
+        changes["epochs"] = options.epochs
+    if options.preset is None:
+        defaults: dict[str, Any] = {
+            "contenders": ["htaf", "atan", "sigmoid"],
+            "seeds": [0],
+            "epochs": 12,
+        }
+        described = {"data": options.data.as_dict(), "model": options.model.as_dict()}
+        studies = [comparison.Study(**defaults | described | changes)]
+    else:
+        known = parser.get_defaults()
+        if options.data != known.data or options.model != known.model:
+            raise ValueError(
+                f"`preset` (={options.preset}) brings its own data and model; leave their "
+                "options out, or the preset"
+            )
+        studies = [
+            replace(study, **changes)
+            for study in comparison.preset(options.preset, options.data_folder)
+        ]
+    how = {"trials": options.tune, "workers": options.workers, "ray_address": options.ray_address}
+    runs = comparison.compare(studies, options.out, **how)
+    grid = [comparison.sensitivity(study) for study in studies if options.sensitivity]
+    grid_runs = comparison.compare(grid, options.out, **how) if grid else []
+    write_report(runs, options.out, shlex.join(["htaf-snn", "compare", *args]), grid_runs)
+    print((options.out / "table.txt").read_text(), end="")
+    print(f"{options.out}/: report.html, figures/, table.csv, table.tex, runs/, checkpoints/")
 
 
 def data(args: Sequence[str]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from ..memory import peak_resident
 from . import measure
 from .layers import Layer, forward_backward, limits, ours, random_input, spikingjelly
 
@@ -93,25 +93,8 @@ def _peak(name: str, steps: int, count: int, threads: int) -> int:
     for size in (1, count):  # the first loads what the pass needs
         x_seq = torch.randn(steps, size, requires_grad=True)  # and nothing freed that has room
         grad = torch.ones_like(x_seq)
-        before = _peak_resident(restart=True)
+        before = peak_resident(restart=True)
         result = forward_backward(module, x_seq, grad)
-        after = _peak_resident()
+        after = peak_resident()
         del result
     return after - before
-
-
-def _peak_resident(restart: bool = False) -> int:
-    """Largest resident size of this process so far, in bytes.
-
-    On Linux it can restart from the present size, and is not `resource.getrusage`'s, which starts
-    at the size of the process's parent.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        if restart:
-            Path("/proc/self/clear_refs").write_text("5")
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,6 +1,11 @@
 """Comparing spike functions by the accuracy of the network that fires."""
 
+from .compare import Study as Study
 from .compare import compare as compare
-from .report import draw as draw
-from .report import table as table
-from .run import Run as Run
+from .compare import data_folder as data_folder
+from .compare import preset as preset
+from .compare import sensitivity as sensitivity
+from .contender import Contender as Contender
+from .contender import split_labels as split_labels
+from .record import Run as Run
+from .run import Task as Task

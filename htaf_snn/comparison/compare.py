@@ -1,90 +1,213 @@
-"""Training the same network with every spike function, under the same conditions."""
+"""Training the same network with every contender, under the same conditions."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
+import functools
 import json
 import logging
-import platform
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
+from tqdm import tqdm
+
+from ..arguments import one_of
 from ..data import SpikingDataModule
 from ..files import write_whole
-from ..surrogates import spike_function
-from .report import draw, table
-from .run import Run, run
-
-_PACKAGES = ("htaf-snn", "torch", "spikingjelly", "lightning", "tonic", "numpy")
+from .contender import Contender
+from .record import Run, from_json, to_json
+from .run import Task, run
+from .tune import import_optuna, tune
+from .workers import import_ray, work
 
 _logger = logging.getLogger(__name__)
 
 
-def compare(
-    spikes: Sequence[str],
-    seeds: Sequence[int],
-    epochs: int,
-    data_settings: dict[str, Any],
-    model_settings: dict[str, Any],
-    out: Path,
-) -> list[Run]:
-    """Trains every (spike function, seed) under the same data order and budget.
-
-    After each run ``results.json``, a list with one record a run, is written anew into ``out``;
-    at the end the picture ``comparison.png`` and the best checkpoint of each run are there too.
+@dataclass(frozen=True)
+class Study:
+    """One data set with one network, and all who compete on it.
 
     Args:
-        spikes: spike functions, as `spike_function` reads them.
-        seeds: one run each; a seed sets the initial weights and the data order.
+        contenders: labels; see `Contender`.
+        seeds: one run each for every contender; a seed sets the initial weights and the data
+            order.
         epochs: budget of a run, >= 1.
-        data_settings: arguments of `SpikingDataModule` but the seed.
-        model_settings: arguments of `SpikingClassifier` but shape, classes, spike and seed.
-        out: folder of the results.
+        data: arguments of `SpikingDataModule` but the seed.
+        model: arguments of `SpikingClassifier` but shape, classes, spike and seed.
+        resplit: whether each seed also draws its own split of a data set that has no test split
+            of its own.
+        title: of the data, in reports; None for the data set's name.
 
     Raises:
-        ValueError: an unknown spike function, a repeated one or seed, or a number out of its
-            range; before anything is trained.
-        FileExistsError: ``out`` holds results already.
+        ValueError: an unknown contender, a repeated one or seed, or a number out of its range.
     """
-    for name, values in (("spikes", spikes), ("seeds", seeds)):
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"`{name}` (={list(values)}) must name at least one, and each once")
-    for spike in spikes:
-        spike_function(spike)
-    if epochs < 1:
-        raise ValueError(f"`epochs` (={epochs}) must be at least 1")
-    results = out / "results.json"
-    if results.exists():
-        raise FileExistsError(f"{results} exists; choose another folder with --out")
-    SpikingDataModule(**data_settings).prepare_data()
-    out.mkdir(parents=True, exist_ok=True)
 
-    versions = _versions()
-    runs: list[Run] = []
-    plan = [(spike, seed) for seed in seeds for spike in spikes]
-    for number, (spike, seed) in enumerate(plan, 1):
-        _logger.info("run %d of %d: %s, seed %d", number, len(plan), spike, seed)
-        runs.append(
-            run(spike, seed, epochs, data_settings, model_settings, versions, out / "checkpoints")
+    contenders: Sequence[str]
+    seeds: Sequence[int]
+    epochs: int
+    data: dict[str, Any]
+    model: dict[str, Any]
+    resplit: bool = False
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("contenders", "seeds"):
+            values = list(getattr(self, name))
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"`{name}` (={values}) must name at least one, and each once")
+        for label in self.contenders:
+            Contender(label)
+        if self.epochs < 1:
+            raise ValueError(f"`epochs` (={self.epochs}) must be at least 1")
+        SpikingDataModule(**self.data)  # checks its arguments
+
+    def tasks(self) -> list[Task]:
+        """The runs to be made, seed by seed."""
+        return [
+            Task(
+                self.title or self.data["name"],
+                self.data | ({"split_seed": seed} if self.resplit else {}),
+                self.model, contender, seed, self.epochs,
+            )
+            for seed in self.seeds
+            for contender in self.contenders
+        ]  # fmt: skip
+
+
+def preset(name: str, folder: Path) -> list[Study]:
+    """The studies of a preset, a YAML file in ``presets``.
+
+    Args:
+        name: "standard" or "all".
+        folder: where the data are, each set in a folder or archive as the preset names it.
+
+    Raises:
+        ValueError: an unknown preset.
+        FileNotFoundError: a data set is not in the folder.
+    """
+    described = _read_preset(name)
+    changes = {key: described[key] for key in ("contenders", "seeds") if key in described}
+    base = _read_preset(described["like"]) if "like" in described else described
+    studies = []
+    for entry in base["studies"]:
+        root = folder / entry["data"]["root"]
+        if not root.exists():
+            raise FileNotFoundError(
+                f"no {root}: the preset {name!r} reads {entry['title']} there; "
+                "name the folder of the data with --data_folder"
+            )
+        studies.append(Study(**entry | changes | {"data": entry["data"] | {"root": str(root)}}))
+    return studies
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    presets = resources.files(__package__) / "presets"
+    known = sorted(path.name.removesuffix(".yaml") for path in presets.iterdir())
+    one_of("preset", name, known)
+    described: dict[str, Any] = yaml.safe_load((presets / f"{name}.yaml").read_text())
+    return described
+
+
+def sensitivity(study: Study) -> Study:
+    """The same data and network with HTAF over a grid of (alpha0, alpha1), on the first seed."""
+    grid = [
+        f"htaf:alpha0={alpha0}:alpha1={alpha1}"
+        for alpha0 in (0.33, 0.67, 1.0, 1.5, 2.0, 3.0)
+        for alpha1 in (3.0, 6.0, 11.0)
+    ]
+    return replace(study, contenders=grid, seeds=study.seeds[:1])
+
+
+def data_folder() -> Path:
+    """``HTAF_SNN_DATA``, or ``../shared/data``: where presets look for their data."""
+    return Path(os.environ.get("HTAF_SNN_DATA", "../shared/data"))
+
+
+def compare(
+    studies: Sequence[Study],
+    out: Path,
+    trials: int = 0,
+    workers: int = 1,
+    ray_address: str | None = None,
+) -> list[Run]:
+    """Makes all runs of the studies that are not made yet.
+
+    A run is a file in ``out/runs``, written when it is done, so a comparison that was interrupted
+    goes on where it stopped; its network is in ``out/checkpoints``.
+
+    Args:
+        studies: what to compare.
+        out: folder of the results.
+        trials: tuning budget of each contender, on the validation split; 0 leaves the options
+            as they are.
+        workers: runs at a time on this machine, by Ray if more than 1.
+        ray_address: of a Ray cluster that shares ``out`` and the data.
+
+    Returns:
+        the runs in the studies' order.
+
+    Raises:
+        ValueError: a number out of its range; before anything is trained.
+        ImportError: tuning without Optuna, several workers without Ray; likewise.
+    """
+    for name, value, least in (("tune", trials, 0), ("workers", workers, 1)):
+        if value < least:
+            raise ValueError(f"`{name}` (={value}) must be at least {least}")
+    if trials:
+        import_optuna()
+    parallel = workers > 1 or ray_address is not None
+    if parallel:
+        import_ray()
+    for study in studies:
+        SpikingDataModule(**study.data).prepare_data()
+    for folder in ("runs", "checkpoints"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+
+    tasks = [task for study in studies for task in study.tasks()]
+    if trials:
+        tuning = functools.partial(
+            tune, trials=trials, folder=out.resolve() / "tuning", progress=not parallel
         )
-        _write_json(results, [dataclasses.asdict(r) for r in runs])
-    draw(runs, f"{data_settings['name']}, T = {data_settings['T']}", out / "comparison.png")
-    (out / "table.txt").write_text(table(runs) + "\n")
-    return runs
+        tasks = _tuned(tasks, tuning, workers, ray_address)
+    missing = [task for task in tasks if not _file(out, task).exists()]
+    if len(missing) < len(tasks):
+        _logger.info("%d of %d runs are in %s already", len(tasks) - len(missing), len(tasks), out)
+    make = functools.partial(_make, out=out.resolve(), progress=not parallel)
+    finished = work(make, missing, workers, ray_address)
+    for _ in tqdm(finished, "runs", len(missing), unit="run", disable=not missing):
+        pass
+    return [from_json(json.loads(_file(out, task).read_text())) for task in tasks]
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+def _tuned(tasks: list[Task], tuning: Any, workers: int, ray_address: str | None) -> list[Task]:
+    """The tasks with the options that their first seed was tuned to."""
+    first: dict[str, Task] = {}
+    for task in tasks:
+        first.setdefault(_untuned(task), task)
+    found = {_untuned(task): task for task in first.values()}
+    tuned = work(functools.partial(_tune, tuning), list(found.items()), workers, ray_address)
+    options = dict(tqdm(tuned, "tuning", len(found), unit="contender"))
+    return [replace(task, model=options[_untuned(task)]) for task in tasks]
 
 
-def _write_json(path: Path, content: object) -> None:
-    text = json.dumps(content, indent=2) + "\n"
-    write_whole(path, lambda partial: partial.write_text(text))
+def _tune(tuning: Any, item: tuple[str, Task]) -> tuple[str, dict[str, Any]]:
+    key, task = item
+    return key, tuning(task).model
+
+
+def _untuned(task: Task) -> str:
+    data = {name: value for name, value in task.data.items() if name != "split_seed"}
+    return json.dumps([task.title, data, task.model, task.contender, task.epochs], default=str)
+
+
+def _file(out: Path, task: Task) -> Path:
+    return out / "runs" / f"{task.name}.json"
+
+
+def _make(task: Task, out: Path, progress: bool) -> None:
+    text = json.dumps(to_json(run(task, out / "checkpoints", progress)), indent=1) + "\n"
+    write_whole(_file(out, task), lambda partial: partial.write_text(text))

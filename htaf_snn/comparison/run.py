@@ -1,110 +1,154 @@
-"""One run of a comparison: one spike function, one seed."""
+"""One run of a comparison: one contender, one seed, on one data set."""
 
 from __future__ import annotations
 
-import statistics
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
 
 from ..data import SpikingDataModule
+from ..memory import peak_resident
 from ..training import SpikingClassifier
+from ..transfer import calibrate
+from .contender import Contender
+from .measure import History, operations, output_shares
+from .record import Run
+
+_PACKAGES = ("htaf-snn", "torch", "spikingjelly", "lightning", "tonic", "numpy")
+_MEASURED_BATCHES = 4  # of the validation split, for outputs and operations
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run measured on the test split, and its course on the way there.
+class Task:
+    """Everything that decides a run.
 
-    Accuracies and firing rates lie in [0, 1]; ``gap_pp`` is soft minus hard accuracy in
-    percentage points; ``epoch_seconds`` is the median time of an epoch's training.
+    Args:
+        title: of the data, in reports.
+        data: arguments of `SpikingDataModule` but the seed.
+        model: arguments of `SpikingClassifier` but shape, classes, spike and seed; the contender's
+            own come on top.
+        contender: a label; see `Contender`.
+        seed: of the initial weights and the data order, the same for every contender.
+        epochs: budget, >= 1.
     """
 
-    spike: str
+    title: str
+    data: dict[str, Any]
+    model: dict[str, Any]
+    contender: str
     seed: int
-    hard_accuracy: float
-    soft_accuracy: float
-    gap_pp: float
-    firing_rate: float
-    firing_rate_by_layer: dict[str, float]
-    epoch_seconds: float
-    best_epoch: int
-    history: list[dict[str, float]]
-    settings: dict[str, Any]
-    versions: dict[str, str]
+    epochs: int
+
+    @property
+    def name(self) -> str:
+        """A file's name, without suffix, that only this task has."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        digest = hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+        title, label = (re.sub(r"[^\w.=-]+", "_", t) for t in (self.title, self.contender))
+        return f"{title}-{label}-seed{self.seed}-{digest}"
 
 
-@dataclass
-class _History(L.Callback):
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    _started: float = 0.0
-    _seconds: float = 0.0
+@dataclass(frozen=True)
+class Trained:
+    """A network after its training, its data and its course."""
 
-    def on_train_epoch_start(self, _trainer: L.Trainer, _module: L.LightningModule) -> None:
-        self._started = time.perf_counter()
+    model: SpikingClassifier
+    data: SpikingDataModule
+    trainer: L.Trainer
+    history: History
+    seconds: float
+    peak_memory_mib: float
 
-    def on_validation_start(self, _trainer: L.Trainer, _module: L.LightningModule) -> None:
-        self._seconds = time.perf_counter() - self._started  # validation ends an epoch
-
-    def on_train_epoch_end(self, trainer: L.Trainer, _module: L.LightningModule) -> None:
-        metrics: dict[str, Tensor] = trainer.callback_metrics
-        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-        self.epochs.append(
-            {"epoch": trainer.current_epoch, "train_seconds": self._seconds}
-            | {name: float(metrics[name]) for name in names}
-        )
+    @property
+    def val_accuracy(self) -> float:
+        """Of the exact network, after the last epoch (and calibration, where there is one)."""
+        (metrics,) = self.trainer.validate(self.model, self.data, verbose=False)
+        return float(metrics["val_accuracy"])
 
 
-def run(
-    spike: str,
-    seed: int,
-    epochs: int,
-    data_settings: dict[str, Any],
-    model_settings: dict[str, Any],
-    versions: dict[str, str],
-    checkpoints: Path,
-) -> Run:
-    """Trains one network, chooses its best epoch on validation, reads the test split once.
-
-    The seed sets the initial weights and the data order, the same for every spike function.
-    """
-    L.seed_everything(seed, verbose=False)
-    data = SpikingDataModule(**data_settings, seed=seed)
+def train(task: Task, progress: bool = True) -> Trained:
+    """Trains the task's network through all its epochs; the test split is not read."""
+    contender = Contender(task.contender)
+    L.seed_everything(task.seed, verbose=False)
+    data = SpikingDataModule(**task.data, seed=task.seed)
+    options = task.model | contender.options
     model = SpikingClassifier(
-        data.in_shape, data.num_classes, spike=spike, seed=seed, **model_settings
+        data.in_shape, data.num_classes, spike=contender.spike, seed=task.seed, **options
     )
-    history = _History()
-    folder = checkpoints / f"{spike.replace(':', '_')}-seed{seed}"
-    best = ModelCheckpoint(folder, "best", monitor="val_accuracy", mode="max")
+    history = History()
     trainer = L.Trainer(
-        max_epochs=epochs,
-        callbacks=[history, best],
+        max_epochs=task.epochs,
+        callbacks=[history],
         logger=False,
+        enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=progress,
         num_sanity_val_steps=0,
     )
+    data.setup()
+    peak_resident(restart=True)
+    start = time.process_time()
     trainer.fit(model, data)
-    (metrics,) = trainer.test(model, data, ckpt_path=best.best_model_path, verbose=False)
-    layers = {k.removeprefix("firing_rate/"): v for k, v in metrics.items() if "/" in k}
+    if contender.calibrate:
+        calibrate(model.net, data.train_dataloader(), contender.calibrate)
+    seconds = time.process_time() - start
+    return Trained(model, data, trainer, history, seconds, peak_resident() / 2**20)
+
+
+def run(task: Task, checkpoints: Path | None = None, progress: bool = True) -> Run:
+    """Trains, then reads the test split once, with the weights of the last epoch.
+
+    Args:
+        task: what to run.
+        checkpoints: folder that the network is saved to; None saves nothing.
+        progress: whether to show Lightning's progress bar.
+    """
+    trained = train(task, progress)
+    model, data, trainer = trained.model, trained.data, trained.trainer
+    val_accuracy = trained.val_accuracy
+    (metrics,) = trainer.test(model, data, verbose=False)
+    if checkpoints is not None:
+        trainer.save_checkpoint(checkpoints / f"{task.name}.ckpt")
+    net = model.net.eval()
+    batches = [x for (x, _), _ in zip(data.val_dataloader(), range(_MEASURED_BATCHES))]  # noqa: B905
+    synaptic_operations, energy_nj = operations(net, batches[0])
+    rates = {k.removeprefix("firing_rate/"): v for k, v in metrics.items() if "/" in k}
     return Run(
-        spike=spike,
-        seed=seed,
-        hard_accuracy=metrics["hard_accuracy"],
-        soft_accuracy=metrics["soft_accuracy"],
-        gap_pp=metrics["gap_pp"],
-        firing_rate=metrics["firing_rate"],
-        firing_rate_by_layer=layers,
-        epoch_seconds=statistics.median(e["train_seconds"] for e in history.epochs),
-        best_epoch=int(max(history.epochs, key=lambda e: e["val_accuracy"])["epoch"]),
-        history=history.epochs,
-        settings={
-            "epochs": epochs,
-            "data": {k: str(v) if isinstance(v, Path) else v for k, v in data_settings.items()},
-            "model": model_settings,
+        data=task.title,
+        spike=task.contender,
+        seed=task.seed,
+        val_accuracy=val_accuracy,
+        firing_rate_by_layer=rates,
+        outputs=output_shares(net, batches),
+        synaptic_operations=synaptic_operations,
+        energy_nj=energy_nj,
+        seconds=trained.seconds,
+        peak_memory_mib=trained.peak_memory_mib,
+        history=trained.history.epochs,
+        settings=json.loads(json.dumps(asdict(task), default=str)),
+        versions=versions(),
+        **{
+            name: float(metrics[name])
+            for name in ("hard_accuracy", "soft_accuracy", "gap_pp", "hard_loss", "soft_loss",
+                         "firing_rate")
         },
-        versions=versions,
-    )
+    )  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide a run."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

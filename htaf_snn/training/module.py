@@ -90,7 +90,7 @@ class SpikingClassifier(L.LightningModule):
         neuron_options: dict[str, Any] | None = None,
         model: str = "vgg_small",
         width: float = 1.0,
-        widths: tuple[int, ...] | None = None,
+        widths: tuple[int | tuple[int, ...], ...] | None = None,
         norm: Norm = "bn",
         dropout: float = 0.0,
         backend: neurons.Backend = "auto",
@@ -283,6 +283,7 @@ class SpikingClassifier(L.LightningModule):
             hard = self(x_seq)
         self.hard_accuracy(hard, labels)
         self._log("hard_accuracy", self.hard_accuracy, labels)
+        self._log("hard_loss", nn.functional.cross_entropy(hard, labels), labels)
         for name in self.layer_names():
             rate, count = fired[name][0]
             for key in (name, "network"):
@@ -296,6 +297,7 @@ class SpikingClassifier(L.LightningModule):
             soft = hard
         self.soft_accuracy(soft, labels)
         self._log("soft_accuracy", self.soft_accuracy, labels)
+        self._log("soft_loss", nn.functional.cross_entropy(soft, labels), labels)
 
     def on_test_epoch_end(self) -> None:
         gap = self.soft_accuracy.compute() - self.hard_accuracy.compute()

@@ -3,107 +3,179 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from htaf_snn.comparison import Run, compare, draw, table
-from htaf_snn.comparison.report import group
+from htaf_snn.comparison import Study, compare, preset, sensitivity
+from htaf_snn.comparison.record import from_json
+from htaf_snn.comparison.tune import _best
+from htaf_snn.comparison.workers import work
 from tests.helpers import command
-from tests.training.test_fit import SMALL
+from tests.training.test_fit import environment
 
-RECORD = {
-    "spike", "seed", "hard_accuracy", "soft_accuracy", "gap_pp", "firing_rate", "epoch_seconds",
-    "settings", "versions",
-}  # fmt: skip
+SMALL = ["--data=digits", "--data.T=2", "--data.batch_size=16", "--model.widths=[16]"]
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("compare") / "out"
     done = command(
-        "compare", "--data=digits", "--data.T=2", "--data.batch_size=16", "--model.widths=[16]",
-        "--epochs=2", "--seeds=0,3",
-        "--spikes=htaf:alpha0=1,atan", "--out", out,
+        "compare", *SMALL, "--epochs=2", "--seeds=0,3",
+        "--spikes=htaf:alpha0=1@calibrate=5,atan", "--out", out,
     )  # fmt: skip
     return out, done.stdout
 
 
-def test_results_table_and_picture(compared: tuple[Path, str]) -> None:
+def test_runs_table_and_report(compared: tuple[Path, str]) -> None:
     out, printed = compared
-    runs: list[dict[str, Any]] = json.loads((out / "results.json").read_text())
-    assert {(r["spike"], r["seed"]) for r in runs} == {
-        (spike, seed) for spike in ("htaf:alpha0=1", "atan") for seed in (0, 3)
+    runs = [from_json(json.loads(path.read_text())) for path in (out / "runs").iterdir()]
+    assert {(run.spike, run.seed) for run in runs} == {
+        (spike, seed) for spike in ("htaf:alpha0=1@calibrate=5", "atan") for seed in (0, 3)
     }
     for run in runs:
-        assert run.keys() >= RECORD
-        assert 0.15 < run["hard_accuracy"] <= 1 and 0 < run["firing_rate"] < 1
-        assert run["gap_pp"] == pytest.approx(
-            100 * (run["soft_accuracy"] - run["hard_accuracy"]), abs=1e-3
-        )
-        assert len(run["history"]) == 2 and run["epoch_seconds"] > 0
-        assert run["settings"]["data"]["name"] == "digits" and "torch" in run["versions"]
-        if run["spike"] == "atan":
-            assert run["gap_pp"] == 0
+        assert run.data == "digits"
+        assert 0.15 < run.hard_accuracy <= 1 and 0 < run.firing_rate < 1
+        gap = 100 * (run.soft_accuracy - run.hard_accuracy)
+        assert run.gap_pp == pytest.approx(gap, abs=1e-3)
+        if run.spike == "atan":
+            assert run.gap_pp == 0 and run.hard_loss == run.soft_loss
+            assert run.outputs[0] + run.outputs[-1] == pytest.approx(1)
+        assert len(run.history) == 2 and run.seconds > 0 and run.peak_memory_mib > 50
+        assert run.history[0]["gradient_norms"].keys() == {"features.0", "read_out.1"}
+        assert run.synaptic_operations > 0 and run.energy_nj > 0
+        assert run.settings["data"]["name"] == "digits" and "torch" in run.versions
     assert (out / "table.txt").read_text() in printed
-    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "report.html").stat().st_size > 10_000
     assert len(list((out / "checkpoints").iterdir())) == 4
-    assert not list(out.glob(".*partial"))
+    assert not list(out.rglob(".*partial"))
 
 
-def test_results_are_not_overwritten(compared: tuple[Path, str]) -> None:
-    out, _ = compared
-    done = command("compare", "--data=digits", *SMALL, "--out", out, check=False)
-    assert done.returncode == 1 and "choose another folder" in done.stderr
-
-
-def run(**changes: Any) -> Run:
-    history = [{"epoch": float(e), "val_accuracy": 0.5 + e / 10} for e in range(3)]
-    base = Run(
-        "htaf", 0, 0.9, 0.95, 5.0, 0.1, {}, 2.0, 2, history, {"epochs": 3}, {"torch": "2"}
+def test_runs_that_are_there_are_not_repeated(compared: tuple[Path, str]) -> None:
+    out, printed = compared
+    before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+    again = command(
+        "compare", *SMALL, "--epochs=2", "--seeds=0,3",
+        "--spikes=htaf:alpha0=1@calibrate=5,atan", "--out", out,
     )  # fmt: skip
-    return replace(base, **changes)
+    assert again.stdout == printed
+    assert before == {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
 
 
-def test_table_shows_means_and_spread() -> None:
-    runs = [
-        run(),
-        run(seed=1, hard_accuracy=0.94, gap_pp=1.0),
-        run(spike="a-long-name-of-a-function"),
-    ]
-    assert [len(members) for members in group(runs).values()] == [2, 1]
-    head, htaf, other = table(runs).splitlines()
-    assert htaf.split() == ["htaf", "2", "0.9200±0.0283", "0.9500", "+3.00", "0.1000", "2.00"]
-    assert other.split()[2] == "0.9000"
-    assert len(head) == len(htaf) == len(other)
+@pytest.mark.slow
+def test_killed_and_started_again(tmp_path: Path, compared: tuple[Path, str]) -> None:
+    whole, _ = compared
+    arguments = [
+        sys.executable, "-m", "htaf_snn", "compare", *SMALL, "--epochs=2", "--seeds=0,3",
+        "--spikes=htaf:alpha0=1@calibrate=5,atan", "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    process = subprocess.Popen(arguments, env=environment(), stderr=subprocess.DEVNULL)
+    runs = tmp_path / "out" / "runs"
+    while not (runs.is_dir() and list(runs.glob("*.json"))):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
+    assert 1 <= len(kept) < 4
+    subprocess.run(arguments, env=environment(), check=True, capture_output=True)
+    assert len(list(runs.glob("*.json"))) == 4
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+    for path in runs.glob("*.json"):
+        one, other = (from_json(json.loads((p / path.name).read_text())) for p in
+                      (runs, whole / "runs"))  # fmt: skip
+        assert one.hard_accuracy == pytest.approx(other.hard_accuracy, abs=0.02)
 
 
-def test_picture_of_many_functions(tmp_path: Path) -> None:
-    draw(
-        [run(spike=f"function {i}", seed=s) for i in range(12) for s in (0, 1)],
-        "t",
-        tmp_path / "p.png",
-    )
-    assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
+def study(**changes: Any) -> Study:
+    base: dict[str, Any] = {
+        "contenders": ["htaf"], "seeds": [0], "epochs": 1, "data": {"name": "digits", "T": 2},
+        "model": {},
+    }  # fmt: skip
+    return Study(**base | changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"spikes": ["htaf", "atn"]}, "unknown spike function 'atn'; the known ones are htaf"),
-        ({"spikes": []}, r"`spikes` \(=\[\]\)"),
+        ({"contenders": ["htaf", "atn"]}, "unknown spike function 'atn'; the known ones are htaf"),
+        ({"contenders": []}, r"`contenders` \(=\[\]\)"),
         ({"seeds": [1, 1]}, r"`seeds` \(=\[1, 1\]\)"),
         ({"epochs": 0}, r"`epochs` \(=0\)"),
-        ({"data_settings": {"name": "digits", "T": 0}}, r"`T` \(=0\)"),
+        ({"data": {"name": "digits", "T": 0}}, r"`T` \(=0\)"),
     ],
 )
-def test_refuses_before_any_work(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    arguments: dict[str, Any] = {
-        "spikes": ["htaf"], "seeds": [0], "epochs": 1, "data_settings": {"name": "digits", "T": 2},
-        "model_settings": {}, "out": tmp_path / "out",
-    } | changes  # fmt: skip
+def test_refuses_before_any_work(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compare(**arguments)
+        study(**changes)
+
+
+def test_refuses_bad_numbers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`workers` \(=0\) must be at least 1"):
+        compare([study()], tmp_path / "out", workers=0)
+    with pytest.raises(ValueError, match=r"`tune` \(=-1\) must be at least 0"):
+        compare([study()], tmp_path / "out", trials=-1)
     assert not (tmp_path / "out").exists()
+
+
+def test_tasks_are_named_by_all_that_decides_them() -> None:
+    one = study(seeds=[0, 1], contenders=["htaf", "atan"])
+    names = [task.name for task in one.tasks()]
+    assert len(set(names)) == 4 and names[0].startswith("digits-htaf-seed0-")
+    assert [task.name for task in replace(one, epochs=2).tasks()] != names
+    assert [task.name for task in replace(one, model={"width": 2}).tasks()] != names
+    split = replace(one, resplit=True, title="t").tasks()
+    assert [task.data["split_seed"] for task in split] == [0, 0, 1, 1]
+    grid = sensitivity(one)
+    assert len(grid.contenders) == 18 and grid.seeds == [0]
+
+
+@pytest.mark.parametrize("name", ["standard", "all"])
+def test_presets(name: str, shared_data: Path, tmp_path: Path) -> None:
+    studies = preset(name, shared_data)
+    assert [one.title for one in studies] == [
+        "N-MNIST", "MNIST", "Fashion-MNIST", "CIFAR-10 JPEG",
+    ]  # fmt: skip
+    assert all("htaf" in one.contenders for one in studies)
+    with pytest.raises(FileNotFoundError, match=r"name the folder of the data with --data_folder"):
+        preset(name, tmp_path)
+    with pytest.raises(ValueError, match="unknown preset 'half'; the known ones are all, standard"):
+        preset("half", shared_data)
+
+
+def test_a_preset_and_options_of_data_exclude_each_other() -> None:
+    done = command("compare", "--preset=standard", "--data=digits", check=False)
+    assert done.returncode == 1 and "brings its own data and model" in done.stderr
+
+
+def test_tuning_takes_the_best_and_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    (task,) = study(model={"learning_rate": 1e-3, "weight_decay": 0.01}).tasks()
+    tried: list[float] = []
+
+    def value(options: dict[str, Any]) -> float:
+        tried.append(options["learning_rate"])
+        return -abs(float(options["learning_rate"]) - 5e-3)
+
+    first = _best(value, task, 3, tmp_path / "a.journal")
+    assert tried[0] == pytest.approx(1e-3) and len(tried) == 3
+    assert first["learning_rate"] == min(tried, key=lambda rate: abs(rate - 5e-3))
+    _best(value, task, 5, tmp_path / "a.journal")
+    assert len(tried) == 5
+    again: list[float] = []
+    tried, kept = again, tried
+    _best(value, task, 3, tmp_path / "b.journal")
+    assert again == kept[:3]
+
+
+def test_work_in_this_process_and_by_ray() -> None:
+    assert list(work(str, [1, 2, 3])) == ["1", "2", "3"]
+    pytest.importorskip("ray")
+    assert sorted(work(str, [1, 2, 3], workers=2)) == ["1", "2", "3"]

@@ -1,0 +1,47 @@
+"""Labels of contenders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from htaf_snn.comparison import Contender, split_labels
+
+
+@pytest.mark.parametrize(
+    ("label", "spike", "options", "calibrate"),
+    [
+        ("atan", "atan", {}, 0),
+        ("htaf:mode=hard", "htaf:mode=hard", {}, 0),
+        ("htaf@hard_share=0@calibrate=20", "htaf", {"hard_share": 0}, 20),
+        ("htaf@sharpness={alpha0: [0.5, 2]}", "htaf", {"sharpness": {"alpha0": [0.5, 2]}}, 0),
+    ],
+)
+def test_labels(label: str, spike: str, options: dict[str, Any], calibrate: int) -> None:
+    contender = Contender(label)
+    assert (contender.spike, contender.options) == (spike, options)
+    assert contender.calibrate == calibrate
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("atn@hard_share=0", "unknown spike function 'atn'"),
+        ("htaf@hard_share", "'hard_share' in 'htaf@hard_share' must read option=value"),
+        ("htaf@hardness=1", "unknown option 'hardness'; the known ones are neuron, .*, calibrate"),
+        ("htaf@seed=1", "unknown option 'seed'"),
+        ("htaf@calibrate=-1", r"`calibrate` \(=-1\) must be a number of batches"),
+        ("htaf@calibrate=all", r"`calibrate` \(='all'\) must be a number of batches"),
+    ],
+)
+def test_bad_labels(label: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Contender(label)
+
+
+def test_commas_within_brackets_do_not_split() -> None:
+    text = "htaf@sharpness={alpha0: [0.5, 2], alpha1: [3, 6]},atan,htaf@x=[1,2]"
+    assert split_labels(text) == [
+        "htaf@sharpness={alpha0: [0.5, 2], alpha1: [3, 6]}", "atan", "htaf@x=[1,2]",
+    ]  # fmt: skip

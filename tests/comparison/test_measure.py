@@ -1,0 +1,44 @@
+"""What is measured beside accuracy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer
+from torch import nn
+
+from htaf_snn import HTAFSpike, IFNode
+from htaf_snn.comparison.measure import operations, output_shares
+
+
+def network() -> Any:
+    net = nn.Sequential(
+        layer.Linear(2, 3, bias=False),
+        layer.BatchNorm1d(3),
+        IFNode(surrogate_function=HTAFSpike()),
+        layer.Linear(3, 4, bias=False),
+    )
+    functional.set_step_mode(net, "m")
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]]))
+    return net.eval()
+
+
+def test_operations() -> None:
+    x_seq = torch.tensor([[[1.5, 0.0]], [[1.5, 1.5]]])  # [T=2, N=1, 2]: spikes 1, then 2
+    synaptic, energy = operations(network(), x_seq)
+    assert synaptic == 3 * 4
+    # Two steps of 2 x 3 multiply-accumulates, and the accumulates of the spikes.
+    assert energy == pytest.approx((2 * 6 * 4.6 + 12 * 0.9) / 1000)
+
+
+def test_output_shares() -> None:
+    net = network()
+    net[2].surrogate_function.alpha0 = 100.0
+    x_seq = torch.tensor([[[1.5, 0.0]]])
+    shares = output_shares(net, [x_seq, x_seq])
+    assert len(shares) == 50 and sum(shares) == pytest.approx(1)
+    assert shares[-1] == pytest.approx(1 / 3) and shares[0] == pytest.approx(2 / 3)
+    assert {f.mode for f in net.modules() if isinstance(f, HTAFSpike)} == {"auto"}
