@@ -1,0 +1,169 @@
+"""The comparison's table as text, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .conclusion import accuracy, p_value
+from .record import Run
+from .statistics import REFERENCE, Summary, summarize
+
+ENERGY_SOURCE = (
+    "energy a sample at 45 nm: 4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate "
+    "(Horowitz, ISSCC 2014, doi.org/10.1109/ISSCC.2014.6757323)"
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+        title: its head, with the unit.
+        value: what it is sorted by; None where there is none.
+        text: what is read.
+    """
+
+    title: str
+    value: Callable[[Summary], float | None]
+    text: Callable[[Summary], str]
+
+
+def _mean(title: str, field: str, form: str, scale: float = 1.0) -> Column:
+    def value(summary: Summary) -> float:
+        return scale * summary.estimate(field).mean
+
+    return Column(title, value, lambda summary: format(value(summary), form))
+
+
+def _p(summary: Summary) -> float | None:
+    return summary.difference.p if summary.difference else None
+
+
+def _p_text(summary: Summary) -> str:
+    p = _p(summary)
+    return "" if p is None else p_value(p)
+
+
+COLUMNS = (
+    Column("seeds", lambda s: len(s.runs), lambda s: str(len(s.runs))),
+    Column(
+        "hard accuracy",
+        lambda s: s.estimate("hard_accuracy").mean,
+        lambda s: accuracy(s.estimate("hard_accuracy"), 4),
+    ),
+    _mean("soft accuracy", "soft_accuracy", ".4f"),
+    _mean("gap (pp)", "gap_pp", "+z.2f"),
+    Column(
+        f"vs {REFERENCE} (pp)",
+        lambda s: s.difference.points.mean if s.difference else None,
+        lambda s: f"{s.difference.points.mean:+z.2f}" if s.difference else "",
+    ),
+    Column("p (Holm)", _p, _p_text),
+    _mean("firing rate", "firing_rate", ".4f"),
+    _mean("MSOP", "synaptic_operations", ".3f", 1e-6),
+    _mean("energy (nJ)", "energy_nj", ".1f"),
+    _mean("CPU (s)", "seconds", ".0f"),
+    _mean("peak (MiB)", "peak_memory_mib", ".0f"),
+)
+
+_FIELDS = (
+    "hard_accuracy", "soft_accuracy", "gap_pp", "hard_loss", "soft_loss", "val_accuracy",
+    "firing_rate", "synaptic_operations", "energy_nj", "seconds", "peak_memory_mib",
+)  # fmt: skip
+
+
+def table(runs: Sequence[Run]) -> str:
+    """A block a data set, a line a contender: means over seeds, interval and p.
+
+    ``±`` is half the 95 % t-interval over seeds, p that of the paired t-test against HTAF's
+    default after Holm's correction.
+
+    Raises:
+        ValueError: no runs, or a run twice.
+    """
+    return "\n\n".join(_block(data, contenders) for data, contenders in summarize(runs).items())
+
+
+def _block(data: str, summaries: Sequence[Summary]) -> str:
+    rows = [[data, *(column.title for column in COLUMNS)]]
+    rows += [[s.spike, *(column.text(s) for column in COLUMNS)] for s in summaries]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:{'<' if i == 0 else '>'}{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def to_csv(summaries: Mapping[str, Sequence[Summary]]) -> str:
+    """One row a data set and contender: every measure's mean and half interval, in full digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["data", "spike", "seeds"]
+        + [name for field in _FIELDS for name in (field, f"{field}_ci95")]
+        + ["difference_pp", "difference_pp_ci95", "common_seeds", "p_holm"]
+    )
+    for summary in (s for contenders in summaries.values() for s in contenders):
+        estimates = [summary.estimate(field) for field in _FIELDS]
+        d = summary.difference
+        writer.writerow(
+            [summary.data, summary.spike, len(summary.runs)]
+            + [value for e in estimates for value in (e.mean, e.half_width)]
+            + ([d.points.mean, d.points.half_width, d.seeds, d.p] if d else [None] * 4)
+        )
+    return text.getvalue()
+
+
+def to_latex(summaries: Mapping[str, Sequence[Summary]]) -> str:
+    """A table for a paper, by booktabs: ``\\input`` it, in a figure* or rotated if need be."""
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering\\small",
+        f"\\caption{{Means over seeds; $\\pm$ half the 95\\,\\% t-interval; gap: soft minus hard "
+        f"accuracy; p: paired t-test against {escape_latex(REFERENCE)} over common seeds, after "
+        "Holm's correction over the contenders of a data set; MSOP: millions of synaptic "
+        f"operations a sample; {escape_latex(ENERGY_SOURCE)}.}}",
+        f"\\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
+        "\\toprule",
+        _latex_row(["spike function", *(column.title for column in COLUMNS)]),
+    ]
+    for data, contenders in summaries.items():
+        head = f"\\multicolumn{{{len(COLUMNS) + 1}}}{{l}}{{\\textit{{{escape_latex(data)}}}}}"
+        lines += ["\\midrule", f"{head} \\\\"]
+        lines += [_latex_row([s.spike, *(c.text(s) for c in COLUMNS)]) for s in contenders]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(_latex_cell, cells)) + " \\\\"
+
+
+def _latex_cell(text: str) -> str:
+    signed = text.startswith(("+", "-"))  # a hyphen in text mode is no minus
+    return f"${text}$" if signed else escape_latex(text)
+
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "±": r"$\pm$",
+    }
+)
+
+
+def escape_latex(text: str) -> str:
+    """The text with LaTeX's special characters written out; ± becomes ``$\\pm$``."""
+    return text.translate(_LATEX)
