@@ -28,15 +28,14 @@ class GaussianSpike(htaf_snn.SpikeFunction):
 
 def main(epochs: int = 6) -> None:
     """Trains the small VGG with it on `digits_events` and prints the comparison with HTAF."""
-    runs = comparison.compare(
-        spikes=[f"{__name__}.GaussianSpike", "htaf"],
+    study = comparison.Study(
+        contenders=[f"{__name__}.GaussianSpike", "htaf"],
         seeds=[0],
         epochs=epochs,
-        data_settings={"name": "digits_events", "T": 4},
-        model_settings={"backend": "cpu"},
-        out=Path(tempfile.mkdtemp()),
+        data={"name": "digits_events", "T": 4},
+        model={"backend": "cpu"},
     )
-    print(comparison.table(runs))
+    print(comparison.table(comparison.compare([study], Path(tempfile.mkdtemp()))))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,6 @@ def compare(args: Sequence[str]) -> None:
     from jsonargparse import ArgumentParser
 
     from . import comparison
-    from .comparison.report import write_report
     from .data import SpikingDataModule
     from .training import SpikingClassifier
     from .training.fit import default_out
@@ -137,7 +136,9 @@ def compare(args: Sequence[str]) -> None:
     runs = comparison.compare(studies, options.out, **how)
     grid = [comparison.sensitivity(study) for study in studies if options.sensitivity]
     grid_runs = comparison.compare(grid, options.out, **how) if grid else []
-    write_report(runs, options.out, shlex.join(["htaf-snn", "compare", *args]), grid_runs)
+    comparison.write_report(
+        runs, options.out, shlex.join(["htaf-snn", "compare", *args]), grid_runs
+    )
     print((options.out / "table.txt").read_text(), end="")
     print(f"{options.out}/: report.html, figures/, table.csv, table.tex, runs/, checkpoints/")
 

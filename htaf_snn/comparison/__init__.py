@@ -9,3 +9,5 @@ from .contender import Contender as Contender
 from .contender import split_labels as split_labels
 from .record import Run as Run
 from .run import Task as Task
+from .tables import table as table
+from .write import write_report as write_report

@@ -25,7 +25,7 @@ class Contender:
 
     Args:
         label: both in one, ``spike[@option=value...]``, for example ``"htaf:mode=hard"``,
-            ``"htaf@hard_share=0"`` or ``"htaf@sharpness={alpha0: [0.5, 2]}@calibrate=20"``.
+            ``"htaf@hardening=null"`` or ``"htaf@sharpness={alpha0: [0.5, 2]}@calibrate=20"``.
             ``spike`` is as `spike_function` reads it, an option one of `SpikingClassifier`'s, its
             value YAML. The option ``calibrate`` is the number of training batches from which
             batch norm is re-estimated with exact spikes, after the training; 0 for none.

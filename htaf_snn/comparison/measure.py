@@ -27,9 +27,8 @@ class History(L.Callback):
         self, _trainer: L.Trainer, module: L.LightningModule, _optimizer: torch.optim.Optimizer
     ) -> None:
         for name, layer in module.get_submodule("net").named_modules():
-            weight = getattr(layer, "weight", None)
-            if isinstance(layer, nn.Conv2d | nn.Linear) and isinstance(weight.grad, Tensor):
-                self._norms.setdefault(name, []).append(weight.grad.norm())
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.grad is not None:
+                self._norms.setdefault(name, []).append(layer.weight.grad.norm())
 
     def on_train_epoch_end(self, trainer: L.Trainer, _module: L.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

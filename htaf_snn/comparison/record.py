@@ -33,7 +33,7 @@ class Run:
     Attributes:
         data: the data set's name.
         spike: the contender's label: a spike function as `spike_function` reads it, and after an
-            ``@`` how it was trained, for example ``"htaf@hard_share=0"``.
+            ``@`` how it was trained, for example ``"htaf@hardening=null"``.
         seed: of the initial weights and the data order.
         hard_accuracy: on the test split.
         soft_accuracy: on the test split.

@@ -41,6 +41,10 @@ class SpikeFunction(SurrogateFunctionBase):
     | `"soft"` | primitive, always                              | its derivative           |
     | `"hard"` | exact step, always                             | the primitive's          |
 
+    Between smooth and exact there is `hardness`: what is smooth in the table puts out
+    ``primitive + hardness * (step - primitive)``, with the primitive's derivative, so that a
+    training can go from one to the other without a jump.
+
     The step is 1 at exactly 0. In mode "hard" and in ``eval()`` the output is exactly 0 or 1.
     NaN stays NaN in every mode.
 
@@ -88,6 +92,7 @@ class SpikeFunction(SurrogateFunctionBase):
             else:
                 setattr(self, name, value)
         self.mode = mode
+        self.hardness = 0.0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,6 +120,17 @@ class SpikeFunction(SurrogateFunctionBase):
         if value not in get_args(Mode):
             raise ValueError(f"`mode` (={value!r}) must be one of {', '.join(get_args(Mode))}")
         self._mode: Mode = value
+
+    @property
+    def hardness(self) -> float:
+        """Share of the exact step in the smooth output, in [0, 1]; 0 unless it is set."""
+        return self._hardness
+
+    @hardness.setter
+    def hardness(self, value: float) -> None:
+        if not 0 <= value <= 1:
+            raise ValueError(f"`hardness` (={value}) must lie in [0, 1]")
+        self._hardness = float(value)
 
     @property
     def spiking(self) -> bool:
@@ -157,7 +173,10 @@ class SpikeFunction(SurrogateFunctionBase):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.spiking:
-            return self.primitive_function(x, **self._broadcast_parameters(x))
+            smooth = self.primitive_function(x, **self._broadcast_parameters(x))
+            if not self.hardness:
+                return smooth
+            return smooth + self.hardness * (functional.heaviside(x) - smooth).detach()
         if self.mode == "auto" or not torch.is_grad_enabled():
             return functional.heaviside(x)  # differentiable, with the step's gradient: zero
         smooth = self.primitive_function(x, **self._broadcast_parameters(x))
@@ -184,6 +203,8 @@ class SpikeFunction(SurrogateFunctionBase):
                 shown.append(f"{name}={value.detach().mean().item():.4g} ({kind})")
             else:
                 shown.append(f"{name}={value}")
+        if self.hardness:
+            shown.append(f"hardness={self.hardness:.4g}")
         return ", ".join([*shown, f"mode={self.mode!r}"])
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

@@ -68,9 +68,9 @@ class SpikingClassifier(L.LightningModule):
         sharpness: start and end of parameters of the spike functions, such as
             ``{"alpha0": (0.5, 2.0)}``; see `SharpnessSchedule`.
         sharpness_shape: of the way from start to end: "linear", "cosine" or "geometric".
-        hard_share: share of the training, at its end, in which the smooth spike functions fire
-            with the exact step and their own derivative, so that what is trained is what fires;
-            in [0, 1].
+        hardening: shares of the training between which the exact step takes the place of the
+            smooth output, with the smooth derivative, so that what is trained is what fires;
+            (0, 0) from the start, None never.
         checkpoint_activations: whether the backward pass computes each block's activations
             again instead of keeping them.
         compile: whether `torch.compile` compiles the network.
@@ -103,7 +103,7 @@ class SpikingClassifier(L.LightningModule):
         tbptt_steps: int | None = None,
         sharpness: dict[str, tuple[float, float]] | None = None,
         sharpness_shape: Shape = "geometric",
-        hard_share: float = 0.0,
+        hardening: tuple[float, float] | None = None,
         checkpoint_activations: bool = False,
         compile: bool = False,
         seed: int = 0,
@@ -147,7 +147,7 @@ class SpikingClassifier(L.LightningModule):
             self.net.checkpoint_activations()
         # How many steps there are is known once the training begins.
         self._schedule = SharpnessSchedule(
-            self.net, 1, sharpness_shape, hard_share, **(sharpness or {})
+            self.net, 1, sharpness_shape, hardening, **(sharpness or {})
         )
         if compile:
             self.net.compile()
@@ -202,7 +202,7 @@ class SpikingClassifier(L.LightningModule):
         return int(steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["handed_over"] = self._schedule.handed_over
+        checkpoint["sharpness_schedule"] = self._schedule.state_dict()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         x_seq, labels = batch
@@ -257,7 +257,8 @@ class SpikingClassifier(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The parameters are in the state_dict, which is loaded after this.
-        self._schedule.set(self._schedule.total_steps if checkpoint.get("handed_over") else 0)
+        if "sharpness_schedule" in checkpoint:
+            self._schedule.load_state_dict(checkpoint["sharpness_schedule"])
         theirs = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for key in ("model", "in_shape", "num_classes", "width", "widths", "neuron", "norm"):
             saved, own = theirs.get(key), self.hparams[key]

@@ -19,23 +19,25 @@ class SharpnessSchedule:
 
     Stepped as torch's learning-rate schedules are, once after each optimizer step:
 
-        schedule = SharpnessSchedule(net, total_steps=1000, alpha0=(0.5, 2.0), hard_share=0.4)
+        schedule = SharpnessSchedule(net, total_steps=1000, hardening=(0.0, 0.8))
         for batch in batches:
             ...
             optimizer.step()
             schedule.step()
 
-    A parameter goes from its start to its end over the steps before the hand-over. After it the
-    functions that were smooth fire with the exact step, with their derivative as a surrogate
-    gradient (mode "hard"), so that the last steps train the very network that fires.
+    Hardening replaces the smooth outputs by those of the exact step, linearly in time
+    (`SpikeFunction.hardness`); where it has ended, the functions are in mode "hard", so that the
+    last steps train the very network that fires. A parameter goes from its start to its end over
+    the steps before that.
 
     Args:
         net: network whose spike functions are changed; only those that have the parameters named
-            are, and only those that train smooth are handed over.
+            are, and only those that train smooth are hardened.
         total_steps: optimizer steps of the training, >= 1.
         shape: "linear", "cosine" (half a period, flat at both ends) or "geometric" (equal
             factors).
-        hard_share: share of the training, at its end, after the hand-over; in [0, 1].
+        hardening: shares of the training at which hardening begins and ends, in [0, 1] and not
+            falling. Equal ones hand over at once, (0, 0) from the start. None for none.
         **parameters: (start, end) of each parameter, > 0, for example ``alpha0=(0.5, 2.0)``.
 
     Raises:
@@ -48,15 +50,19 @@ class SharpnessSchedule:
         net: nn.Module,
         total_steps: int,
         shape: Shape = "geometric",
-        hard_share: float = 0.0,
+        hardening: tuple[float, float] | None = None,
         **parameters: tuple[float, float],
     ) -> None:
         if total_steps < 1:
             raise ValueError(f"`total_steps` (={total_steps}) must be at least 1")
         if shape not in get_args(Shape):
             raise ValueError(f"`shape` (={shape!r}) must be one of {', '.join(get_args(Shape))}")
-        if not 0 <= hard_share <= 1:
-            raise ValueError(f"`hard_share` (={hard_share}) must lie in [0, 1]")
+        if hardening is not None and not (
+            len(hardening) == 2 and 0 <= hardening[0] <= hardening[1] <= 1
+        ):
+            raise ValueError(
+                f"`hardening` (={hardening}) must be its begin and its end, in [0, 1], not falling"
+            )
         functions = [f for f in spike_functions(net) if isinstance(f, SpikeFunction)]
         check_ranges(parameters)
         for name in parameters:
@@ -65,7 +71,7 @@ class SharpnessSchedule:
                 raise ValueError(f"no spike function of the network has a parameter {name!r}")
             if any(isinstance(getattr(f, name), Tensor) for f in holders):
                 raise ValueError(f"`{name}` is learned; leave it out of the schedule")
-        self.total_steps, self.shape, self.hard_share = total_steps, shape, hard_share
+        self.total_steps, self.shape, self.hardening = total_steps, shape, hardening
         self._parameters = parameters
         self._sharpened = [
             (f, [name for name in parameters if name in f.parameter_names]) for f in functions
@@ -80,14 +86,17 @@ class SharpnessSchedule:
     def set(self, step: int) -> None:
         """Puts the network into its state at a step."""
         self.last_step = step
-        smooth_steps = (1 - self.hard_share) * self.total_steps
-        self.handed_over = self.hard_share > 0 and step >= smooth_steps
-        progress = min(1.0, step / smooth_steps) if smooth_steps else 1.0
+        share = step / self.total_steps
+        begin, end = self.hardening or (math.inf, 1.0)
+        progress = min(1.0, share / end) if end else 1.0
         values = {n: self._between(*ends, progress) for n, ends in self._parameters.items()}
         for function, names in self._sharpened:
             function.set_parameters(**{name: values[name] for name in names})
+        hard = share >= end >= begin
         for function, mode in self._smooth:
-            function.mode = "hard" if self.handed_over else mode
+            function.mode = "hard" if hard else mode
+            if begin < end:
+                function.hardness = min(1.0, max(0.0, (share - begin) / (end - begin)))
 
     def _between(self, start: float, end: float, progress: float) -> float:
         if self.shape == "geometric":
@@ -97,9 +106,10 @@ class SharpnessSchedule:
         return start + (end - start) * progress
 
     def state_dict(self) -> dict[str, Any]:
-        return {"last_step": self.last_step}
+        return {"last_step": self.last_step, "total_steps": self.total_steps}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.total_steps = state_dict["total_steps"]
         self.set(state_dict["last_step"])
 
 

@@ -14,7 +14,7 @@ from htaf_snn.comparison import Contender, split_labels
     [
         ("atan", "atan", {}, 0),
         ("htaf:mode=hard", "htaf:mode=hard", {}, 0),
-        ("htaf@hard_share=0@calibrate=20", "htaf", {"hard_share": 0}, 20),
+        ("htaf@hardening=null@calibrate=20", "htaf", {"hardening": None}, 20),
         ("htaf@sharpness={alpha0: [0.5, 2]}", "htaf", {"sharpness": {"alpha0": [0.5, 2]}}, 0),
     ],
 )
@@ -27,8 +27,8 @@ def test_labels(label: str, spike: str, options: dict[str, Any], calibrate: int)
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("atn@hard_share=0", "unknown spike function 'atn'"),
-        ("htaf@hard_share", "'hard_share' in 'htaf@hard_share' must read option=value"),
+        ("atn@hardening=null", "unknown spike function 'atn'"),
+        ("htaf@hardening", "'hardening' in 'htaf@hardening' must read option=value"),
         ("htaf@hardness=1", "unknown option 'hardness'; the known ones are neuron, .*, calibrate"),
         ("htaf@seed=1", "unknown option 'seed'"),
         ("htaf@calibrate=-1", r"`calibrate` \(=-1\) must be a number of batches"),

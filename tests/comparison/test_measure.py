@@ -14,7 +14,7 @@ from htaf_snn.comparison.measure import operations, output_shares
 
 
 def network() -> Any:
-    net = nn.Sequential(
+    net: Any = nn.Sequential(
         layer.Linear(2, 3, bias=False),
         layer.BatchNorm1d(3),
         IFNode(surrogate_function=HTAFSpike()),

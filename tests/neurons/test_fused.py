@@ -26,8 +26,17 @@ NEURONS: dict[str, Any] = {
     "plif": lambda **k: htaf_snn.ParametricLIFNode(init_tau=2.5, **k),
     "plif undecayed": lambda **k: htaf_snn.ParametricLIFNode(init_tau=2.5, decay_input=False, **k),
 }
+
+
+def hardened(function: Any, hardness: float = 0.4) -> Any:
+    function.hardness = hardness
+    return function
+
+
 FUNCTIONS: dict[str, Any] = {
     "htaf soft": lambda: HTAFSpike(mode="soft"),
+    "htaf hardened": lambda: hardened(HTAFSpike(mode="soft")),
+    "htaf hardened, learnable": lambda: hardened(HTAFSpike(mode="soft", learnable=True)),
     "htaf hard": lambda: HTAFSpike(mode="hard"),
     "htaf step": lambda: HTAFSpike().eval(),
     "htaf learnable": lambda: HTAFSpike(learnable=True),

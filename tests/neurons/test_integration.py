@@ -34,6 +34,7 @@ def arguments(**changes: Any) -> tuple[Any, ...]:
         [] if "learned" in changes else [1.5, 6.0],
         known.encode(),
         changes.get("mode", call.SOFT),
+        changes.get("hardness", 0.0),
         5,
         changes.get("store_v_seq", False),
     )
@@ -45,10 +46,11 @@ def arguments(**changes: Any) -> tuple[Any, ...]:
     [
         {},
         {"mode": call.HARD, "v_reset": None, "store_v_seq": True},
+        {"hardness": 0.3},
         {"reciprocal_tau": torch.tensor(0.4, requires_grad=True)},
         {"learned": [torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)]},
     ],
-    ids=["soft", "hard", "plif", "learned"],
+    ids=["soft", "hard", "hardened", "plif", "learned"],
 )
 def test_operator_check(changes: dict[str, Any]) -> None:
     torch.library.opcheck(torch.ops.htaf_snn.neuron.default, arguments(**changes))

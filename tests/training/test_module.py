@@ -185,7 +185,7 @@ def test_sharpness_follows_its_schedule_and_is_kept() -> None:
 
 
 def test_hand_over_is_restored_both_ways() -> None:
-    module = classifier(hard_share=0.5, spike="htaf")
+    module = classifier(hardening=(0.5, 0.5), spike="htaf")
     checkpoint: dict[str, Any] = {}
     module.on_save_checkpoint(checkpoint)
     train(module)

@@ -20,7 +20,7 @@ from htaf_snn.training.use import load
 
 FIT = [
     "fit", "--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths=[4]",
-    "--model.dropout=0.1", "--model.hard_share=0.3", "--trainer.max_epochs=2",
+    "--model.dropout=0.1", "--model.hardening=[0.2,0.7]", "--trainer.max_epochs=2",
     "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
 ]  # fmt: skip
 

@@ -40,19 +40,32 @@ def test_shapes(shape: Any, expected: list[float]) -> None:
     assert net[0].surrogate_function.alpha1 == 6 and net[1].surrogate_function.beta == 3
 
 
-def test_hand_over_of_what_trains_smooth() -> None:
-    net = network(mode="soft")
-    schedule = SharpnessSchedule(net, 10, hard_share=0.4, alpha0=(1.0, 4.0))
-    modes = []
-    for _ in range(10):
-        modes.append((net[0].surrogate_function.mode, net[1].surrogate_function.mode))
+def modes(net: Any, schedule: SharpnessSchedule, steps: int) -> list[tuple[str, str, float]]:
+    found = []
+    for _ in range(steps):
+        first, second = (layer.surrogate_function for layer in net[:2])
+        found.append((first.mode, second.mode, first.hardness))
+        assert second.hardness == first.hardness
         schedule.step()
-    assert modes == [("soft", "auto")] * 6 + [("hard", "hard")] * 4
+    return found
+
+
+def test_hardening_of_what_trains_smooth() -> None:
+    net = network(mode="soft")
+    schedule = SharpnessSchedule(net, 8, hardening=(0.25, 0.75))
+    soft = [("soft", "auto", hardness) for hardness in (0, 0, 0, 0.25, 0.5, 0.75)]
+    assert modes(net, schedule, 8) == soft + [("hard", "hard", 1.0)] * 2
+    assert net[2].surrogate_function.spiking and not hasattr(net[2], "hardness")
+
+
+def test_hand_over_at_once() -> None:
+    net = network(mode="soft")
+    schedule = SharpnessSchedule(net, 10, hardening=(0.6, 0.6), alpha0=(1.0, 4.0))
+    assert modes(net, schedule, 10) == [("soft", "auto", 0)] * 6 + [("hard", "hard", 0)] * 4
     assert net[0].surrogate_function.alpha0 == pytest.approx(4.0)  # reached at the hand-over
-    assert net[2].surrogate_function.spiking
 
     again = network(mode="soft")
-    other = SharpnessSchedule(again, 10, hard_share=0.4, alpha0=(1.0, 4.0))
+    other = SharpnessSchedule(again, 1, hardening=(0.6, 0.6), alpha0=(1.0, 4.0))
     schedule.set(3)
     other.load_state_dict(schedule.state_dict())
     for a, b in zip(net, again, strict=True):
@@ -61,7 +74,7 @@ def test_hand_over_of_what_trains_smooth() -> None:
 
 def test_hard_throughout() -> None:
     net = network()
-    SharpnessSchedule(net, 10, hard_share=1.0)
+    SharpnessSchedule(net, 10, hardening=(0.0, 0.0))
     assert net[0].surrogate_function.mode == "hard"
 
 
@@ -77,7 +90,8 @@ def test_harden() -> None:
     [
         ({"total_steps": 0}, r"`total_steps` \(=0\) must be at least 1"),
         ({"shape": "step"}, r"`shape` \(='step'\) must be one of linear, cosine, geometric"),
-        ({"hard_share": 1.5}, r"`hard_share` \(=1.5\) must lie in \[0, 1\]"),
+        ({"hardening": (0.5, 1.5)}, r"`hardening` \(=\(0.5, 1.5\)\) must be its begin and its end"),
+        ({"hardening": (0.5, 0.4)}, r"`hardening` \(=\(0.5, 0.4\)\) must be its begin and its end"),
         ({"alpha2": (1.0, 2.0)}, "no spike function of the network has a parameter 'alpha2'"),
         ({"alpha0": (0.0, 2.0)}, r"`alpha0` \(=\(0.0, 2.0\)\) must be its start and its end, both"),
         ({"alpha0": (1.0,)}, r"`alpha0` \(=\(1.0,\)\) must be its start and its end"),

@@ -14,7 +14,7 @@ SOFT, HARD, STEP = 0, 1, 2  # as in kernel.h
 IF, LIF, LIF_INPUT_NOT_DECAYED = 0, 1, 2
 
 # The C types of kernel.h's LAYER_FIELDS, as `struct` writes them; P is a pointer.
-LAYER_FIELDS = "qqqPPdddiiiPP"
+LAYER_FIELDS = "qqqPPddddiiiPP"
 
 X_TYPES = {
     torch.float32: "float",
@@ -64,12 +64,14 @@ class Call(NamedTuple):
     """One run of a layer; every tensor is contiguous and on one device.
 
     ``x_seq`` is [T, N, *]; ``v`` [N, *], ``reciprocal_tau`` a scalar (None where it is not learned)
-    and ``parameters`` of the spike function [K, channels], all of the state's dtype; ``inner`` is
-    the number of neurons from one channel to the next, ``learned`` whether the parameters are.
+    and ``parameters`` of the spike function [K, channels], all of the state's dtype. ``hardness``
+    is the share of the step in what mode SOFT puts out, ``inner`` the number of neurons from one
+    channel to the next, ``learned`` whether the parameters are.
     """
 
     layer: Layer
     mode: int
+    hardness: float
     x_seq: Tensor
     v: Tensor
     reciprocal_tau: Tensor | None
@@ -93,6 +95,7 @@ class Call(NamedTuple):
             layer.reciprocal_tau,
             layer.v_threshold,
             layer.v_reset or 0.0,
+            self.hardness,
             layer.charge,
             layer.v_reset is None,
             layer.detach_reset,
@@ -109,6 +112,7 @@ def make_call(
     constants: list[float],
     layer: str,
     mode: int,
+    hardness: float,
     inner: int,
 ) -> Call:
     """The run that the operators' arguments describe."""
@@ -120,7 +124,9 @@ def make_call(
     else:
         table = _constant_table(tuple(constants), v.dtype, v.device)
     known = decode(layer)
-    return Call(known, mode, x_seq, v, learned_reciprocal_tau, table, inner, bool(learned))
+    return Call(
+        known, mode, hardness, x_seq, v, learned_reciprocal_tau, table, inner, bool(learned)
+    )
 
 
 @functools.lru_cache(maxsize=256)

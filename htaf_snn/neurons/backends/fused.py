@@ -89,6 +89,7 @@ def multi_step(
         constants,
         layer.encode(),
         firing_mode(function),
+        getattr(function, "hardness", 0.0),
         inner,
         store_v_seq,
     )

@@ -7,7 +7,7 @@
 // Equations, with r = 1/tau, v_rest = v_reset or 0, and H the spike function:
 //     charge  h = keep v + gain x + drift     LIF: keep = 1-r, gain = r or 1, drift = r v_rest
 //                                             IF:  keep = gain = 1, drift = 0
-//     fire    s = H(h - v_threshold), or the step
+//     fire    s = H(h - v_threshold), or the step, or between them: H + hardness (step - H)
 //     reset   v = h - s (pull h + push)       hard: pull = 1, push = -v_reset
 //                                             soft: pull = 0, push = v_threshold
 // Backward, with g* the gradient of the loss with respect to *:
@@ -152,6 +152,7 @@ struct Layer {
     const R* parameters;      // [Function::parameters, channels]
     const R* reciprocal_tau;  // where it is learned; else null, and the number below
     double constant_reciprocal_tau, v_threshold, v_reset;
+    double hardness;          // share of the step in the smooth output, in [0, 1]
     int charge;               // as below
     int soft_reset, detach_reset;
     const X* x;               // [T, N]
@@ -161,11 +162,11 @@ struct Layer {
 // Its fields one by one, which every launcher knows how to pass.
 #define LAYER_FIELDS                                                                          \
     i64 N, i64 channels, i64 inner, const R *parameters, const R *reciprocal_tau,             \
-        double constant_reciprocal_tau, double v_threshold, double v_reset, int charge,       \
-        int soft_reset, int detach_reset, const X *x, const R *v0
+        double constant_reciprocal_tau, double v_threshold, double v_reset, double hardness,  \
+        int charge, int soft_reset, int detach_reset, const X *x, const R *v0
 #define LAYER                                                                                 \
     {N, channels, inner, parameters, reciprocal_tau, constant_reciprocal_tau, v_threshold,    \
-     v_reset, charge, soft_reset, detach_reset, x, v0}
+     v_reset, hardness, charge, soft_reset, detach_reset, x, v0}
 
 enum Charge { IF = 0, LIF = 1, LIF_INPUT_NOT_DECAYED = 2 };
 
@@ -173,6 +174,7 @@ enum Charge { IF = 0, LIF = 1, LIF_INPUT_NOT_DECAYED = 2 };
 struct Neuron {
     R keep, gain, drift, v_threshold, pull, push, pass, v_rest;
     R drive;  // 1 if the input decays, else 0
+    R hardness;
 };
 
 HTAF_FN Neuron neuron(const Layer& a) {
@@ -187,6 +189,7 @@ HTAF_FN Neuron neuron(const Layer& a) {
     n.push = a.soft_reset ? R(a.v_threshold) : -R(a.v_reset);
     n.pass = a.detach_reset ? R(0) : R(1);
     n.drive = a.charge == LIF ? R(1) : R(0);
+    n.hardness = R(a.hardness);
     return n;
 }
 
@@ -196,8 +199,10 @@ HTAF_FN R charge(const Neuron& n, R x, R v) {
     return n.keep * v + (n.gain * x + n.drift);
 }
 
-template <class Function, int mode, class P> HTAF_FN R fire(R x, const P& p) {
-    return mode == SOFT ? Function::primitive(x, p) : step(x);
+template <class Function, int mode, class P> HTAF_FN R fire(const Neuron& n, R x, const P& p) {
+    if (mode != SOFT) return step(x);
+    R smooth = Function::primitive(x, p);
+    return smooth + n.hardness * ((x >= R(0) ? R(1) : R(0)) - smooth);
 }
 
 HTAF_FN R reset(const Neuron& n, R h, R s) {

@@ -39,7 +39,7 @@ NOINLINE void forward_step(Neuron n, const R* __restrict table, i64 width,
     for (i64 i = 0; i < len; ++i) {
         Parameters<LEARN> p = {table, width, i};
         R h = charge(n, R(load(x + i)), v[i]);
-        R s = fire<Function, mode>(h - n.v_threshold, p);
+        R s = fire<Function, mode>(n, h - n.v_threshold, p);
         v[i] = reset(n, h, s);
         store(spike + i, s);
     }
@@ -55,7 +55,7 @@ NOINLINE void record_step(Neuron n, const R* __restrict table, i64 width,
         Parameters<LEARN> p = {table, width, i};
         R h = charge(n, R(load(x + i)), v[i]);
         R z = h - n.v_threshold;
-        R s = fire<Function, mode>(z, p);
+        R s = fire<Function, mode>(n, z, p);
         R d = mode == STEP ? R(0) : Function::derivative(z, p);
         R kick = n.pull * h + n.push;
         if (LEARN) {

@@ -23,7 +23,7 @@ HTAF_FN void forward(const Layer& a, X* spike, R* v_last, R* v_seq, i64 i) {
     for (int t = 0; t < STEPS; ++t) {
         i64 at = t * a.N + i;
         R h = charge(n, R(load(a.x + at)), v);
-        R s = fire<Function, mode>(h - n.v_threshold, p);
+        R s = fire<Function, mode>(n, h - n.v_threshold, p);
         v = reset(n, h, s);
         store(spike + at, s);
         if (v_seq) v_seq[at] = v;
@@ -42,7 +42,7 @@ HTAF_FN void backward(const Layer& a, const X* grad_spike, const R* grad_v_last,
 #pragma unroll
     for (int t = 0; t < STEPS; ++t) {
         R h = charge(n, R(load(a.x + t * a.N + i)), v), z = h - n.v_threshold;
-        R s = fire<Function, mode>(z, p), kick = n.pull * h + n.push;
+        R s = fire<Function, mode>(n, z, p), kick = n.pull * h + n.push;
         R d = mode == STEP ? R(0) : Function::derivative(z, p);
         if (LEARN) {
             kept_h[t] = h;

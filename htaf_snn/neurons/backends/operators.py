@@ -19,13 +19,14 @@ from .call import make_call
 _library = torch.library.Library("htaf_snn", "DEF")
 _library.define(
     "neuron(Tensor x_seq, Tensor v, Tensor? learned_reciprocal_tau, Tensor[] learned, "
-    "float[] constants, str layer, int mode, int inner, bool store_v_seq) "
+    "float[] constants, str layer, int mode, float hardness, int inner, "
+    "bool store_v_seq) "
     "-> (Tensor, Tensor, Tensor)"
 )
 _library.define(
     "neuron_backward(Tensor grad_spike_seq, Tensor? grad_v, Tensor? grad_v_seq, Tensor x_seq, "
     "Tensor v, Tensor? learned_reciprocal_tau, Tensor[] learned, float[] constants, str layer, "
-    "int mode, int inner) -> (Tensor, Tensor, Tensor, Tensor)"
+    "int mode, float hardness, int inner) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -68,10 +69,9 @@ _IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _fake_neuron(
-    x_seq: Tensor, v: Tensor, _r: Any, _p: Any, _c: Any, _l: Any, _m: Any, _i: Any, store: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    v_seq = v.new_empty(x_seq.shape if store else (0,))
+def _fake_neuron(x_seq: Tensor, v: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+    store_v_seq = settings[-1]
+    v_seq = v.new_empty(x_seq.shape if store_v_seq else (0,))
     return torch.empty_like(x_seq), torch.empty_like(v), v_seq
 
 
@@ -99,12 +99,13 @@ class _Neuron(torch.autograd.Function):
         constants: list[float],
         layer: str,
         mode: int,
+        hardness: float,
         inner: int,
         store_v_seq: bool,
         *learned: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(x_seq, v, learned_reciprocal_tau, *learned)
-        ctx.settings = (constants, layer, mode, inner)
+        ctx.settings = (constants, layer, mode, hardness, inner)
         ctx.set_materialize_grads(False)
         outputs: tuple[Tensor, Tensor, Tensor] = _below_autograd(
             "neuron", x_seq, v, learned_reciprocal_tau, learned, *ctx.settings, store_v_seq
@@ -133,7 +134,7 @@ class _Neuron(torch.autograd.Function):
             for p, grad in zip(learned, grad_parameters, strict=False)
         ]
         grad_r = None if reciprocal_tau is None else grad_r.to(reciprocal_tau.dtype)
-        return grad_x, grad_v0, grad_r, None, None, None, None, None, *grads
+        return grad_x, grad_v0, grad_r, None, None, None, None, None, None, *grads
 
 
 class _NeuronBackward(torch.autograd.Function):
@@ -195,8 +196,10 @@ def _autograd_neuron(
 
 
 def _autograd_neuron_backward(*arguments: Any) -> Any:
-    *tensors, learned, constants, layer, mode, inner = arguments
-    return _NeuronBackward.apply(len(learned), *tensors, *learned, constants, layer, mode, inner)
+    *tensors, learned, constants, layer, mode, hardness, inner = arguments
+    return _NeuronBackward.apply(
+        len(learned), *tensors, *learned, constants, layer, mode, hardness, inner
+    )
 
 
 for _device in _KERNELS:
