@@ -1,0 +1,1 @@
+"""The paper's figures about HTAF as a function, and about the gradients it passes on."""
