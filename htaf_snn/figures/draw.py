@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _ALPHA0, _ALPHA1 = r"$\alpha_0$", r"$\alpha_1$"
 _X, _X_SIZE = "$x$ (dimensionless)", "$|x|$ (dimensionless)"
-_SMALLEST = 1e-20  # of a gradient norm that is drawn; what is smaller leaves the panel
+_SMALLEST = 1e-20  # gradient norm that is drawn; below it, 0 included, it stands for them
 
 
 def outputs() -> Drawn:
@@ -71,7 +71,7 @@ def tolerance() -> Drawn:
     grid[1].plot(alpha1.numpy(), product.numpy(), **STYLES[0])
     names = (_ALPHA0, r"$\alpha_0\alpha_1$")
     for axes, value, name in zip(grid, (least, chosen * least), names, strict=True):
-        label = f"{value:.2f} at {_ALPHA1} = {chosen:g}"
+        label = f"{value:.4g} at {_ALPHA1} = {chosen:g}"
         axes.plot([chosen], [value], "o", color="#000000", label=label)
         axes.set(xlabel=f"{_ALPHA1} (dimensionless)", ylabel=f"least {name} (dimensionless)")
     grid[1].axhline(limit, **STYLES[1], label=f"limit, {limit:.2f}")
@@ -91,8 +91,8 @@ def gradient_norms(runs: Sequence[depth.Trained]) -> Drawn:
     setups = list(dict.fromkeys(run.setup for run in runs))
     figure, grid = panels(2, len(setups))
     measures = (
-        (depth.first_norms, "gradient norm, first layer"),
-        (depth.ratios, "first layer / last layer"),
+        (depth.first_norms, "gradient norm, first layer\n(dimensionless)"),
+        (depth.ratios, "gradient norm, first layer\nover last layer"),
     )
     for position, (setup, (measure, name)) in enumerate(
         (setup, measure) for measure in measures for setup in setups
@@ -106,7 +106,11 @@ def gradient_norms(runs: Sequence[depth.Trained]) -> Drawn:
             axes.fill_between(
                 epochs, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0
             )
-        axes.set(yscale="log", xlabel="epoch (0: before any update)", ylabel=name)
+        axes.set(yscale="log", xlabel="epoch (0: before any update)")
+        least, greatest = axes.get_ylim()
+        axes.set_ylim(min(least, greatest / 1e3), greatest)  # what is flat shall look flat
+        if position % len(setups) == 0:
+            axes.set_ylabel(name)
         if position < len(setups):
             axes.set_title(str(setup))
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
