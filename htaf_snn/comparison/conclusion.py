@@ -92,12 +92,12 @@ def _standing(summaries: Mapping[str, Sequence[Summary]]) -> str:
     told = [data for data, d in tested.items() if d.significant]
     if told:
         text += (
-            " After Holm's correction the seeds tell this difference from zero in favour of "
+            " After Holm's correction these seeds tell the difference from zero in favour of "
             f"{REFERENCE} on {_listed([data for data in told if ahead[data] > 0])}, against it on "
             f"{_listed([data for data in told if ahead[data] < 0])}."
         )
     elif tested:
-        text += " After Holm's correction the seeds tell no such difference from zero."
+        text += " After Holm's correction these seeds cannot tell any such difference from zero."
     if untested := [data for data in ahead if data not in tested]:
         text += f" No test is possible on {_listed(untested)}: no conclusion there."
     return text

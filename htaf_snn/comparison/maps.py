@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -128,11 +128,3 @@ def grid_point(spike: str) -> tuple[float, float]:
             f"{spike!r} is no point of a sensitivity grid; it must read htaf:alpha0=A:alpha1=B"
         )
     return float(found["alpha0"]), float(found["alpha1"])
-
-
-def by_data_set(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
-    """The runs of each data set, in order."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.data, []).append(run)
-    return found

@@ -47,7 +47,7 @@ def spike_functions(looks: Looks, reach: float = 2.0) -> Figure:
             above.plot(x.numpy(), value, **looks[spike].line)
         below.plot(x.numpy(), slope, **looks[spike].line)
     above.set(ylabel="output in training", ylim=(-0.05, 1.08))
-    below.set(ylabel="derivative in the backward pass", xlabel="potential minus threshold")
+    below.set(ylabel="derivative in training", xlabel="potential minus threshold")
     figure.align_ylabels()
     legend_below(figure, {spike: looks[spike] for spike in shown.values()}, markers=False)
     return figure

@@ -94,13 +94,19 @@ def looks(spikes: Sequence[str]) -> dict[str, Look]:
         colors = _family(spike)
         number = families[colors]
         families[colors] += 1
-        cycle = number // len(colors) if colors is _BUILT_IN else number
+        if colors is _BUILT_IN:
+            dashes = _DASHES[number // len(colors) % len(_DASHES)]
+        else:  # the first is solid, no other
+            dashes = _DASHES[(number - 1) % (len(_DASHES) - 1) + 1 if number else 0]
+        width, zorder = (1.0, 3.0) if colors is not _HTAF else (1.2, 4.0)
+        if spike == REFERENCE:  # a wide line under its variants' dashes: seen where they coincide
+            width, zorder = 2.2, 3.5
         found[spike] = Look(
             color=colors[number % len(colors)],
-            dashes=_DASHES[cycle % len(_DASHES)],
+            dashes=dashes,
             marker=_MARKERS[number % len(_MARKERS)],
-            width=2.0 if spike == REFERENCE else 1.4 if colors is _HTAF else 1.0,
-            zorder=4.0 if spike == REFERENCE else 3.5 if colors is _HTAF else 3.0,
+            width=width,
+            zorder=zorder,
         )
     return {spike: found[spike] for spike in spikes}
 

@@ -84,13 +84,14 @@ def test_latex_is_escaped_and_its_rows_are_full() -> None:
     body = text[text.index("\\toprule") : text.index("\\bottomrule")]
     rows = [line for line in body.splitlines() if re.search(r"(?<!\\)&", line)]
     assert len(rows) == 1 + len(FEW)
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {11}
-    assert "$+0.0" in rows[1] and all(row.endswith(r" \\") for row in rows)
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {8}
+    assert "& $+0.0" in rows[1] and all(row.endswith(r" \\") for row in rows)
 
 
 def test_a_contender_looks_the_same_everywhere_and_like_no_other() -> None:
     names = [name for name in spike_function_names() if name != "htaf"]
     spikes = ["htaf:mode=hard", *names, "htaf", "htaf@hard_share=0"]
+    spikes += [f"htaf:alpha0={alpha0}" for alpha0 in range(1, 10)]
     found = looks(spikes)
     assert list(found) == spikes
     assert len({(look.color, str(look.dashes)) for look in found.values()}) == len(spikes)
@@ -100,7 +101,7 @@ def test_a_contender_looks_the_same_everywhere_and_like_no_other() -> None:
         if spike.startswith("htaf"):
             assert blue == max(int(look.color[i : i + 2], 16) for i in (1, 3, 5))
         else:
-            assert look.zorder < found["htaf:mode=hard"].zorder < found["htaf"].zorder
+            assert look.zorder < found["htaf"].zorder < found["htaf:mode=hard"].zorder
 
 
 def test_long_labels_are_broken_before_a_parameter() -> None:
@@ -244,6 +245,15 @@ def test_the_same_runs_make_the_same_figure() -> None:
             return next(of_data_set(DATA, summaries, looks(FEW))).data_uri()
 
     assert draw() == draw()
+
+
+def test_a_report_that_can_not_be_made_leaves_nothing(tmp_path: Path) -> None:
+    for wrong in ([make_run(spike="no_such")], []):
+        with pytest.raises(ValueError, match=r"unknown spike function 'no_such'|`runs` is empty"):
+            write_report(wrong, tmp_path / "out", COMMAND)
+    with pytest.raises(ValueError, match="no point of a sensitivity grid"):
+        write_report([make_run()], tmp_path / "out", COMMAND, [make_run()])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

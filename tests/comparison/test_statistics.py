@@ -186,10 +186,10 @@ def test_conclusion_over_data_sets() -> None:
     assert conclude_all(summarize(runs)) == (
         "The mean hard accuracy of htaf is above the best built-in's on 2 of 4 data sets: "
         "won +1.1 pp, open +0.1 pp; it is not on lost -1.1 pp, single -1.0 pp. "
-        "After Holm's correction the seeds tell this difference from zero in favour of htaf on "
+        "After Holm's correction these seeds tell the difference from zero in favour of htaf on "
         "won, against it on lost. No test is possible on single: no conclusion there. "
         "The mean gap of htaf farthest from zero is -2.5 pp, on alone."
     )
     assert conclude_all(summarize(make({"atan": [0.9]}))).startswith("No run of htaf")
     undecided = conclude_all(summarize([run for run in runs if run.data == "open"]))
-    assert "the seeds tell no such difference from zero." in undecided
+    assert "these seeds cannot tell any such difference from zero." in undecided
