@@ -81,20 +81,23 @@ def _standing(summaries: Mapping[str, Sequence[Summary]]) -> str:
     ahead = {data: -d.points.mean for data, d in differences.items() if d is not None}
     if not ahead:
         return f"No built-in surrogate was run on the seeds of {REFERENCE}: no conclusion."
-    shown = {data: f"{data} {points:+z.1f} pp" for data, points in ahead.items()}
+    above = [f"{data} {points:+z.1f} pp" for data, points in ahead.items() if points > 0]
+    others = [f"{data} {points:+z.1f} pp" for data, points in ahead.items() if points <= 0]
     text = (
-        f"The mean hard accuracy of {REFERENCE} is above the best built-in's on "
-        f"{_counted([shown[data] for data in ahead if ahead[data] > 0])} and not above it on "
-        f"{_counted([shown[data] for data in ahead if ahead[data] <= 0])}."
+        f"The mean hard accuracy of {REFERENCE} is above the best built-in's on {len(above)} of "
+        f"{_counted(len(ahead), 'data set')}: {_listed(above)}"
     )
+    text += f"; it is not on {_listed(others)}." if others else "."
     tested = {data: d for data, d in differences.items() if d is not None and d.p is not None}
-    if tested:
-        told = [data for data, d in tested.items() if d.significant]
+    told = [data for data, d in tested.items() if d.significant]
+    if told:
         text += (
-            " After Holm's correction the seeds tell this difference from zero on "
-            f"{_counted([data for data in told if ahead[data] > 0])} in favour of {REFERENCE} "
-            f"and on {_counted([data for data in told if ahead[data] < 0])} against it."
+            " After Holm's correction these seeds tell the difference from zero in favour of "
+            f"{REFERENCE} on {_listed([data for data in told if ahead[data] > 0])}, against it on "
+            f"{_listed([data for data in told if ahead[data] < 0])}."
         )
+    elif tested:
+        text += " After Holm's correction these seeds cannot tell any such difference from zero."
     if untested := [data for data in ahead if data not in tested]:
         text += f" No test is possible on {_listed(untested)}: no conclusion there."
     return text
@@ -118,7 +121,8 @@ def _verdict(own: Summary, other: Summary) -> str:
         return f"{by}; one seed: no conclusion"
     if difference.p is None:
         return f"{by} on every seed, which no t-test can judge: no conclusion"
-    after = f"p = {p_value(difference.p)} after Holm's correction"
+    p = p_value(difference.p)
+    after = f"p {p if p.startswith('<') else f'= {p}'} after Holm's correction"
     by += f" (95 % interval {_reversed(difference)} pp)"
     if not difference.significant:
         return f"{by} that these seeds cannot tell from zero ({after})"
@@ -126,8 +130,8 @@ def _verdict(own: Summary, other: Summary) -> str:
 
 
 def p_value(p: float) -> str:
-    """Two digits that matter, and no more zeros than a reader wants: ``0.31``, ``<0.0001``."""
-    return "<0.0001" if p < 1e-4 else f"{p:.2f}" if p >= 0.095 else f"{p:.2g}"
+    """Two digits that matter, and no more zeros than a reader wants: ``0.31``, ``< 0.0001``."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.2f}" if p >= 0.095 else f"{p:.2g}"
 
 
 def _reversed(difference: Difference) -> str:
@@ -162,11 +166,11 @@ def _others(summaries: Sequence[Summary]) -> str:
 
 
 def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"
+    return "one seed" if count == 1 else _counted(count, "seed")
 
 
-def _counted(items: Sequence[str]) -> str:
-    return f"{len(items)} ({', '.join(items)})" if items else "none"
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _listed(items: Sequence[str]) -> str:

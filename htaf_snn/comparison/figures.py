@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .record import Epoch, Run
 from .statistics import Summary
-from .style import Look, legend_below, legend_height, log_scale, new_figure, whole_epochs
+from .style import Look, broken, legend_below, legend_height, log_scale, new_figure, whole_epochs
 
 Looks = Mapping[str, Look]
 
@@ -20,7 +20,9 @@ Looks = Mapping[str, Look]
 def accuracies(summaries: Sequence[Summary], looks: Looks) -> Figure:
     """Test accuracy of each contender, best above: interval, every seed, and as trained."""
     ordered = sorted(summaries, key=lambda s: s.estimate("hard_accuracy").mean)
-    figure = new_figure(0.75 + 0.19 * len(ordered))
+    labels = [broken(summary.spike) for summary in ordered]
+    lines = max(label.count("\n") for label in labels) + 1
+    figure = new_figure(0.75 + len(ordered) * (0.09 + 0.1 * lines))
     axes = figure.subplots()
     for row, summary in enumerate(ordered):
         look = looks[summary.spike]
@@ -32,7 +34,7 @@ def accuracies(summaries: Sequence[Summary], looks: Looks) -> Figure:
         if any(run.gap_pp != 0 for run in summary.runs):
             soft = summary.estimate("soft_accuracy").mean
             axes.plot(soft, row, "D", mfc="white", mec=look.color, markersize=4, zorder=3)
-    axes.set_yticks(range(len(ordered)), [summary.spike for summary in ordered])
+    axes.set_yticks(range(len(ordered)), labels)
     axes.set_ylim(-0.7, len(ordered) - 0.4)
     axes.set_xlabel("test accuracy")
     axes.grid(axis="y", visible=False)
@@ -47,7 +49,7 @@ def accuracies(summaries: Sequence[Summary], looks: Looks) -> Figure:
 
 def learning_curves(summaries: Sequence[Summary], looks: Looks) -> Figure:
     """Validation error at the exact step and training loss by epoch, band over seeds."""
-    figure = new_figure(3.6 + legend_height(len(summaries)))
+    figure = new_figure(3.6 + legend_height([s.spike for s in summaries]))
     above, below = figure.subplots(2, 1, sharex=True)
     for summary in summaries:
         look = looks[summary.spike]
@@ -77,7 +79,7 @@ def _band(axes: Axes, runs: Sequence[Run], read: Callable[[Epoch], float], look:
 
 def accuracy_against_gap(summaries: Sequence[Summary], looks: Looks) -> Figure:
     """Hard accuracy over the gap: mean with intervals, and every seed; up and 0 is best."""
-    figure = new_figure(2.5 + legend_height(len(summaries)))
+    figure = new_figure(2.5 + legend_height([s.spike for s in summaries]))
     axes = figure.subplots()
     axes.axvline(0, color="#999999", linewidth=0.8, zorder=1)
     for summary in summaries:
@@ -97,7 +99,7 @@ def accuracy_against_gap(summaries: Sequence[Summary], looks: Looks) -> Figure:
 
 def firing_rates(summaries: Sequence[Summary], looks: Looks) -> Figure:
     """Spikes a neuron and time step, layer by layer, mean over seeds."""
-    figure = new_figure(2.6 + legend_height(len(summaries)))
+    figure = new_figure(2.6 + legend_height([s.spike for s in summaries]))
     axes = figure.subplots()
     layers = list(summaries[0].runs[0].firing_rate_by_layer)
     for summary in summaries:
@@ -119,7 +121,7 @@ def firing_rates(summaries: Sequence[Summary], looks: Looks) -> Figure:
 
 def output_shares(summaries: Sequence[Summary], looks: Looks) -> Figure:
     """Share of the neurons' outputs by value, on a log axis; what lies inside is not yet binary."""
-    figure = new_figure(2.5 + legend_height(len(summaries)))
+    figure = new_figure(2.5 + legend_height([s.spike for s in summaries]))
     axes = figure.subplots()
     for summary in summaries:
         look = looks[summary.spike]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .record import Run
 from .statistics import Summary
-from .style import MAP, SIGNED_MAP, new_figure, whole_epochs
+from .style import MAP, SIGNED_MAP, broken, new_figure, whole_epochs
 
 _POINT = re.compile(r"htaf:alpha0=(?P<alpha0>[^:@]+):alpha1=(?P<alpha1>[^:@]+)")
 _TINIEST = 1e-12  # a gradient norm below this is drawn as this
@@ -28,7 +28,8 @@ def gradient_norms(summaries: Sequence[Summary]) -> Figure:
     columns = 2
     rows = math.ceil(len(maps) / columns)
     layers = list(summaries[0].runs[0].history[0]["gradient_norms"])
-    figure = new_figure(0.8 + rows * (0.2 + 0.11 * len(layers)))
+    lines = max(broken(spike).count("\n") for spike in maps) + 1
+    figure = new_figure(0.8 + rows * (0.1 + 0.1 * lines + 0.11 * len(layers)))
     figure.set_layout_engine("constrained", h_pad=0.02, hspace=0.0)
     finite = np.concatenate([m[np.isfinite(m)] for m in maps.values()])
     low, high = (finite.min(), finite.max()) if finite.size else (_TINIEST, 1.0)
@@ -39,7 +40,7 @@ def gradient_norms(summaries: Sequence[Summary]) -> Figure:
             values, norm=norm, cmap=MAP, aspect="auto", interpolation="nearest",
             extent=(0.5, values.shape[1] + 0.5, len(layers) - 0.5, -0.5),
         )  # fmt: skip
-        axes.set_title(spike, fontsize=6.5, pad=2)
+        axes.set_title(broken(spike), fontsize=6.5, pad=2)
         axes.set_yticks(range(len(layers)), layers, fontsize=6)
         axes.grid(visible=False)
     for axes in grid.flat[len(maps) :]:
@@ -127,11 +128,3 @@ def grid_point(spike: str) -> tuple[float, float]:
             f"{spike!r} is no point of a sensitivity grid; it must read htaf:alpha0=A:alpha1=B"
         )
     return float(found["alpha0"]), float(found["alpha1"])
-
-
-def by_data_set(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
-    """The runs of each data set, in order."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.data, []).append(run)
-    return found

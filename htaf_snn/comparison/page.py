@@ -12,7 +12,6 @@ from jinja2 import Environment, StrictUndefined
 from .conclusion import conclude, conclude_all
 from .figures import Looks
 from .pictures import Picture
-from .record import Run
 from .statistics import REFERENCE, Summary
 from .tables import COLUMNS, ENERGY_SOURCE
 
@@ -53,37 +52,31 @@ def render(
         command=command,
         runs=runs,
         settings={
-            data: common({run_label(r): r.settings for r in runs if r.data == data})
+            data: common([(run.spike, run.settings) for run in runs if run.data == data])
             for data in summaries
         },
-        versions=common({run_label(run): run.versions for run in runs}),
+        versions=common([(f"{r.data}, {r.spike}, seed {r.seed}", r.versions) for r in runs]),
         energy_source=ENERGY_SOURCE,
     )
 
 
-def run_label(run: Run) -> str:
-    return f"{run.data}, {run.spike}, seed {run.seed}"
-
-
-def common(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def common(settings: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
     """Settings of several runs as one table: a value that all share, else who has which.
 
     Args:
-        settings: of each run, by its label; nested dicts become dotted names.
+        settings: of each run, behind the name that it goes by; nested dicts become dotted names.
     """
-    flat = {label: _flatten(own) for label, own in settings.items()}
-    names = {name: None for own in flat.values() for name in own}  # in order, each once
+    flat = [(holder, _flatten(own)) for holder, own in settings]
+    names = dict.fromkeys(name for _, own in flat for name in own)  # in order, each once
     table = {}
     for name in names:
-        holders: dict[str, list[str]] = {}
-        for label, own in flat.items():
-            holders.setdefault(own.get(name, "not set"), []).append(label)
+        holders: dict[str, dict[str, None]] = {}
+        for holder, own in flat:
+            holders.setdefault(own.get(name, "not set"), {})[holder] = None
         if len(holders) == 1:
             (table[name],) = holders
         else:
-            table[name] = "; ".join(
-                f"{value} ({', '.join(labels)})" for value, labels in holders.items()
-            )
+            table[name] = "; ".join(f"{value} ({', '.join(own)})" for value, own in holders.items())
     return table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,15 +117,15 @@ def of_functions(looks: Looks) -> Picture:
     )
 
 
-def of_sensitivity(runs_by_data: Mapping[str, Sequence[Run]]) -> Iterator[Picture]:
+def of_sensitivity(runs: Sequence[Run]) -> Iterator[Picture]:
     """A map over (alpha0, alpha1) for each data set."""
-    for data, runs in runs_by_data.items():
+    for data in dict.fromkeys(run.data for run in runs):
         yield Picture(
             f"{file_name(data)}-sensitivity",
             f"Sensitivity on {data}",
             "HTAF's hard test accuracy and gap over the inner sharpness alpha0 and the outer "
             "saturation alpha1, mean over seeds.",
-            sensitivity(runs),
+            sensitivity([run for run in runs if run.data == data]),
         )
 
 

@@ -28,7 +28,7 @@ def spike_functions(looks: Looks, reach: float = 2.0) -> Figure:
     shown: dict[str, str] = {}  # the first label of each function
     for spike in looks:
         shown.setdefault(spike.partition("@")[0], spike)
-    figure = new_figure(4.0 + legend_height(len(shown)))
+    figure = new_figure(4.0 + legend_height(shown.values()))
     above, below = figure.subplots(2, 1, sharex=True)
     x = torch.linspace(-reach, reach, 801, dtype=torch.float64)
     above.step([-reach, 0, reach], [0, 1, 1], where="post", color="#bbbbbb", linewidth=3, zorder=1)
@@ -47,7 +47,7 @@ def spike_functions(looks: Looks, reach: float = 2.0) -> Figure:
             above.plot(x.numpy(), value, **looks[spike].line)
         below.plot(x.numpy(), slope, **looks[spike].line)
     above.set(ylabel="output in training", ylim=(-0.05, 1.08))
-    below.set(ylabel="derivative in the backward pass", xlabel="potential minus threshold")
+    below.set(ylabel="derivative in training", xlabel="potential minus threshold")
     figure.align_ylabels()
     legend_below(figure, {spike: looks[spike] for spike in shown.values()}, markers=False)
     return figure

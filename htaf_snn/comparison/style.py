@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,7 @@ _BASELINES = ("#000000", "#7a7a7a")
 _BUILT_IN = ("#cc6677", "#117733", "#c9a227", "#882255", "#44aa99", "#999933", "#aa4499")
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 _MARKERS = "osD^vPX<>h"
+_LABEL_WIDTH = 24  # characters
 
 _RC: dict[Any, Any] = {
     "font.size": 8,
@@ -91,13 +94,19 @@ def looks(spikes: Sequence[str]) -> dict[str, Look]:
         colors = _family(spike)
         number = families[colors]
         families[colors] += 1
-        cycle = number // len(colors) if colors is _BUILT_IN else number
+        if colors is _BUILT_IN:
+            dashes = _DASHES[number // len(colors) % len(_DASHES)]
+        else:  # the first is solid, no other
+            dashes = _DASHES[(number - 1) % (len(_DASHES) - 1) + 1 if number else 0]
+        width, zorder = (1.0, 3.0) if colors is not _HTAF else (1.2, 4.0)
+        if spike == REFERENCE:  # a wide line under its variants' dashes: seen where they coincide
+            width, zorder = 2.2, 3.5
         found[spike] = Look(
             color=colors[number % len(colors)],
-            dashes=_DASHES[cycle % len(_DASHES)],
+            dashes=dashes,
             marker=_MARKERS[number % len(_MARKERS)],
-            width=2.0 if spike == REFERENCE else 1.4 if colors is _HTAF else 1.0,
-            zorder=4.0 if spike == REFERENCE else 3.5 if colors is _HTAF else 3.0,
+            width=width,
+            zorder=zorder,
         )
     return {spike: found[spike] for spike in spikes}
 
@@ -120,9 +129,9 @@ def new_figure(height: float, width: float = COLUMN) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def legend_height(count: int) -> float:
-    """Inches that `legend_below` takes for so many contenders."""
-    return 0.14 * -(-count // 2) + 0.1
+def legend_height(spikes: Collection[str]) -> float:
+    """Inches that `legend_below` takes."""
+    return 0.14 * math.ceil(len(spikes) / _legend_columns(spikes)) + 0.1
 
 
 def legend_below(figure: Figure, shown: Mapping[str, Look], markers: bool = True) -> None:
@@ -131,7 +140,27 @@ def legend_below(figure: Figure, shown: Mapping[str, Look], markers: bool = True
         Line2D([], [], marker=look.marker if markers else "", label=spike, **look.line)
         for spike, look in shown.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, labelspacing=0.25)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=_legend_columns(shown),
+        labelspacing=0.25,
+        borderaxespad=0,
+    )
+
+
+def _legend_columns(spikes: Collection[str]) -> int:
+    return 1 if max(map(len, spikes)) > _LABEL_WIDTH else 2
+
+
+def broken(spike: str) -> str:
+    """A label in lines that fit beside axes, broken before a ``:`` or ``@``."""
+    lines = [""]
+    for part in re.split("(?=[:@])", spike):
+        if lines[-1] and len(lines[-1] + part) > _LABEL_WIDTH:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def whole_epochs(axes: Axes) -> None:
@@ -140,7 +169,12 @@ def whole_epochs(axes: Axes) -> None:
 
 
 def log_scale(axes: Axes) -> None:
-    """A logarithmic y axis with its ticks as plain numbers, ``0.02`` and not ``2 x 10^-2``."""
+    """A logarithmic y axis with its ticks as plain numbers, ``0.02`` and not ``2 x 10^-2``.
+
+    Linear if nothing on it is positive, as the losses of runs that diverged.
+    """
+    if not math.isfinite(axes.dataLim.minposy):
+        return
     axes.set_yscale("log", nonpositive="clip")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..files import write_whole
 from . import pictures
-from .maps import by_data_set
 from .page import render
 from .record import Run
 from .statistics import summarize
@@ -36,9 +35,7 @@ def write_report(
         OSError: a file can't be written.
     """
     summaries = summarize(runs)
-    grids = by_data_set(sensitivity)
     folder = out / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
     with drawing():
         shown = looks(list(dict.fromkeys(run.spike for run in runs)))
         figures = {
@@ -46,7 +43,8 @@ def write_report(
             for data, contenders in summaries.items()
         }
         functions = pictures.of_functions(shown)
-        maps = list(pictures.of_sensitivity(grids))
+        maps = list(pictures.of_sensitivity(sensitivity))
+        folder.mkdir(parents=True, exist_ok=True)
         for picture in (*(p for own in figures.values() for p in own), functions, *maps):
             picture.save(folder)
         page = render(summaries, shown, figures, functions, maps, command)

