@@ -16,5 +16,10 @@ from .surrogates import SpikeFunction as SpikeFunction
 from .surrogates import StraightThrough as StraightThrough
 from .surrogates import spike_function as spike_function
 from .surrogates import spike_function_names as spike_function_names
+from .transfer import SharpnessSchedule as SharpnessSchedule
+from .transfer import binarity as binarity
+from .transfer import calibrate as calibrate
+from .transfer import harden as harden
+from .transfer import transfer_gap as transfer_gap
 
 backends = _backends.backends

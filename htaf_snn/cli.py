@@ -36,6 +36,36 @@ def test(args: Sequence[str]) -> None:
             print(f"  {name.removeprefix('firing_rate/'):14} {rate:.4f}")
 
 
+def gap(args: Sequence[str]) -> None:
+    """show in which layers a checkpoint loses accuracy at the exact step"""
+    from jsonargparse import auto_cli
+
+    from .training import use
+
+    found = auto_cli(use.gap, args=list(args), prog="htaf-snn gap")
+    width = max(len(layer.name) for layer in found.layers)
+    print(
+        f"{'layer':{width}}  soft rate  hard rate  difference  uncertain  hard accuracy  gap (pp)"
+    )
+    print(f"{'none':{width}} {found.soft_accuracy:57.4f}")
+    for layer in found.layers:
+        print(
+            f"{layer.name:{width}}  {layer.soft_rate:9.4f}  {layer.hard_rate:9.4f}"
+            f"  {layer.difference:10.4f}  {layer.uncertain:9.4f}  {layer.hard_accuracy:13.4f}"
+            f"  {layer.gap_pp:+8.2f}"
+        )
+    print(f"gap {found.gap_pp:+.2f} pp, most of it born in {found.born_in or 'no layer'}")
+
+
+def calibrate(args: Sequence[str]) -> None:
+    """re-estimate a checkpoint's batch norm with exact spikes"""
+    from jsonargparse import auto_cli
+
+    from .training import use
+
+    print(auto_cli(use.calibrate, args=list(args), prog="htaf-snn calibrate"))
+
+
 def predict(args: Sequence[str]) -> None:
     """label one event recording, or a folder of them"""
     from jsonargparse import auto_cli
@@ -228,6 +258,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "fit": fit,
     "test": test,
     "predict": predict,
+    "gap": gap,
+    "calibrate": calibrate,
     "compare": compare,
     "models": models,
     "data": data,

@@ -1,4 +1,4 @@
-"""Using a trained checkpoint: test and predict."""
+"""Using a trained checkpoint: test, predict, find its gap, calibrate it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 import lightning as L
 import torch
 
+from .. import transfer
 from ..data import SpikingDataModule
 from ..data.recordings import READERS
-from ..transfer import firing_hard
+from ..files import write_whole
+from ..transfer import TransferGap, firing_hard, transfer_gap
 from .checkpoint_io import read_checkpoint
 from .module import SpikingClassifier
 
@@ -44,6 +46,14 @@ def load(checkpoint: Path) -> SpikingClassifier:
     return model.eval()
 
 
+def _load_data(checkpoint: Path, root: Path | None = None) -> SpikingDataModule:
+    moved = {} if root is None else {"root": str(root)}
+    data: SpikingDataModule = SpikingDataModule.load_from_checkpoint(
+        checkpoint, map_location="cpu", weights_only=True, **moved
+    )
+    return data
+
+
 def test(checkpoint: Path, root: Path | None = None) -> dict[str, float]:
     """Measures a checkpoint on the test split of the data that it was trained on.
 
@@ -55,14 +65,47 @@ def test(checkpoint: Path, root: Path | None = None) -> dict[str, float]:
         hard_accuracy, soft_accuracy, gap_pp (soft minus hard, percentage points), firing_rate,
         and firing_rate/<layer> of each.
     """
-    model = load(checkpoint)
-    moved = {} if root is None else {"root": str(root)}
-    data = SpikingDataModule.load_from_checkpoint(
-        checkpoint, map_location="cpu", weights_only=True, **moved
-    )
+    model, data = load(checkpoint), _load_data(checkpoint, root)
     trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
     (metrics,) = trainer.test(model, data, verbose=False)
     return dict(metrics)
+
+
+def gap(checkpoint: Path, root: Path | None = None, band: float = 0.1) -> TransferGap:
+    """Finds the layers in which a checkpoint loses accuracy at the exact step, on validation data.
+
+    Args:
+        checkpoint: a file written by `fit`.
+        root: folder of the data, if it has moved.
+        band: an output is uncertain if it lies in (band, 1 - band); in (0, 1/2).
+
+    Raises:
+        ValueError: the network does not train smooth, so it has no gap.
+    """
+    model, data = load(checkpoint), _load_data(checkpoint, root)
+    return transfer_gap(model, list(data.val_dataloader()), band)
+
+
+def calibrate(
+    checkpoint: Path, root: Path | None = None, batches: int = 100, out: Path | None = None
+) -> Path:
+    """Re-estimates a checkpoint's batch norm with exact spikes, from training data.
+
+    Args:
+        checkpoint: a file written by `fit`; it stays as it is.
+        root: folder of the data, if it has moved.
+        batches: most batches to use, >= 1.
+        out: the new checkpoint; ``<checkpoint>-calibrated.ckpt`` beside it unless it is given.
+
+    Returns:
+        the new checkpoint's path.
+    """
+    out = out or checkpoint.with_name(f"{checkpoint.stem}-calibrated.ckpt")
+    model, data = load(checkpoint), _load_data(checkpoint, root)
+    transfer.calibrate(model.net, data.train_dataloader(), batches)
+    content = read_checkpoint(checkpoint) | {"state_dict": model.state_dict()}
+    write_whole(out, lambda partial: torch.save(content, partial))
+    return out
 
 
 def predict(checkpoint: Path, recordings: Path) -> Iterator[Prediction]:
@@ -76,8 +119,7 @@ def predict(checkpoint: Path, recordings: Path) -> Iterator[Prediction]:
         FileNotFoundError: no such file, or no recording in the folder.
         ValueError: the model was trained on static images, or a recording is damaged.
     """
-    model = load(checkpoint)
-    data = SpikingDataModule.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    model, data = load(checkpoint), _load_data(checkpoint)
     source = data.data_set
     if source.kind != "events":
         raise ValueError(

@@ -145,3 +145,19 @@ def test_no_detaching_between_time_steps() -> None:
     x_seq = torch.rand(4, 2, 1, 8, 8, requires_grad=True)
     model.net(x_seq)[-1].sum().backward()  # the last step's logits depend on the first input
     assert x_seq.grad is not None and x_seq.grad[0].abs().sum() > 0
+
+
+def test_gap_by_layer_and_calibration(trained: Path) -> None:
+    checkpoint = trained / "checkpoints/last.ckpt"
+    lines = command("gap", checkpoint).stdout.splitlines()
+    assert lines[0].startswith("layer") and lines[2].startswith("net.features.2 ")
+    before = float(lines[1].split()[-1])
+    *_, after, gap_pp = lines[2].split()
+    assert 100 * (before - float(after)) == pytest.approx(float(gap_pp), abs=0.01)
+    calibrated = Path(command("calibrate", checkpoint, "--batches=2").stdout.strip())
+    assert calibrated == trained / "checkpoints/last-calibrated.ckpt"
+    old, new = weights(checkpoint), weights(calibrated)
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {f"net.features.1.{name}" for name in
+                       ("running_mean", "running_var", "num_batches_tracked")}  # fmt: skip
+    assert "hard accuracy" in command("test", calibrated).stdout
