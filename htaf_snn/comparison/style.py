@@ -22,7 +22,7 @@ COLUMN = 3.5  # inches: a column of a two-column paper, and about a phone's widt
 MAP = "cividis"  # reads the same with every kind of colour vision
 SIGNED_MAP = "PuOr"  # white at 0, safe for the colour-blind
 
-_HTAF = ("#0b3c8c", "#2f7fd6", "#7fb3e6", "#1aa7c4", "#5a6fd8")  # one hue family, default first
+_HTAF = ("#0b3c8c", "#2f7fd6", "#7fb3e6", "#1aa7c4", "#7d5fd3")  # one hue family, default first
 _BASELINES = ("#000000", "#7a7a7a")
 # Paul Tol's "muted" scheme without its blues (personal.sron.nl/~pault), sand darkened for white.
 _BUILT_IN = ("#cc6677", "#117733", "#c9a227", "#882255", "#44aa99", "#999933", "#aa4499")
