@@ -8,6 +8,6 @@ from .compare import sensitivity as sensitivity
 from .contender import Contender as Contender
 from .contender import split_labels as split_labels
 from .record import Run as Run
+from .report import write_report as write_report
 from .run import Task as Task
 from .tables import table as table
-from .write import write_report as write_report
