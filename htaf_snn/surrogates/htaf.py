@@ -14,8 +14,10 @@ class HTAFSpike(SpikeFunction):
     ``HTAF(x) = sigmoid(alpha1 * tanh(alpha0 * x))`` of the charged potential minus the
     threshold: smooth with its true derivative in training, the exact step at inference.
 
-    The slope at 0 is ``alpha0 * alpha1 / 4``; near 1 it passes gradients through many layers
-    unchanged. The output leaks ``sigmoid(-alpha1)`` (0.0025 at alpha1 = 6).
+    The slope at 0 is ``alpha0 * alpha1 / 4``. At the default's, near 1, gradients keep their size
+    over 20 layers; at (1.5, 6) they grow by 1.4 to 1.5 a layer. A function so smooth needs the
+    step brought in during training, as `SharpnessSchedule` does, or its network loses accuracy
+    when it fires. The output leaks ``sigmoid(-alpha1)`` (0.0025 at alpha1 = 6).
 
     Args:
         alpha0: inner sharpness, > 0, dimensionless; the tail decays as ``exp(-2 alpha0 |x|)``.
@@ -53,7 +55,7 @@ class HTAFSpike(SpikeFunction):
 
     def __init__(
         self,
-        alpha0: float = 1.5,
+        alpha0: float = 0.67,
         alpha1: float = 6.0,
         mode: Mode = "auto",
         learnable: bool = False,
@@ -89,7 +91,7 @@ class HTAF(HTAFSpike):
 
     def __init__(
         self,
-        alpha0: float = 1.5,
+        alpha0: float = 0.67,
         alpha1: float = 6.0,
         mode: Mode = "auto",
         learnable: bool = False,

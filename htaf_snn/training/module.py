@@ -103,7 +103,7 @@ class SpikingClassifier(L.LightningModule):
         tbptt_steps: int | None = None,
         sharpness: dict[str, tuple[float, float]] | None = None,
         sharpness_shape: Shape = "geometric",
-        hardening: tuple[float, float] | None = None,
+        hardening: tuple[float, float] | None = (0.0, 0.8),
         checkpoint_activations: bool = False,
         compile: bool = False,
         seed: int = 0,

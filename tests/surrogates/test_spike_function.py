@@ -101,7 +101,7 @@ def test_sign_form_of_htaf() -> None:
 
 def test_repr_shows_the_parameters() -> None:
     assert repr(HTAFSpike(0.67, 6)) == "HTAFSpike(alpha0=0.67, alpha1=6.0, mode='auto')"
-    assert "alpha0=1.5 (learnable, 4 channels)" in repr(HTAFSpike(learnable=True, num_channels=4))
+    assert "alpha0=0.67 (learnable, 4 channels)" in repr(HTAFSpike(learnable=True, num_channels=4))
 
 
 @pytest.mark.parametrize("channels", [None, 3])
@@ -158,7 +158,7 @@ def test_autocast() -> None:
 def test_functional_transforms() -> None:
     function = HTAFSpike(mode="hard")
     grads = torch.func.vmap(torch.func.grad(function))(X)
-    assert torch.allclose(grads, F.htaf_derivative(X, 1.5, 6))
+    assert torch.allclose(grads, F.htaf_derivative(X, 0.67, 6))
 
 
 def test_set_parameters() -> None:
