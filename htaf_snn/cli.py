@@ -94,7 +94,7 @@ def compare(args: Sequence[str]) -> None:
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(
         "--preset",
-        help="several data sets at once, each with its network and budget: standard or all; "
+        help="several data sets, each with its network and budget: standard, all or ablation; "
         "instead of the options of data and model",
     )
     parser.add_argument(

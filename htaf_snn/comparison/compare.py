@@ -82,7 +82,7 @@ def preset(name: str, folder: Path) -> list[Study]:
     """The studies of a preset, a YAML file in ``presets``.
 
     Args:
-        name: "standard" or "all".
+        name: "standard", "all" or "ablation".
         folder: where the data are, each set in a folder or archive as the preset names it.
 
     Raises:
@@ -93,7 +93,8 @@ def preset(name: str, folder: Path) -> list[Study]:
     changes = {key: described[key] for key in ("contenders", "seeds") if key in described}
     base = _read_preset(described["like"]) if "like" in described else described
     studies = []
-    for entry in base["studies"]:
+    only = described.get("only", [entry["title"] for entry in base["studies"]])
+    for entry in (one for one in base["studies"] if one["title"] in only):
         root = folder / entry["data"]["root"]
         if not root.exists():
             raise FileNotFoundError(

@@ -15,7 +15,7 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "linear")
 # Hard accuracy, gap in pp and gradient gain a layer.
 CONTENDERS = {
     "htaf": (0.951, 0.05, 1.0),
-    "htaf@hard_share=0": (0.945, 1.2, 1.05),
+    "htaf@hardening=null": (0.945, 1.2, 1.05),
     "htaf:mode=hard": (0.944, 0.0, 0.95),
     "scaled_sigmoid:beta=4": (0.930, 3.1, 0.8),
     "straight_through": (0.921, 0.0, 1.5),

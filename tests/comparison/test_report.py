@@ -31,7 +31,7 @@ from .synthetic import CONTENDERS, make_grid, make_run, make_runs
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-FEW = ("htaf", "htaf@hard_share=0", "scaled_sigmoid:beta=4", "atan")
+FEW = ("htaf", "htaf@hardening=null", "scaled_sigmoid:beta=4", "atan")
 DATA = "N-MNIST <b>&_1"  # to be escaped in HTML, LaTeX and paths
 COMMAND = "htaf-snn compare --spikes 'htaf,atan' --out <runs> && true"
 KINDS = ("accuracy", "gap", "learning", "rates", "outputs", "gradients", "sensitivity")
@@ -90,7 +90,7 @@ def test_latex_is_escaped_and_its_rows_are_full() -> None:
 
 def test_a_contender_looks_the_same_everywhere_and_like_no_other() -> None:
     names = [name for name in spike_function_names() if name != "htaf"]
-    spikes = ["htaf:mode=hard", *names, "htaf", "htaf@hard_share=0"]
+    spikes = ["htaf:mode=hard", *names, "htaf", "htaf@hardening=null"]
     spikes += [f"htaf:alpha0={alpha0}" for alpha0 in range(1, 10)]
     found = looks(spikes)
     assert list(found) == spikes
@@ -152,7 +152,7 @@ def test_sensitivity_places_each_pair() -> None:
     values = hard.get_array()
     assert values.shape == (4, 6) and np.ma.getmaskarray(values).sum() == 1
     assert values[0, 1] == pytest.approx(0.95 - 0.02 * np.log(0.67) ** 2)  # alpha1 4, alpha0 0.67
-    assert maps.grid_point("htaf:alpha0=0.5:alpha1=6@hard_share=0") == (0.5, 6)
+    assert maps.grid_point("htaf:alpha0=0.5:alpha1=6@hardening=null") == (0.5, 6)
     with pytest.raises(ValueError, match="'htaf:alpha0=2' is no point of a sensitivity grid"):
         maps.sensitivity([make_run(spike="htaf:alpha0=2")])
 
@@ -165,7 +165,7 @@ def test_derivatives_are_those_of_the_backward_pass() -> None:
     assert np.array_equal(value, x >= 0)  # mode "hard" fires exactly in training
     value, slope = value_and_derivative("atan:alpha=2", x)
     assert np.allclose(slope, 1 / (1 + (np.pi * x) ** 2))
-    figure = spike_functions(looks(["htaf", "htaf@hard_share=0", *spike_function_names()[1:]]))
+    figure = spike_functions(looks(["htaf", "htaf@hardening=null", *spike_function_names()[1:]]))
     above, below = figure.axes
     assert len(below.lines) == len(spike_function_names())  # htaf once
     assert len(above.lines) == 3  # the step, and two that are smooth in training

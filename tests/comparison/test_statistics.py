@@ -112,7 +112,7 @@ def test_summaries_refuse_no_runs_and_the_same_run_twice() -> None:
     [
         ("atan", True),
         ("erf:alpha=2.5@tuned", True),
-        ("htaf@hard_share=0", False),
+        ("htaf@hardening=null", False),
         ("htaf:mode=hard", False),
         ("scaled_sigmoid:beta=4", False),
         ("straight_through", False),
