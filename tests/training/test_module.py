@@ -9,7 +9,8 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from spikingjelly.activation_based import functional
+from lightning.pytorch.plugins import MixedPrecision
+from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -102,9 +103,11 @@ class Batches:
             yield x_seq, torch.arange(6) % 3
 
 
-def train(module: SpikingClassifier, loader: Any = None, **options: Any) -> L.Trainer:
+def train(
+    module: SpikingClassifier, loader: Any = None, max_epochs: int = 1, **options: Any
+) -> L.Trainer:
     trainer = L.Trainer(
-        max_epochs=1, logger=False, enable_checkpointing=False, enable_model_summary=False,
+        max_epochs=max_epochs, logger=False, enable_checkpointing=False, enable_model_summary=False,
         enable_progress_bar=False, accelerator="cpu", **options,
     )  # fmt: skip
     trainer.fit(module, loader or Batches())
@@ -121,6 +124,21 @@ def test_every_precision_trains(options: dict[str, Any], precision: Any) -> None
     train(module, precision=precision)
     assert any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
     assert all(p.isfinite().all() and p.dtype == torch.float32 for p in module.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # a skipped first step
+def test_float16_skips_the_steps_whose_gradients_overflow() -> None:
+    torch.manual_seed(0)
+    module = classifier(hardening=(0.0, 0.0), learning_rate=1e-2)
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**30))
+    before = [p.detach().clone() for p in module.parameters()]
+    trainer = train(module, plugins=[plugin], max_epochs=8)
+    assert plugin.scaler is not None and 1 < plugin.scaler.get_scale() < 2.0**30
+    assert trainer.global_step == 8 * len(list(Batches()))
+    assert any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+    assert all(p.isfinite().all() and p.dtype == torch.float32 for p in module.parameters())
+    states = [m.v for m in module.net.modules() if isinstance(m, neuron.BaseNode)]
+    assert {v.dtype for v in states} == {torch.float32}
 
 
 def test_a_loss_that_is_not_finite_names_step_and_layer() -> None:

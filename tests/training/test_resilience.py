@@ -61,8 +61,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("_attempt", range(int(os.environ.get("HTAF_SNN_KILLS", "1"))))
 def test_resuming_after_sigkill_at_any_step_ends_with_the_same_weights(
-    uninterrupted: Path, tmp_path: Path
+    uninterrupted: Path, tmp_path: Path, _attempt: int
 ) -> None:
     step = random.SystemRandom().randrange(4, 38)  # of 38; the first checkpoint is of step 3
     arguments = [*FIT, "--save_steps=3", f"--out={tmp_path}"]
