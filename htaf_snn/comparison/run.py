@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
 import re
@@ -67,9 +68,8 @@ class Trained:
     seconds: float
     peak_memory_mib: float
 
-    @property
-    def val_accuracy(self) -> float:
-        """Of the exact network, after the last epoch (and calibration, where there is one)."""
+    def validate(self) -> float:
+        """The exact network's accuracy on validation, with the weights as they are now."""
         (metrics,) = self.trainer.validate(self.model, self.data, verbose=False)
         return float(metrics["val_accuracy"])
 
@@ -113,12 +113,12 @@ def run(task: Task, checkpoints: Path | None = None, progress: bool = True) -> R
     """
     trained = train(task, progress)
     model, data, trainer = trained.model, trained.data, trained.trainer
-    val_accuracy = trained.val_accuracy
+    val_accuracy = trained.validate()
     (metrics,) = trainer.test(model, data, verbose=False)
     if checkpoints is not None:
         trainer.save_checkpoint(checkpoints / f"{task.name}.ckpt")
     net = model.net.eval()
-    batches = [x for (x, _), _ in zip(data.val_dataloader(), range(_MEASURED_BATCHES))]  # noqa: B905
+    batches = [x for x, _ in itertools.islice(data.val_dataloader(), _MEASURED_BATCHES)]
     synaptic_operations, energy_nj = operations(net, batches[0])
     rates = {k.removeprefix("firing_rate/"): v for k, v in metrics.items() if "/" in k}
     return Run(

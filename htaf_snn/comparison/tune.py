@@ -28,15 +28,16 @@ def tune(task: Task, trials: int, folder: Path, progress: bool = True) -> Task:
     """
 
     def trial(options: dict[str, Any]) -> float:
-        return train(replace(task, model=task.model | options), progress).val_accuracy
+        return train(replace(task, model=task.model | options), progress).validate()
 
-    best = _best(trial, task, trials, folder / f"{task.name}.journal")
+    best = search(trial, task, trials, folder / f"{task.name}.journal")
     return replace(task, model=task.model | best)
 
 
-def _best(
+def search(
     value: Callable[[dict[str, Any]], float], task: Task, trials: int, journal: Path
 ) -> dict[str, Any]:
+    """The options within `SPACE` of the greatest ``value``, of so many trials in the journal."""
     optuna = import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)

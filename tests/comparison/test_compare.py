@@ -16,7 +16,7 @@ import pytest
 
 from htaf_snn.comparison import Study, compare, preset, sensitivity
 from htaf_snn.comparison.record import from_json
-from htaf_snn.comparison.tune import _best
+from htaf_snn.comparison.tune import search
 from htaf_snn.comparison.workers import work
 from tests.helpers import command
 from tests.training.test_fit import environment
@@ -166,14 +166,14 @@ def test_tuning_takes_the_best_and_goes_on(tmp_path: Path) -> None:
         tried.append(options["learning_rate"])
         return -abs(float(options["learning_rate"]) - 5e-3)
 
-    first = _best(value, task, 3, tmp_path / "a.journal")
+    first = search(value, task, 3, tmp_path / "a.journal")
     assert tried[0] == pytest.approx(1e-3) and len(tried) == 3
     assert first["learning_rate"] == min(tried, key=lambda rate: abs(rate - 5e-3))
-    _best(value, task, 5, tmp_path / "a.journal")
+    search(value, task, 5, tmp_path / "a.journal")
     assert len(tried) == 5
     again: list[float] = []
     tried, kept = again, tried
-    _best(value, task, 3, tmp_path / "b.journal")
+    search(value, task, 3, tmp_path / "b.journal")
     assert again == kept[:3]
 
 
