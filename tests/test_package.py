@@ -74,11 +74,13 @@ def test_readme_has_both_set_up_commands() -> None:
     assert sum("pip install" in line and "pytest" in line for line in lines) == 1
 
 
+SHORTENED = {"own_spike_function": ["1"], "gradient_norms": ["vgg5"]}  # arguments
+
+
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
 def test_examples_run(
     example: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shortened = ["1"] if example.stem == "own_spike_function" else []
-    monkeypatch.setattr(sys, "argv", [str(example), *shortened])
+    monkeypatch.setattr(sys, "argv", [str(example), *SHORTENED.get(example.stem, [])])
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out
