@@ -37,10 +37,10 @@ def ratio(network: str, spike: str, hard: bool, data: SpikingDataModule) -> floa
         hardening=(0.0, 0.0) if hard else None,
     ).train()  # fmt: skip
     x_seq, labels = next(iter(data.train_dataloader()))
-    nn.functional.cross_entropy(model(x_seq), labels).backward()
+    loss = nn.functional.cross_entropy(model(x_seq), labels)
     weights = [m.weight for m in model.net.modules() if isinstance(m, nn.Conv2d)]
-    first, last = (w.grad.norm().item() for w in (weights[0], weights[-1]) if w.grad is not None)
-    return first / last
+    first, last = torch.autograd.grad(loss, (weights[0], weights[-1]))
+    return (first.norm() / last.norm()).item()
 
 
 def main(networks: Sequence[str] = NETWORKS) -> None:
@@ -49,8 +49,8 @@ def main(networks: Sequence[str] = NETWORKS) -> None:
     rows = [(spike, hard) for spike, hard in rows if spike.startswith("htaf") or hard]
     cells = [(network, spike, hard) for spike, hard in rows for network in networks]
     found = {
-        cell: ratio(*cell, data)
-        for cell in tqdm(cells, "networks", unit="network", file=sys.stderr)
+        (network, spike, hard): ratio(network, spike, hard, data)
+        for network, spike, hard in tqdm(cells, "networks", unit="network", file=sys.stderr)
     }
     print(f"{'gradient norm, first over last layer':39}" + "".join(f"{n:>14}" for n in networks))
     for spike, hard in rows:
