@@ -40,7 +40,7 @@ def ratio(network: str, spike: str, hard: bool, data: SpikingDataModule) -> floa
     loss = nn.functional.cross_entropy(model(x_seq), labels)
     weights = [m.weight for m in model.net.modules() if isinstance(m, nn.Conv2d)]
     first, last = torch.autograd.grad(loss, (weights[0], weights[-1]))
-    return (first.norm() / last.norm()).item()
+    return float(first.norm() / last.norm())
 
 
 def main(networks: Sequence[str] = NETWORKS) -> None:
