@@ -43,7 +43,7 @@ def gap(args: Sequence[str]) -> None:
     from .training import use
 
     found = auto_cli(use.gap, args=list(args), prog="htaf-snn gap")
-    width = max(len(layer.name) for layer in found.layers)
+    width = max([len("layer"), *(len(layer.name) for layer in found.layers)])
     print(
         f"{'layer':{width}}  soft rate  hard rate  difference  uncertain  hard accuracy  gap (pp)"
     )
@@ -100,8 +100,8 @@ def compare(args: Sequence[str]) -> None:
     parser.add_argument(
         "--data_folder",
         type=Path,
-        default=comparison.data_folder(),
-        help="where a preset's data are",
+        default=os.environ.get("HTAF_SNN_DATA"),
+        help="where a preset's data are (default: $HTAF_SNN_DATA)",
     )
     parser.add_argument(
         "--spikes",
@@ -133,10 +133,15 @@ def compare(args: Sequence[str]) -> None:
     options = parser.parse_args(list(args))
     changes: dict[str, Any] = {}
     if options.spikes is not None:
-        changes["contenders"] = comparison.split_labels(str(options.spikes))
+        spikes = options.spikes
+        listed = isinstance(spikes, list)
+        changes["contenders"] = spikes if listed else comparison.split_labels(str(spikes))
     if options.seeds is not None:
+        seeds = options.seeds
         try:
-            changes["seeds"] = [int(seed) for seed in str(options.seeds).split(",")]
+            changes["seeds"] = [
+                int(seed) for seed in (seeds if isinstance(seeds, list) else str(seeds).split(","))
+            ]
         except ValueError:
             raise ValueError(
                 f"`seeds` (={options.seeds}) must be integers between commas"
@@ -152,6 +157,10 @@ def compare(args: Sequence[str]) -> None:
         described = {"data": options.data.as_dict(), "model": options.model.as_dict()}
         studies = [comparison.Study(**defaults | described | changes)]
     else:
+        if options.data_folder is None:
+            raise ValueError(
+                f"`preset` (={options.preset}) needs the folder of its data: --data_folder"
+            )
         known = parser.get_defaults()
         if options.data != known.data or options.model != known.model:
             raise ValueError(

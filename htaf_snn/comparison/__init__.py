@@ -2,7 +2,6 @@
 
 from .compare import Study as Study
 from .compare import compare as compare
-from .compare import data_folder as data_folder
 from .compare import preset as preset
 from .compare import sensitivity as sensitivity
 from .contender import Contender as Contender

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from ..arguments import one_of
 from ..data import SpikingDataModule
 from ..files import write_whole
+from ..training.finite import DivergedError
 from .contender import Contender
 from .record import Run, from_json, to_json
 from .run import Task, run
@@ -67,10 +67,13 @@ class Study:
 
     def tasks(self) -> list[Task]:
         """The runs to be made, seed by seed."""
+        data = dict(self.data)
+        if data.get("root") is not None:
+            data["root"] = str(Path(data["root"]).resolve())  # for processes elsewhere
         return [
             Task(
-                self.title or self.data["name"],
-                self.data | ({"split_seed": seed} if self.resplit else {}),
+                self.title or data["name"],
+                data | ({"split_seed": seed} if self.resplit else {}),
                 self.model, contender, seed, self.epochs,
             )
             for seed in self.seeds
@@ -123,11 +126,6 @@ def sensitivity(study: Study) -> Study:
     return replace(study, contenders=grid, seeds=study.seeds[:1])
 
 
-def data_folder() -> Path:
-    """``HTAF_SNN_DATA``, or ``../shared/data``: where presets look for their data."""
-    return Path(os.environ.get("HTAF_SNN_DATA", "../shared/data"))
-
-
 def compare(
     studies: Sequence[Study],
     out: Path,
@@ -138,7 +136,8 @@ def compare(
     """Makes all runs of the studies that are not made yet.
 
     A run is a file in ``out/runs``, written when it is done, so a comparison that was interrupted
-    goes on where it stopped; its network is in ``out/checkpoints``.
+    goes on where it stopped; its network is in ``out/checkpoints``. A run that diverges is told
+    of, leaves no file, and is tried again the next time.
 
     Args:
         studies: what to compare.
@@ -149,10 +148,11 @@ def compare(
         ray_address: of a Ray cluster that shares ``out`` and the data.
 
     Returns:
-        the runs in the studies' order.
+        the runs in the studies' order, but those that diverged.
 
     Raises:
-        ValueError: a number out of its range; before anything is trained.
+        ValueError: a number out of its range, two studies of one title, or a contender's option
+            that the network refuses; before anything is trained.
         ImportError: tuning without Optuna, several workers without Ray; likewise.
     """
     for name, value, least in (("tune", trials, 0), ("workers", workers, 1)):
@@ -163,8 +163,13 @@ def compare(
     parallel = workers > 1 or ray_address is not None
     if parallel:
         import_ray()
+    titles = [study.title or study.data["name"] for study in studies]
+    if len(set(titles)) < len(titles):
+        raise ValueError(f"two studies have one title (={titles}); give each its own")
     for study in studies:
         SpikingDataModule(**study.data).prepare_data()
+        for task in study.tasks()[: len(study.contenders)]:
+            task.build()
     for folder in ("runs", "checkpoints"):
         (out / folder).mkdir(parents=True, exist_ok=True)
 
@@ -179,13 +184,15 @@ def compare(
         _logger.info("%d of %d runs are in %s already", len(tasks) - len(missing), len(tasks), out)
     make = functools.partial(_make, out=out.resolve(), progress=not parallel)
     finished = work(make, missing, workers, ray_address)
-    for _ in tqdm(finished, "runs", len(missing), unit="run", disable=not missing):
-        pass
-    return [from_json(json.loads(_file(out, task).read_text())) for task in tasks]
+    for failure in tqdm(finished, "runs", len(missing), unit="run", disable=not missing):
+        if failure is not None:
+            _logger.error("%s", failure)
+    made = [path for task in tasks if (path := _file(out, task)).exists()]
+    return [from_json(json.loads(path.read_text())) for path in made]
 
 
 def _tuned(tasks: list[Task], tuning: Any, workers: int, ray_address: str | None) -> list[Task]:
-    """The tasks with the options that their first seed was tuned to."""
+    """The tasks with their options tuned, once for all seeds that share a split."""
     first: dict[str, Task] = {}
     for task in tasks:
         first.setdefault(_untuned(task), task)
@@ -201,14 +208,19 @@ def _tune(tuning: Any, item: tuple[str, Task]) -> tuple[str, dict[str, Any]]:
 
 
 def _untuned(task: Task) -> str:
-    data = {name: value for name, value in task.data.items() if name != "split_seed"}
-    return json.dumps([task.title, data, task.model, task.contender, task.epochs], default=str)
+    return json.dumps([task.title, task.data, task.model, task.contender, task.epochs], default=str)
 
 
 def _file(out: Path, task: Task) -> Path:
     return out / "runs" / f"{task.name}.json"
 
 
-def _make(task: Task, out: Path, progress: bool) -> None:
-    text = json.dumps(to_json(run(task, out / "checkpoints", progress)), indent=1) + "\n"
+def _make(task: Task, out: Path, progress: bool) -> str | None:
+    """Makes a run and writes its file; if it diverges, says so instead."""
+    try:
+        done = run(task, out / "checkpoints", progress)
+    except DivergedError as error:
+        return f"{task.title}, {task.contender}, seed {task.seed} is left out: {error}"
+    text = json.dumps(to_json(done), indent=1) + "\n"
     write_whole(_file(out, task), lambda partial: partial.write_text(text))
+    return None

@@ -12,11 +12,12 @@ from ..arguments import one_of
 from ..surrogates import spike_function
 from ..training import SpikingClassifier
 
-_TRAINING = [
-    name
-    for name in inspect.signature(SpikingClassifier).parameters
-    if name not in ("in_shape", "num_classes", "spike", "seed")
-]
+# What all contenders share: the network, and what it runs on.
+_SHARED = {
+    "in_shape", "num_classes", "spike", "seed", "model", "width", "widths", "norm", "neuron",
+    "backend", "compile",
+}  # fmt: skip
+_TRAINING = [n for n in inspect.signature(SpikingClassifier).parameters if n not in _SHARED]
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,10 @@ class Contender:
     Args:
         label: both in one, ``spike[@option=value...]``, for example ``"htaf:mode=hard"``,
             ``"htaf@hardening=null"`` or ``"htaf@sharpness={alpha0: [0.5, 2]}@calibrate=20"``.
-            ``spike`` is as `spike_function` reads it, an option one of `SpikingClassifier`'s, its
-            value YAML. The option ``calibrate`` is the number of training batches from which
-            batch norm is re-estimated with exact spikes, after the training; 0 for none.
+            ``spike`` is as `spike_function` reads it, an option one of `SpikingClassifier`'s that
+            leave the network as it is, its value YAML. The option ``calibrate`` is the number of
+            training batches from which batch norm is re-estimated with exact spikes, after the
+            training; 0 for none.
 
     Raises:
         ValueError: an unknown spike function or option.
@@ -51,7 +53,7 @@ class Contender:
 
     def _options(self) -> dict[str, Any]:
         pairs = (assignment.split("=", 1) for assignment in self._assignments())
-        return {name: yaml.safe_load(value) for name, value in pairs}
+        return {name: _value(text) for name, text in pairs}
 
     @property
     def spike(self) -> str:
@@ -65,6 +67,14 @@ class Contender:
     @property
     def calibrate(self) -> int:
         value: int = self._options().get("calibrate", 0)
+        return value
+
+
+def _value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    try:
+        return float(value) if isinstance(value, str) else value  # YAML reads 1e-3 as a string
+    except ValueError:
         return value
 
 

@@ -90,7 +90,7 @@ def operations(net: nn.Module, x_seq: Tensor) -> tuple[float, float]:
         4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate, float32 at 45 nm: Horowitz, "Computing's
         energy problem", ISSCC 2014, doi.org/10.1109/ISSCC.2014.6757323.
     """
-    norms = [nn.BatchNorm1d, nn.BatchNorm2d]
+    norms = list({type(m) for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)})
     config = op_counter.SimpleEnergyConfig(extra_ignore_modules=norms)
     functional.reset_net(net)
     with firing_hard(net):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import itertools
+import inspect
 import json
 import platform
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 
 from ..data import SpikingDataModule
+from ..data.splits import frames_first
 from ..memory import peak_resident
+from ..surrogates import spike_function
 from ..training import SpikingClassifier
 from ..transfer import calibrate
 from .contender import Contender
@@ -24,7 +28,7 @@ from .measure import History, operations, output_shares
 from .record import Run
 
 _PACKAGES = ("htaf-snn", "torch", "spikingjelly", "lightning", "tonic", "numpy")
-_MEASURED_BATCHES = 4  # of the validation split, for outputs and operations
+_MEASURED = 128  # samples of the validation split, for outputs and operations
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,53 @@ class Task:
     seed: int
     epochs: int
 
+    def settings(self) -> dict[str, Any]:
+        """All that decides the run, defaults included, in types that JSON has."""
+        contender = Contender(self.contender)
+        model = _defaults(SpikingClassifier) | self.model | contender.options
+        settings = {
+            "spike": repr(spike_function(contender.spike)),
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "calibrate": contender.calibrate,
+            "data": _defaults(SpikingDataModule) | self.data,
+            "model": {name: value for name, value in model.items() if name != "seed"},
+        }
+        found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+        return found
+
     @property
     def name(self) -> str:
-        """A file's name, without suffix, that only this task has."""
-        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        """A file's name, without suffix, that only this task has, wherever the data are."""
+        settings = self.settings()
+        del settings["data"]["root"]
+        text = json.dumps([self.title, self.contender, settings], sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
         title, label = (re.sub(r"[^\w.=-]+", "_", t) for t in (self.title, self.contender))
         return f"{title}-{label}-seed{self.seed}-{digest}"
+
+    def build(self) -> tuple[SpikingDataModule, SpikingClassifier]:
+        """The data and the network, before any training.
+
+        Raises:
+            ValueError: an argument out of its range or of the wrong type.
+        """
+        contender = Contender(self.contender)
+        L.seed_everything(self.seed, verbose=False)
+        data = SpikingDataModule(**self.data, seed=self.seed)
+        options = self.model | contender.options
+        try:
+            model = SpikingClassifier(
+                data.in_shape, data.num_classes, spike=contender.spike, seed=self.seed, **options
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.contender}: {error}") from error
+        return data, model
+
+
+def _defaults(of: type) -> dict[str, Any]:
+    parameters = inspect.signature(of).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 @dataclass(frozen=True)
@@ -76,13 +120,7 @@ class Trained:
 
 def train(task: Task, progress: bool = True) -> Trained:
     """Trains the task's network through all its epochs; the test split is not read."""
-    contender = Contender(task.contender)
-    L.seed_everything(task.seed, verbose=False)
-    data = SpikingDataModule(**task.data, seed=task.seed)
-    options = task.model | contender.options
-    model = SpikingClassifier(
-        data.in_shape, data.num_classes, spike=contender.spike, seed=task.seed, **options
-    )
+    data, model = task.build()
     history = History()
     trainer = L.Trainer(
         max_epochs=task.epochs,
@@ -94,13 +132,14 @@ def train(task: Task, progress: bool = True) -> Trained:
         num_sanity_val_steps=0,
     )
     data.setup()
-    peak_resident(restart=True)
+    before = peak_resident(restart=True)
     start = time.process_time()
     trainer.fit(model, data)
-    if contender.calibrate:
-        calibrate(model.net, data.train_dataloader(), contender.calibrate)
+    batches = Contender(task.contender).calibrate
+    if batches:
+        calibrate(model.net, data.train_dataloader(), batches)
     seconds = time.process_time() - start
-    return Trained(model, data, trainer, history, seconds, peak_resident() / 2**20)
+    return Trained(model, data, trainer, history, seconds, (peak_resident() - before) / 2**20)
 
 
 def run(task: Task, checkpoints: Path | None = None, progress: bool = True) -> Run:
@@ -118,7 +157,7 @@ def run(task: Task, checkpoints: Path | None = None, progress: bool = True) -> R
     if checkpoints is not None:
         trainer.save_checkpoint(checkpoints / f"{task.name}.ckpt")
     net = model.net.eval()
-    batches = [x for x, _ in itertools.islice(data.val_dataloader(), _MEASURED_BATCHES)]
+    batches = _spread(data)
     synaptic_operations, energy_nj = operations(net, batches[0])
     rates = {k.removeprefix("firing_rate/"): v for k, v in metrics.items() if "/" in k}
     return Run(
@@ -133,7 +172,7 @@ def run(task: Task, checkpoints: Path | None = None, progress: bool = True) -> R
         seconds=trained.seconds,
         peak_memory_mib=trained.peak_memory_mib,
         history=trained.history.epochs,
-        settings=json.loads(json.dumps(asdict(task), default=str)),
+        settings=task.settings(),
         versions=versions(),
         **{
             name: float(metrics[name])
@@ -141,6 +180,15 @@ def run(task: Task, checkpoints: Path | None = None, progress: bool = True) -> R
                          "firing_rate")
         },
     )  # fmt: skip
+
+
+def _spread(data: SpikingDataModule) -> list[Tensor]:
+    """Frames of samples spread evenly over the validation split, which lies class by class."""
+    validation = data.splits.validation
+    samples = len(validation)  # type: ignore[arg-type]
+    chosen = Subset(validation, range(0, samples, -(-samples // _MEASURED)))
+    loader = DataLoader(chosen, batch_size=_MEASURED, collate_fn=frames_first)
+    return [x_seq for x_seq, _ in loader]
 
 
 def versions() -> dict[str, str]:

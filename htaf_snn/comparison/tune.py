@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..training.finite import DivergedError
+from .contender import Contender
 from .run import Task, train
 
 # What is tuned, and over which range; on a logarithmic scale.
@@ -16,9 +18,9 @@ SPACE = {"learning_rate": (5e-4, 2e-2), "weight_decay": (1e-4, 1e-1)}
 def tune(task: Task, trials: int, folder: Path, progress: bool = True) -> Task:
     """The task with the training options that do best on validation.
 
-    The first trial has the task's own options; Optuna's TPE sampler, seeded by the task's seed,
-    chooses the others. Trials are kept in a journal, so tuning goes on where it stopped. The test
-    split is not read.
+    The first trial has the options that the task has untuned; Optuna's TPE sampler chooses the
+    others. What the contender fixes itself is not tuned. Trials are kept in a journal, so tuning
+    goes on where it stopped; one that diverges counts. The test split is not read.
 
     Args:
         task: what to tune; its seed is that of each trial.
@@ -30,35 +32,49 @@ def tune(task: Task, trials: int, folder: Path, progress: bool = True) -> Task:
     def trial(options: dict[str, Any]) -> float:
         return train(replace(task, model=task.model | options), progress).validate()
 
-    best = search(trial, task, trials, folder / f"{task.name}.journal")
+    own = task.settings()["model"]
+    fixed = Contender(task.contender).options
+    start = {name: float(own[name]) for name in SPACE if name not in fixed}
+    if not start:
+        return task
+    best = search(trial, start, trials, task.seed, folder / f"{task.name}.journal")
     return replace(task, model=task.model | best)
 
 
 def search(
-    value: Callable[[dict[str, Any]], float], task: Task, trials: int, journal: Path
+    value: Callable[[dict[str, float]], float],
+    start: dict[str, float],
+    trials: int,
+    seed: int,
+    journal: Path,
 ) -> dict[str, Any]:
-    """The options within `SPACE` of the greatest ``value``, of so many trials in the journal."""
+    """The options within `SPACE` of the greatest ``value``, of so many trials in the journal.
+
+    Raises:
+        ValueError: every trial diverged.
+    """
     optuna = import_optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
     study = optuna.create_study(
-        study_name=task.name,
         storage=optuna.storages.JournalStorage(backend),
-        sampler=optuna.samplers.TPESampler(seed=task.seed),
+        study_name="htaf_snn",
         direction="maximize",
         load_if_exists=True,
     )
-    own = {name: task.model[name] for name in SPACE if name in task.model}
-    if not study.trials:
-        study.enqueue_trial(own)
-    done = optuna.trial.TrialState.COMPLETE
-    finished = len(study.get_trials(states=(done,)))
+    state = optuna.trial.TrialState
+    ended = len(study.get_trials(states=(state.COMPLETE, state.FAIL)))
+    study.sampler = optuna.samplers.TPESampler(seed=1_000 * seed + len(study.trials))
+    if not ended:
+        study.enqueue_trial(start)
 
     def objective(trial: Any) -> float:
-        return value({k: trial.suggest_float(k, *ends, log=True) for k, ends in SPACE.items()})
+        return value({name: trial.suggest_float(name, *SPACE[name], log=True) for name in start})
 
-    study.optimize(objective, n_trials=max(0, trials - finished))
+    study.optimize(objective, n_trials=max(0, trials - ended), catch=(DivergedError,))
+    if not study.get_trials(states=(state.COMPLETE,)):
+        raise ValueError(f"every trial in {journal} diverged; narrow the options that are tuned")
     best: dict[str, Any] = study.best_params
     return best
 

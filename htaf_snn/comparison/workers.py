@@ -32,7 +32,9 @@ def work(
         return
     ray = import_ray()
     options: dict[str, Any] = (
-        {"address": ray_address} if ray_address is not None else {"num_cpus": workers}
+        {"address": ray_address}
+        if ray_address is not None
+        else {"address": "local", "num_cpus": workers}
     )
     ray.init(**options, log_to_driver=False, include_dashboard=False)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..arguments import one_of
 from . import draw
 from .depth import train_all
 from .panel import Drawn, save
@@ -36,9 +37,8 @@ def write(out: Path, names: Sequence[str] = NAMES, epochs: int = 25) -> tuple[li
     Source:
         arXiv 2605.11558.
     """
-    unknown = [name for name in names if name not in NAMES]
-    if unknown:
-        raise ValueError(f"unknown figure {unknown[0]!r}; the known ones are {', '.join(NAMES)}")
+    for name in names:
+        one_of("figure", name, NAMES)
     if epochs < 1:
         raise ValueError(f"`epochs` (={epochs}) must be at least 1")
     files, table = [], ""

@@ -124,13 +124,16 @@ class SpikeFunction(SurrogateFunctionBase):
     @property
     def hardness(self) -> float:
         """Share of the exact step in the smooth output, in [0, 1]; 0 unless it is set."""
-        return self._hardness
+        return float(self._hardness)
 
     @hardness.setter
     def hardness(self, value: float) -> None:
         if not 0 <= value <= 1:
             raise ValueError(f"`hardness` (={value}) must lie in [0, 1]")
-        self._hardness = float(value)
+        # A tensor, on the CPU wherever the module is: what changes at each step of a training is
+        # then no reason for torch.compile to compile anew. A new one, for graphs that hold the old.
+        self._hardness = torch.tensor(value, dtype=torch.float64, device="cpu")
+        self._hardened = value > 0
 
     @property
     def spiking(self) -> bool:
@@ -174,9 +177,12 @@ class SpikeFunction(SurrogateFunctionBase):
     def forward(self, x: Tensor) -> Tensor:
         if not self.spiking:
             smooth = self.primitive_function(x, **self._broadcast_parameters(x))
-            if not self.hardness:
+            if not self._hardened:
                 return smooth
-            return smooth + self.hardness * (functional.heaviside(x) - smooth).detach()
+            return (
+                smooth
+                + self._hardness.to(smooth.dtype) * (functional.heaviside(x) - smooth).detach()
+            )
         if self.mode == "auto" or not torch.is_grad_enabled():
             return functional.heaviside(x)  # differentiable, with the step's gradient: zero
         smooth = self.primitive_function(x, **self._broadcast_parameters(x))
@@ -203,7 +209,7 @@ class SpikeFunction(SurrogateFunctionBase):
                 shown.append(f"{name}={value.detach().mean().item():.4g} ({kind})")
             else:
                 shown.append(f"{name}={value}")
-        if self.hardness:
+        if self._hardened:
             shown.append(f"hardness={self.hardness:.4g}")
         return ", ".join([*shown, f"mode={self.mode!r}"])
 

@@ -21,7 +21,7 @@ from ..arguments import one_of
 from ..models import model as build_model
 from ..models.parts import Norm, SpikingNetwork
 from ..seeds import seed_torch
-from ..surrogates import spike_function, trains_smooth
+from ..surrogates import SpikeFunction, spike_function, trains_smooth
 from ..transfer import Shape, SharpnessSchedule, firing_as_trained, firing_hard, spike_functions
 from .finite import DivergedError, first_not_finite
 from .losses import LOSSES
@@ -122,6 +122,11 @@ class SpikingClassifier(L.LightningModule):
             raise ValueError(f"`warmup_epochs` (={warmup_epochs}) must not be negative")
         if tbptt_steps is not None and tbptt_steps < 1:
             raise ValueError(f"`tbptt_steps` (={tbptt_steps}) must be at least 1")
+        if compile and sharpness:
+            raise ValueError(
+                f"`sharpness` (={sharpness}) with `compile`: every step would be compiled anew; "
+                "leave one of them out"
+            )
         if widths is not None and model != "vgg_small":
             raise ValueError(f"`widths` (={widths}) are those of vgg_small; {model} has a `width`")
         self.save_hyperparameters()
@@ -256,9 +261,18 @@ class SpikingClassifier(L.LightningModule):
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # The parameters are in the state_dict, which is loaded after this.
         if "sharpness_schedule" in checkpoint:
             self._schedule.load_state_dict(checkpoint["sharpness_schedule"])
+            # The state_dict, which is loaded after this, may be that of averaged weights, whose
+            # sharpness no schedule has changed.
+            for name, module in self.named_modules():
+                if isinstance(module, SpikeFunction):
+                    for parameter in (self.hparams["sharpness"] or {}).keys() & set(
+                        module.parameter_names
+                    ):
+                        checkpoint["state_dict"][f"{name}.{parameter}"] = torch.tensor(
+                            getattr(module, parameter), dtype=torch.float64
+                        )
         theirs = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for key in ("model", "in_shape", "num_classes", "width", "widths", "neuron", "norm"):
             saved, own = theirs.get(key), self.hparams[key]

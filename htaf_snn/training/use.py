@@ -78,12 +78,9 @@ def gap(checkpoint: Path, root: Path | None = None, band: float = 0.1) -> Transf
         checkpoint: a file written by `fit`.
         root: folder of the data, if it has moved.
         band: an output is uncertain if it lies in (band, 1 - band); in (0, 1/2).
-
-    Raises:
-        ValueError: the network does not train smooth, so it has no gap.
     """
     model, data = load(checkpoint), _load_data(checkpoint, root)
-    return transfer_gap(model, list(data.val_dataloader()), band)
+    return transfer_gap(model, data.val_dataloader(), band)
 
 
 def calibrate(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional
+from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from .firing import firing_hard
+
+_DROPOUT = (nn.modules.dropout._DropoutNd, layer.Dropout, layer.Dropout2d)
 
 
 class _FromRest(nn.Module):
@@ -22,6 +25,9 @@ class _FromRest(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Any:
+        for module in self.net.modules():
+            if isinstance(module, _DROPOUT):
+                module.eval()
         functional.reset_net(self.net)
         return self.net(x)
 
@@ -33,7 +39,8 @@ def calibrate(
 
     A network that was trained smooth has the statistics of smooth outputs; the hard network's
     differ, layer by layer. The average is over all the batches, each weighted alike. Neurons are
-    reset before each batch, and before and after; modes, including training or not, stay.
+    reset before each batch and after the last; modes, including training or not, stay. Dropout
+    is off. An error on the way leaves the statistics as they were.
 
     Args:
         net: a network with batch norm layers, of any number of time steps or none.
@@ -57,10 +64,16 @@ def calibrate(
     if not first:
         raise ValueError("`batches` is empty; batch norm statistics need at least one batch")
     modes = {module: module.training for module in net.modules()}
+    before = [(norm, norm.momentum, copy.deepcopy(norm.state_dict())) for norm in norms]
     chosen = itertools.islice(itertools.chain(first, rest), limit)
     try:
         with firing_hard(net), torch.no_grad():
             update_bn(chosen, _FromRest(net), device)
+    except BaseException:
+        for norm, momentum, state in before:
+            norm.momentum = momentum
+            norm.load_state_dict(state)
+        raise
     finally:
         for module, training in modes.items():
             module.training = training

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..surrogates import HTAF, trains_smooth
 from .firing import firing_as_trained, firing_hard
 
-Labelled = Sequence[tuple[Tensor, Tensor]]  # inputs and labels [N]
+Labelled = Iterable[tuple[Tensor, Tensor]]  # inputs and labels [N]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Binarity:
 def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> TransferGap:
     """Measures where a classifier loses accuracy between its smooth and its exact form.
 
+    What fires exactly already, as it was trained, has no gap and is no layer here.
+
     Its layers are switched to the exact step one after the other, in the order in which the
     network registers them, which must be that of its forward pass. That takes a pass over the
     data for each layer. The network is evaluated as in ``eval()``.
@@ -86,32 +88,31 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
         band: an output is uncertain if it lies in (band, 1 - band); in (0, 1/2).
 
     Raises:
-        ValueError: ``band`` out of range, no batch, or no spike function that trains smooth.
+        ValueError: ``band`` out of range, or no batch.
     """
     if not 0 < band < 0.5:
         raise ValueError(f"`band` (={band}) must lie in (0, 0.5)")
     layers = [layer for layer in _layers(net) if trains_smooth(layer.function)]
-    if not layers:
-        raise ValueError(
-            f"{type(net).__name__} has no spike function that trains smooth, so there is no gap"
-        )
-    if not batches:
+    if isinstance(batches, Iterator):
+        raise ValueError("`batches` is an iterator, which ends; give a list or a data loader")
+    samples = sum(len(labels) for _, labels in batches)
+    if not samples:
         raise ValueError("`batches` is empty")
     totals = torch.zeros(len(layers), 4, dtype=torch.float64)
     with _evaluating(net):
-        for x, _ in batches:
+        for x, labels in batches:
             with firing_as_trained(net), _outputs(layers) as soft:
                 _logits(net, x)
             with firing_hard(net), _outputs(layers) as hard:
                 _logits(net, x)
             for row, s, h in zip(totals, soft, hard, strict=True):
                 uncertain = ((s > band) & (s < 1 - band)).double().mean()
-                row += len(x) * torch.stack([s.mean(), h.mean(), (s - h).abs().mean(), uncertain])
+                means = [s.mean(), h.mean(), (s - h).abs().mean(), uncertain]
+                row += len(labels) / samples * torch.stack(means)
         accuracies = [
             _accuracy(net, batches, [layer.function for layer in layers[:count]])
             for count in range(len(layers) + 1)
         ]
-    totals /= sum(len(x) for x, _ in batches)
     steps = zip(layers, totals.tolist(), accuracies[:-1], accuracies[1:], strict=True)
     gaps = [
         LayerGap(layer.name, soft, hard, difference, uncertain, after, 100 * (before - after))
@@ -159,12 +160,15 @@ class _Layer:
 
 
 def _layers(net: nn.Module) -> list[_Layer]:
-    found: dict[SurrogateFunctionBase, _Layer] = {}
+    found = []
+    inner = set()  # functions within neurons
     for name, module in net.named_modules():
-        function = module.surrogate_function if isinstance(module, neuron.BaseNode) else module
-        if isinstance(function, SurrogateFunctionBase):
-            found.setdefault(function, _Layer(name, module, function))
-    return list(found.values())
+        if isinstance(module, neuron.BaseNode):
+            inner.add(module.surrogate_function)
+            found.append(_Layer(name, module, module.surrogate_function))
+        elif isinstance(module, SurrogateFunctionBase) and module not in inner:
+            found.append(_Layer(name, module, module))
+    return found
 
 
 @contextmanager
@@ -184,7 +188,12 @@ def _outputs(layers: Sequence[_Layer]) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
-    outputs += [torch.cat(parts) for parts in collected.values()]
+    for layer in layers:
+        if not collected[layer.module]:
+            raise ValueError(
+                f"{layer.name} took no part in the forward pass; leave it out of the net"
+            )
+        outputs.append(torch.cat(collected[layer.module]))
 
 
 @contextmanager

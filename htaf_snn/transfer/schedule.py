@@ -32,7 +32,8 @@ class SharpnessSchedule:
 
     Args:
         net: network whose spike functions are changed; only those that have the parameters named
-            are, and only those that train smooth are hardened.
+            are, and only those of this library that train smooth now are hardened. For a second
+            schedule after a first that has hardened them, set their ``mode`` and ``hardness``.
         total_steps: optimizer steps of the training, >= 1.
         shape: "linear", "cosine" (half a period, flat at both ends) or "geometric" (equal
             factors).
@@ -64,8 +65,9 @@ class SharpnessSchedule:
                 f"`hardening` (={hardening}) must be its begin and its end, in [0, 1], not falling"
             )
         functions = [f for f in spike_functions(net) if isinstance(f, SpikeFunction)]
-        check_ranges(parameters)
-        for name in parameters:
+        for name, ends in parameters.items():
+            if len(ends) != 2 or not all(0 < end < math.inf for end in ends):
+                raise ValueError(f"`{name}` (={ends}) must be its start and its end, both positive")
             holders = [f for f in functions if name in f.parameter_names]
             if not holders:
                 raise ValueError(f"no spike function of the network has a parameter {name!r}")
@@ -111,10 +113,3 @@ class SharpnessSchedule:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self.total_steps = state_dict["total_steps"]
         self.set(state_dict["last_step"])
-
-
-def check_ranges(parameters: Mapping[str, tuple[float, float]]) -> None:
-    """Raises a ValueError unless each value is a pair of positive finite numbers."""
-    for name, ends in parameters.items():
-        if len(ends) != 2 or not all(0 < end < math.inf for end in ends):
-            raise ValueError(f"`{name}` (={ends}) must be its start and its end, both positive")

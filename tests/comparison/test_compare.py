@@ -16,8 +16,9 @@ import pytest
 
 from htaf_snn.comparison import Study, compare, preset, sensitivity
 from htaf_snn.comparison.record import from_json
-from htaf_snn.comparison.tune import search
+from htaf_snn.comparison.tune import search, tune
 from htaf_snn.comparison.workers import work
+from htaf_snn.training.finite import DivergedError
 from tests.helpers import command
 from tests.training.test_fit import environment
 
@@ -126,12 +127,32 @@ def test_refuses_bad_numbers(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("htaf@hardening=0.5", "htaf@hardening=0.5: .*has no len"),
+        ("htaf@hardening=[0,2]", r"htaf@hardening=\[0,2\]: `hardening` \(=\[0, 2\]\) must be its"),
+        ("atan@sharpness={alpha0: [1, 2]}", "atan@.*no spike function of the network has a param"),
+    ],
+)
+def test_options_are_tried_before_any_work(label: str, message: str, tmp_path: Path) -> None:
+    one = study(contenders=["htaf", label], model={"widths": [4]})
+    with pytest.raises(ValueError, match=message):
+        compare([one], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_tasks_are_named_by_all_that_decides_them() -> None:
     one = study(seeds=[0, 1], contenders=["htaf", "atan"])
     names = [task.name for task in one.tasks()]
     assert len(set(names)) == 4 and names[0].startswith("digits-htaf-seed0-")
     assert [task.name for task in replace(one, epochs=2).tasks()] != names
     assert [task.name for task in replace(one, model={"width": 2}).tasks()] != names
+    spelled = replace(one, model={"width": 1.0}, data=one.data | {"batch_size": 32})
+    assert [task.name for task in spelled.tasks()] == names  # the defaults
+    assert replace(one.tasks()[0], data=one.data | {"root": "elsewhere"}).name == names[0]
+    with pytest.raises(ValueError, match="two studies have one title"):
+        compare([one, one], Path("nowhere"))
     split = replace(one, resplit=True, title="t").tasks()
     assert [task.data["split_seed"] for task in split] == [0, 0, 1, 1]
     grid = sensitivity(one)
@@ -159,22 +180,40 @@ def test_a_preset_and_options_of_data_exclude_each_other() -> None:
 
 def test_tuning_takes_the_best_and_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    (task,) = study(model={"learning_rate": 1e-3, "weight_decay": 0.01}).tasks()
     tried: list[float] = []
 
-    def value(options: dict[str, Any]) -> float:
+    def value(options: dict[str, float]) -> float:
         tried.append(options["learning_rate"])
-        return -abs(float(options["learning_rate"]) - 5e-3)
+        if len(tried) == 2:
+            raise DivergedError("the loss is nan")
+        return -abs(options["learning_rate"] - 5e-3)
 
-    first = search(value, task, 3, tmp_path / "a.journal")
+    start = {"learning_rate": 1e-3}
+    first = search(value, start, 3, 0, tmp_path / "a.journal")
     assert tried[0] == pytest.approx(1e-3) and len(tried) == 3
-    assert first["learning_rate"] == min(tried, key=lambda rate: abs(rate - 5e-3))
-    search(value, task, 5, tmp_path / "a.journal")
+    assert first["learning_rate"] == min(tried[::2], key=lambda rate: abs(rate - 5e-3))
+    search(value, start, 5, 0, tmp_path / "a.journal")
+    assert len(set(tried)) == 5  # none twice
+    search(value, start, 5, 0, tmp_path / "a.journal")
     assert len(tried) == 5
-    again: list[float] = []
-    tried, kept = again, tried
-    search(value, task, 3, tmp_path / "b.journal")
-    assert again == kept[:3]
+
+
+def test_what_a_contender_fixes_is_not_tuned(tmp_path: Path) -> None:
+    label = "htaf@learning_rate=1e-3@weight_decay=0"
+    (task,) = study(contenders=[label]).tasks()
+    assert tune(task, 3, tmp_path) == task and not list(tmp_path.iterdir())
+
+
+def test_a_run_that_diverges_leaves_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = study(
+        contenders=["atan", "htaf@learning_rate=1e30"],
+        data={"name": "digits", "T": 2, "batch_size": 512}, model={"widths": [4]}, epochs=2,
+    )  # fmt: skip
+    runs = compare([one], tmp_path)
+    assert [run.spike for run in runs] == ["atan"]
+    assert "digits, htaf@learning_rate=1e30, seed 0 is left out" in caplog.text
 
 
 def test_work_in_this_process_and_by_ray() -> None:

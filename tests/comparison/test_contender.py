@@ -13,6 +13,7 @@ from htaf_snn.comparison import Contender, split_labels
     ("label", "spike", "options", "calibrate"),
     [
         ("atan", "atan", {}, 0),
+        ("htaf@learning_rate=1e-3", "htaf", {"learning_rate": 0.001}, 0),
         ("htaf:mode=hard", "htaf:mode=hard", {}, 0),
         ("htaf@hardening=null@calibrate=20", "htaf", {"hardening": None}, 20),
         ("htaf@sharpness={alpha0: [0.5, 2]}", "htaf", {"sharpness": {"alpha0": [0.5, 2]}}, 0),
@@ -29,7 +30,11 @@ def test_labels(label: str, spike: str, options: dict[str, Any], calibrate: int)
     [
         ("atn@hardening=null", "unknown spike function 'atn'"),
         ("htaf@hardening", "'hardening' in 'htaf@hardening' must read option=value"),
-        ("htaf@hardness=1", "unknown option 'hardness'; the known ones are neuron, .*, calibrate"),
+        (
+            "htaf@hardness=1",
+            "unknown option 'hardness'; the known ones are neuron_options, .*, cal",
+        ),
+        ("htaf@widths=[16]", "unknown option 'widths'"),
         ("htaf@seed=1", "unknown option 'seed'"),
         ("htaf@calibrate=-1", r"`calibrate` \(=-1\) must be a number of batches"),
         ("htaf@calibrate=all", r"`calibrate` \(='all'\) must be a number of batches"),

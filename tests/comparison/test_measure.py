@@ -11,6 +11,8 @@ from torch import nn
 
 from htaf_snn import HTAFSpike, IFNode
 from htaf_snn.comparison.measure import operations, output_shares
+from htaf_snn.comparison.run import _spread
+from htaf_snn.data import SpikingDataModule
 
 
 def network() -> Any:
@@ -32,6 +34,15 @@ def test_operations() -> None:
     assert synaptic == 3 * 4
     # Two steps of 2 x 3 multiply-accumulates, and the accumulates of the spikes.
     assert energy == pytest.approx((2 * 6 * 4.6 + 12 * 0.9) / 1000)
+
+
+def test_measured_samples_are_of_every_class() -> None:
+    data = SpikingDataModule("digits", T=2)
+    (x_seq,) = _spread(data)
+    count = len(data.splits.validation)  # type: ignore[arg-type]
+    chosen = range(0, count, -(-count // 128))
+    assert x_seq.shape[:2] == (2, len(chosen))
+    assert {data.splits.validation[index][1] for index in chosen} == set(range(10))
 
 
 def test_output_shares() -> None:

@@ -34,7 +34,7 @@ def arguments(**changes: Any) -> tuple[Any, ...]:
         [] if "learned" in changes else [1.5, 6.0],
         known.encode(),
         changes.get("mode", call.SOFT),
-        changes.get("hardness", 0.0),
+        torch.tensor(changes.get("hardness", 0.0), dtype=torch.float64),
         5,
         changes.get("store_v_seq", False),
     )
@@ -84,6 +84,26 @@ def test_compiles_whole_and_equals_eager(mode: str) -> None:
         functional.reset_net(compiled)
 
 
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_hardening_compiles_no_step_anew(backend: Any) -> None:
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    node, eager = (
+        htaf_snn.LIFNode(surrogate_function=HTAFSpike(), step_mode="m", backend=backend)
+        for _ in range(2)
+    )
+    forward = torch.compile(node, fullgraph=True, backend=counter)
+    x_seq = torch.randn(3, 4, requires_grad=True)
+    counts = []
+    for step in range(12):
+        for one in (node, eager):
+            one.surrogate_function.hardness = (step + 1) / 13
+            one.reset()
+        torch.testing.assert_close(forward(x_seq), eager(x_seq))
+        counts.append(counter.frame_count)
+    assert counts[1] == counts[-1]
+
+
 def test_activation_checkpointing() -> None:
     node = htaf_snn.ParametricLIFNode(surrogate_function=HTAFSpike(), step_mode="m", backend="cpu")
 
@@ -127,7 +147,7 @@ def test_keeps_its_inputs_alone_for_backward() -> None:
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):  # type: ignore[func-returns-value]
         node(x_seq)
-    assert sorted(t.numel() for t in kept) == [100, 1600]
+    assert sorted(t.numel() for t in kept) == [1, 100, 1600]  # the number is the hardness
     assert any(t.data_ptr() == x_seq.data_ptr() for t in kept)
     kept.clear()
     with (

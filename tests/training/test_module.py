@@ -190,7 +190,8 @@ def test_the_learning_rate_rises_then_falls_to_zero() -> None:
 
 
 def test_sharpness_follows_its_schedule_and_is_kept() -> None:
-    module = classifier(spike="htaf", sharpness={"alpha0": (0.5, 2.0)}, sharpness_shape="linear")
+    options: dict[str, Any] = {"sharpness": {"alpha0": (0.5, 2.0)}, "hardening": None}
+    module = classifier(spike="htaf", sharpness_shape="linear", **options)
     train(module)
     steps = module._schedule.total_steps
     expected = 2.0 - 1.5 / steps  # at the beginning of the last step
@@ -200,6 +201,26 @@ def test_sharpness_follows_its_schedule_and_is_kept() -> None:
     fresh.on_load_checkpoint({})
     fresh.load_state_dict(module.state_dict())
     assert [f.alpha0 for f in spike_functions(fresh.net)] == [f.alpha0 for f in functions]
+
+
+def test_a_half_hardened_network_is_restored_and_averages_keep_the_sharpness() -> None:
+    options: dict[str, Any] = {"hardening": (0.0, 1.0), "sharpness": {"alpha0": (0.5, 2.0)}}
+    module = classifier(spike="htaf", **options)
+    untouched = module.state_dict()  # as averaged weights, whose sharpness no schedule changes
+    train(module)
+    checkpoint: dict[str, Any] = {"state_dict": dict(untouched)}
+    module.on_save_checkpoint(checkpoint)
+    fresh = classifier(spike="htaf", **options)
+    fresh.on_load_checkpoint(checkpoint)
+    fresh.load_state_dict(checkpoint["state_dict"])
+    for old, new in zip(spike_functions(module.net), spike_functions(fresh.net), strict=True):
+        assert 0 < new.hardness < 1 and new.hardness == old.hardness
+        assert new.alpha0 == pytest.approx(old.alpha0) and new.alpha0 > 0.6
+
+
+def test_compile_and_sharpness_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="every step would be compiled anew"):
+        classifier(sharpness={"alpha0": (1.0, 2.0)}, compile=True)
 
 
 def test_hand_over_is_restored_both_ways() -> None:

@@ -50,6 +50,16 @@ def test_limit_and_networks_without_time() -> None:
     assert net[1].running_mean.tolist() == [0.5, 0.5]
 
 
+def test_an_error_on_the_way_changes_nothing() -> None:
+    net = network()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(RuntimeError):
+        calibrate(net, [torch.rand(4, 5, 2, 6, 6), torch.rand(4, 5, 7, 6, 6)])
+    assert net[2].momentum == 0.1
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="HTAF has no batch norm whose statistics are kept"):
         calibrate(HTAF(), [torch.zeros(1, 2)])

@@ -79,8 +79,10 @@ def test_bad_arguments() -> None:
     net, x = nn.Sequential(HTAF()), torch.zeros(2, 2)
     with pytest.raises(ValueError, match=r"`band` \(=0.5\) must lie in"):
         transfer_gap(net, [(x, torch.zeros(2))], band=0.5)
-    with pytest.raises(ValueError, match="Sequential has no spike function that trains smooth"):
-        transfer_gap(nn.Sequential(spike_function("atan")), [(x, torch.zeros(2))])
+    hard = transfer_gap(nn.Sequential(spike_function("atan")), [(x, torch.zeros(2))])
+    assert hard.gap_pp == 0 and hard.layers == [] and hard.born_in is None
+    with pytest.raises(ValueError, match="`batches` is an iterator, which ends"):
+        transfer_gap(net, iter([(x, torch.zeros(2))]))
     with pytest.raises(ValueError, match="`batches` is empty"):
         transfer_gap(net, [])
     with pytest.raises(ValueError, match=r"`margin` \(=0\) must lie in"):

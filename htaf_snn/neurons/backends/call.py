@@ -112,7 +112,7 @@ def make_call(
     constants: list[float],
     layer: str,
     mode: int,
-    hardness: float,
+    hardness: Tensor,
     inner: int,
 ) -> Call:
     """The run that the operators' arguments describe."""
@@ -125,7 +125,7 @@ def make_call(
         table = _constant_table(tuple(constants), v.dtype, v.device)
     known = decode(layer)
     return Call(
-        known, mode, hardness, x_seq, v, learned_reciprocal_tau, table, inner, bool(learned)
+        known, mode, float(hardness), x_seq, v, learned_reciprocal_tau, table, inner, bool(learned)
     )
 
 

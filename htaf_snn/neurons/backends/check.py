@@ -49,7 +49,7 @@ def _check(cls: type[SpikeFunction], values: tuple[float, ...]) -> None:
     layer = Layer(f"{cls.__module__}:{cls.__qualname__}", IF, 0, 0, None, True)
     x_seq, v = _GRID[None].contiguous(), torch.zeros_like(_GRID)
     settings: tuple[Any, ...] = (None, [], list(values), layer.encode())
-    tail = (0.0, 1)  # hardness, inner
+    tail = (torch.zeros((), dtype=torch.float64), 1)  # hardness, inner
     of = cls.expression
     assert of is not None
     if of.primitive is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor
 
@@ -11,6 +12,8 @@ from ...surrogates.expressions import Expression, class_name, expression, parame
 from ...surrogates.spike_function import SpikeFunction
 from . import operators
 from .call import HARD, SOFT, STEP, X_TYPES, Layer
+
+_SMOOTH = torch.zeros((), dtype=torch.float64)  # the hardness of functions that have none
 
 
 class Leak(NamedTuple):
@@ -89,7 +92,7 @@ def multi_step(
         constants,
         layer.encode(),
         firing_mode(function),
-        getattr(function, "hardness", 0.0),
+        getattr(function, "_hardness", _SMOOTH),
         inner,
         store_v_seq,
     )

@@ -19,14 +19,14 @@ from .call import make_call
 _library = torch.library.Library("htaf_snn", "DEF")
 _library.define(
     "neuron(Tensor x_seq, Tensor v, Tensor? learned_reciprocal_tau, Tensor[] learned, "
-    "float[] constants, str layer, int mode, float hardness, int inner, "
+    "float[] constants, str layer, int mode, Tensor hardness, int inner, "
     "bool store_v_seq) "
     "-> (Tensor, Tensor, Tensor)"
 )
 _library.define(
     "neuron_backward(Tensor grad_spike_seq, Tensor? grad_v, Tensor? grad_v_seq, Tensor x_seq, "
     "Tensor v, Tensor? learned_reciprocal_tau, Tensor[] learned, float[] constants, str layer, "
-    "int mode, float hardness, int inner) -> (Tensor, Tensor, Tensor, Tensor)"
+    "int mode, Tensor hardness, int inner) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -99,30 +99,33 @@ class _Neuron(torch.autograd.Function):
         constants: list[float],
         layer: str,
         mode: int,
-        hardness: float,
+        hardness: Tensor,
         inner: int,
         store_v_seq: bool,
         *learned: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(x_seq, v, learned_reciprocal_tau, *learned)
-        ctx.settings = (constants, layer, mode, hardness, inner)
+        ctx.save_for_backward(x_seq, v, learned_reciprocal_tau, hardness, *learned)
+        ctx.settings = (constants, layer, mode, inner)
         ctx.set_materialize_grads(False)
         outputs: tuple[Tensor, Tensor, Tensor] = _below_autograd(
-            "neuron", x_seq, v, learned_reciprocal_tau, learned, *ctx.settings, store_v_seq
-        )
+            "neuron", x_seq, v, learned_reciprocal_tau, learned, constants, layer, mode, hardness,
+            inner, store_v_seq,
+        )  # fmt: skip
         return outputs
 
     @staticmethod
     def backward(
         ctx: Any, grad_spike_seq: Tensor | None, grad_v: Tensor | None, grad_v_seq: Tensor | None
     ) -> Any:
-        x_seq, v, reciprocal_tau, *learned = ctx.saved_tensors
+        x_seq, v, reciprocal_tau, hardness, *learned = ctx.saved_tensors
+        constants, layer, mode, inner = ctx.settings
         if grad_spike_seq is None:
             grad_spike_seq = torch.zeros_like(x_seq)
         if grad_v_seq is not None and grad_v_seq.numel() == 0:
             grad_v_seq = None
         arguments = (
-            grad_spike_seq, grad_v, grad_v_seq, x_seq, v, reciprocal_tau, learned, *ctx.settings,
+            grad_spike_seq, grad_v, grad_v_seq, x_seq, v, reciprocal_tau, learned, constants, layer,
+            mode, hardness, inner,
         )  # fmt: skip
         if torch.is_grad_enabled():
             gradients = torch.ops.htaf_snn.neuron_backward.default(*arguments)
