@@ -76,9 +76,16 @@ def test_readme_has_both_set_up_commands() -> None:
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
 def test_examples_run(
-    example: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    example: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shortened = ["1"] if example.stem == "own_spike_function" else []
-    monkeypatch.setattr(sys, "argv", [str(example), *shortened])
+    quick = "--data wine --folds 2 --seeds 1 --steps 2 --out"
+    shortened = {
+        "deep_heaviside": [*quick.split(), str(tmp_path)],
+        "own_spike_function": ["1"],
+    }
+    monkeypatch.setattr(sys, "argv", [str(example), *shortened.get(example.stem, [])])
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out
