@@ -226,7 +226,7 @@ def report(results: dict[str, Result]) -> str:
 
 
 def draw_scores(studies: Sequence[dict[str, Result]], titles: Sequence[str]) -> Figure:
-    """Hard scores filled, soft ones hollow, with their intervals; a panel for each data set."""
+    """Hard scores filled, soft and ReLU's hollow, with intervals; a panel a data set."""
     figure = style.new_figure(0.5 + 1.1 * len(studies))
     panels = figure.subplots(len(studies), 1, squeeze=False)[:, 0]
     for axes, results, title in zip(panels, studies, titles, strict=True):
@@ -238,7 +238,7 @@ def draw_scores(studies: Sequence[dict[str, Result]], titles: Sequence[str]) -> 
         axes.set_yticks(range(len(results)), list(results))
         axes.set_title(title)
         axes.invert_yaxis()
-    axes.set_xlabel("filled: exact; hollow: as trained; 95 % intervals")
+    figure.supxlabel("filled: exact step; hollow: smooth; bars: 95 % intervals", fontsize=7)
     return figure
 
 

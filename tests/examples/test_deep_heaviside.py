@@ -68,6 +68,8 @@ def test_it_learns_with_exact_steps(example: dict[str, Any]) -> None:
     measured = example["train"](data, lambda: example["htaf_snn"].HTAF(4, 11), options, 0)
     assert measured.hard > 0.95 and measured.soft > 0.95
     assert 0.9 < measured.share < 1 and 0 < measured.entropy < 0.2
+    smooth = example["train"](data, lambda: example["htaf_snn"].HTAF(0.67, 6), options, 0)
+    assert smooth.share < 0.7 and smooth.soft != smooth.hard
 
 
 def test_constants_are_chosen_among_the_binary(example: dict[str, Any]) -> None:
