@@ -16,7 +16,7 @@ def read(tmp_path: Path, text: str, target: str = "y", **how: Any) -> Any:
 
 
 def test_numbers_words_and_missing_values(tmp_path: Path) -> None:
-    table = read(tmp_path, 'a, b,y\n1,"x, z",no\n ?,,yes\n-2e1,w,no\n\n')
+    table = read(tmp_path, 'a, b,y\n1, "x, z",no\n ?,,yes\n-2e1,w,no\n\n')
     assert np.array_equal(table.numbers, np.array([[1], [np.nan], [-20]]), equal_nan=True)
     assert table.words.tolist() == [["x, z"], [""], ["w"]]
     assert table.target.tolist() == [0, 1, 0] and not table.regression and table.name == "table"
