@@ -74,13 +74,21 @@ def test_readme_has_both_set_up_commands() -> None:
     assert sum("pip install" in line and "pytest" in line for line in lines) == 1
 
 
-SHORTENED = {"own_spike_function": ["1"], "gradient_norms": ["vgg5"]}  # arguments
+SHORTENED = {  # arguments
+    "deep_heaviside": "--data wine --folds 2 --seeds 1 --steps 2 --out OUT",
+    "gradient_norms": "vgg5",
+    "own_spike_function": "1",
+}
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
 def test_examples_run(
-    example: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    example: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", [str(example), *SHORTENED.get(example.stem, [])])
+    shortened = SHORTENED.get(example.stem, "").replace("OUT", str(tmp_path)).split()
+    monkeypatch.setattr(sys, "argv", [str(example), *shortened])
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out

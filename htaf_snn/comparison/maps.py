@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,8 +80,7 @@ def sensitivity(runs: Sequence[Run]) -> Figure:
     points: dict[tuple[float, float], list[Run]] = {}
     for run in runs:
         points.setdefault(grid_point(run.spike), []).append(run)
-    alpha0s, alpha1s = (sorted({point[axis] for point in points}) for axis in (0, 1))
-    figure = new_figure(1.2 + 2 * (0.3 + 0.24 * len(alpha1s)))
+    figure = new_figure(1.2 + 2 * (0.3 + 0.24 * len({alpha1 for _, alpha1 in points})))
     panels: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
         ("hard_accuracy", "hard test accuracy", ".3f", {"cmap": MAP}),
         ("gap_pp", "gap (pp)", "+z.1f", {"cmap": SIGNED_MAP, "norm": CenteredNorm()}),
@@ -89,19 +88,35 @@ def sensitivity(runs: Sequence[Run]) -> Figure:
     for axes, (field, title, form, look) in zip(
         figure.subplots(2, 1, sharex=True), panels, strict=True
     ):
-        values = np.full((len(alpha1s), len(alpha0s)), np.nan)
-        for (alpha0, alpha1), members in points.items():
-            cell = (alpha1s.index(alpha1), alpha0s.index(alpha0))
-            values[cell] = np.mean([getattr(run, field) for run in members])
-        image = axes.imshow(values, aspect="auto", origin="lower", **look)
-        _write_values(axes, image, values, form)
-        axes.set_yticks(range(len(alpha1s)), [f"{a:g}" for a in alpha1s])
-        axes.set_xticks(range(len(alpha0s)), [f"{a:g}" for a in alpha0s])
-        axes.set_title(title)
-        axes.set_ylabel(r"$\alpha_1$")
-        axes.grid(visible=False)
+        means = {p: float(np.mean([getattr(r, field) for r in rs])) for p, rs in points.items()}
+        over_alphas(axes, means, title, form, **look)
     axes.set_xlabel(r"$\alpha_0$")
     return figure
+
+
+def over_alphas(
+    axes: Axes, points: Mapping[tuple[float, float], float], title: str, form: str, **look: Any
+) -> None:
+    """Draws a map over (alpha0, alpha1) with each cell's number; an absent pair stays empty.
+
+    Args:
+        axes: where; its x axis gets no label, so that maps may stand above each other.
+        points: the value at each (alpha0, alpha1), at least one.
+        title: of the axes.
+        form: format of the numbers.
+        **look: arguments of ``Axes.imshow``.
+    """
+    alpha0s, alpha1s = (sorted({point[axis] for point in points}) for axis in (0, 1))
+    values = np.full((len(alpha1s), len(alpha0s)), np.nan)
+    for (alpha0, alpha1), value in points.items():
+        values[alpha1s.index(alpha1), alpha0s.index(alpha0)] = value
+    image = axes.imshow(values, aspect="auto", origin="lower", **look)
+    _write_values(axes, image, values, form)
+    axes.set_yticks(range(len(alpha1s)), [f"{a:g}" for a in alpha1s])
+    axes.set_xticks(range(len(alpha0s)), [f"{a:g}" for a in alpha0s])
+    axes.set_title(title)
+    axes.set_ylabel(r"$\alpha_1$")
+    axes.grid(visible=False)
 
 
 def _write_values(axes: Axes, image: AxesImage, values: NDArray[np.float64], form: str) -> None:
