@@ -157,15 +157,15 @@ def compare(args: Sequence[str]) -> None:
         described = {"data": options.data.as_dict(), "model": options.model.as_dict()}
         studies = [comparison.Study(**defaults | described | changes)]
     else:
-        if options.data_folder is None:
-            raise ValueError(
-                f"`preset` (={options.preset}) needs the folder of its data: --data_folder"
-            )
         known = parser.get_defaults()
         if options.data != known.data or options.model != known.model:
             raise ValueError(
                 f"`preset` (={options.preset}) brings its own data and model; leave their "
                 "options out, or the preset"
+            )
+        if options.data_folder is None:
+            raise ValueError(
+                f"`preset` (={options.preset}) needs the folder of its data: --data_folder"
             )
         studies = [
             replace(study, **changes)

@@ -21,6 +21,8 @@ FUNCTIONS: dict[str, Callable[[], surrogate.SurrogateFunctionBase]] = {
     "ATan": surrogate.ATan,
 }
 
+_ALPHAS = (HTAFSpike().alpha0, HTAFSpike().alpha1)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -75,7 +77,7 @@ class _FlexSNLIF(nn.Module):
 
 def _htaf_lif_step(x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     h = v + (x - v) / 2.0
-    spike = htaf(h - 1.0, 1.5, 6.0)
+    spike = htaf(h - 1.0, *_ALPHAS)
     return spike, h - spike * h
 
 

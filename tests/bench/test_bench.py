@@ -102,7 +102,7 @@ def wrong_output(result: Any) -> Any:
 
 def wrong_gradient(result: Any) -> Any:
     spike_seq, v, v_seq = result
-    return spike_seq.detach() + 1.001 * (spike_seq - spike_seq.detach()), v, v_seq
+    return spike_seq.detach() + 1.01 * (spike_seq - spike_seq.detach()), v, v_seq
 
 
 def not_a_number(result: Any) -> Any:

@@ -31,8 +31,8 @@ int main() {
         X *x = make<X>(T * N), *s = make<X>(T * N), *g = make<X>(T * N), *gx = make<X>(T * N);
         R *v0 = make<R>(N), *v = make<R>(N), *vs = make<R>(T * N), *gv = make<R>(N);
         double *gp = make<double>(2 * channels), *gr = make<double>(1);
-        forward(mode, T, 2, N, channels, 1, p, 0, .5, 1, 0, 1, 0, 0, x, v0, s, v, vs);
-        backward(mode, T, 2, N, channels, 1, p, 0, .5, 1, 0, 1, 0, 0, x, v0, g, v, vs, gx, gv,
+        forward(mode, T, 2, N, channels, 1, p, 0, .5, 1, 0, .3, 1, 0, 0, x, v0, s, v, vs);
+        backward(mode, T, 2, N, channels, 1, p, 0, .5, 1, 0, .3, 1, 0, 0, x, v0, g, v, vs, gx, gv,
                  learn ? gp : 0, learn ? gr : 0);
         void* all[] = {p, x, s, g, gx, v0, v, vs, gv, gp, gr};
         for (void* a : all) free(a);

@@ -147,15 +147,21 @@ def test_no_detaching_between_time_steps() -> None:
     assert x_seq.grad is not None and x_seq.grad[0].abs().sum() > 0
 
 
-def test_gap_by_layer_and_calibration(trained: Path) -> None:
-    checkpoint = trained / "checkpoints/last.ckpt"
+def test_gap_by_layer_and_calibration(trained: Path, tmp_path: Path) -> None:
+    hardened = command("gap", trained / "checkpoints/last.ckpt").stdout
+    assert "gap +0.00 pp, most of it born in no layer" in hardened
+    command(
+        "fit", "--data=digits", *SMALL, "--trainer.max_epochs=1", "--model.hardening=null",
+        "--out", tmp_path,
+    )  # fmt: skip
+    checkpoint = tmp_path / "checkpoints/last.ckpt"
     lines = command("gap", checkpoint).stdout.splitlines()
     assert lines[0].startswith("layer") and lines[2].startswith("net.features.2 ")
     before = float(lines[1].split()[-1])
     *_, after, gap_pp = lines[2].split()
     assert 100 * (before - float(after)) == pytest.approx(float(gap_pp), abs=0.01)
     calibrated = Path(command("calibrate", checkpoint, "--batches=2").stdout.strip())
-    assert calibrated == trained / "checkpoints/last-calibrated.ckpt"
+    assert calibrated == tmp_path / "checkpoints/last-calibrated.ckpt"
     old, new = weights(checkpoint), weights(calibrated)
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     assert changed == {f"net.features.1.{name}" for name in
