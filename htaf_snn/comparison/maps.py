@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import NDArray
 
 from .record import Run
@@ -49,7 +50,11 @@ def gradient_norms(summaries: Sequence[Summary]) -> Figure:
         axes.set_xlabel("epoch")
         axes.tick_params(labelbottom=True)
     whole_epochs(grid[0, 0])
-    figure.colorbar(image, ax=grid, location="bottom", label="gradient norm", aspect=40)
+    bar = figure.colorbar(
+        image, ax=grid, location="bottom", label="gradient norm", aspect=40,
+        ticks=LogLocator(subs=(1, 2, 5)), format=FuncFormatter(lambda value, _: f"{value:g}"),
+    )  # fmt: skip
+    bar.ax.minorticks_off()
     return figure
 
 
