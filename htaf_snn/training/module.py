@@ -286,7 +286,8 @@ class SpikingClassifier(L.LightningModule):
         with firing_hard(self.net):
             logits = self(x_seq)
         self.val_accuracy(logits, labels)
-        self._log("val_loss", nn.functional.cross_entropy(logits, labels), labels, prog_bar=True)
+        loss = nn.functional.cross_entropy(logits, labels)
+        self._log("val_loss", loss, labels, prog_bar=True, sync_dist=True)
         self._log("val_accuracy", self.val_accuracy, labels, prog_bar=True)
 
     def test_step(self, batch: Batch, _batch_index: int) -> None:
@@ -298,7 +299,7 @@ class SpikingClassifier(L.LightningModule):
             hard = self(x_seq)
         self.hard_accuracy(hard, labels)
         self._log("hard_accuracy", self.hard_accuracy, labels)
-        self._log("hard_loss", nn.functional.cross_entropy(hard, labels), labels)
+        self._log("hard_loss", nn.functional.cross_entropy(hard, labels), labels, sync_dist=True)
         for name in self.layer_names():
             rate, count = fired[name][0]
             for key in (name, "network"):
@@ -312,7 +313,7 @@ class SpikingClassifier(L.LightningModule):
             soft = hard
         self.soft_accuracy(soft, labels)
         self._log("soft_accuracy", self.soft_accuracy, labels)
-        self._log("soft_loss", nn.functional.cross_entropy(soft, labels), labels)
+        self._log("soft_loss", nn.functional.cross_entropy(soft, labels), labels, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         gap = self.soft_accuracy.compute() - self.hard_accuracy.compute()
