@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import lightning as L
 import torch
-from spikingjelly.activation_based import functional, neuron, op_counter
+from spikingjelly.activation_based import functional, monitor, neuron, op_counter
 from torch import Tensor, nn
 
 from ..transfer import firing_as_trained, firing_hard
@@ -53,27 +52,21 @@ def output_shares(net: nn.Module, batches: Iterable[Tensor]) -> list[float]:
         net: a network in ``eval()``.
         batches: frames [T, N, C, H, W], at least one batch.
     """
-    counts = torch.zeros(OUTPUT_BINS, dtype=torch.float64)
-    with torch.no_grad(), firing_as_trained(net), _watching(net, counts):
+    with (
+        torch.no_grad(),
+        firing_as_trained(net),
+        monitor.OutputMonitor(net, neuron.BaseNode, _histogram) as counts,
+    ):
         for x_seq in batches:
             functional.reset_net(net)
             net(x_seq)
-    shares: list[float] = (counts / counts.sum()).tolist()
+    total = torch.stack(counts.records).sum(0)
+    shares: list[float] = (total / total.sum()).tolist()
     return shares
 
 
-@contextmanager
-def _watching(net: nn.Module, counts: Tensor) -> Iterator[None]:
-    def count(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        counts.add_(output.float().histc(OUTPUT_BINS, 0, 1))
-
-    layers = [m for m in net.modules() if isinstance(m, neuron.BaseNode)]
-    handles = [layer.register_forward_hook(count) for layer in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _histogram(outputs: Tensor) -> Tensor:
+    return outputs.float().histc(OUTPUT_BINS, 0, 1).double()
 
 
 def operations(net: nn.Module, x_seq: Tensor) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..files import write_whole
+from ..drawing import save_figure
 from .figures import (
     Looks,
     accuracies,
@@ -25,8 +25,6 @@ from .record import Run
 from .spike_figure import spike_functions
 from .statistics import Summary
 
-_DPI = 300  # of the PNG files
-
 
 @dataclass(frozen=True)
 class Picture:
@@ -39,18 +37,7 @@ class Picture:
 
     def save(self, folder: Path) -> None:
         """Writes ``<name>.png`` and ``<name>.pdf`` into ``folder``."""
-        self.figure.draw_without_rendering()
-        self.figure.set_layout_engine("none")  # laid out once for all formats
-        write_whole(
-            folder / f"{self.name}.png",
-            lambda partial: self.figure.savefig(partial, format="png", dpi=_DPI),
-        )
-        write_whole(
-            folder / f"{self.name}.pdf",
-            lambda partial: self.figure.savefig(
-                partial, format="pdf", metadata={"CreationDate": None}
-            ),
-        )
+        save_figure(self.figure, folder, self.name)
 
     def data_uri(self) -> str:
         """The figure as an SVG within a ``data:`` address."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..drawing import save_figure
 from ..files import write_whole
 
 if TYPE_CHECKING:
@@ -65,12 +66,10 @@ def save(drawn: Drawn, folder: Path, name: str) -> list[Path]:
         OSError: a file can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{ending}" for ending in ("png", "pdf", "csv")]
-    for path in paths[:2]:
-        kind = path.suffix.removeprefix(".")
-        write_whole(path, partial(drawn.figure.savefig, format=kind, dpi=300))
-    write_whole(paths[2], partial(_write_csv, drawn))
-    return paths
+    numbers = folder / f"{name}.csv"
+    pictures = save_figure(drawn.figure, folder, name)
+    write_whole(numbers, partial(_write_csv, drawn))
+    return [*pictures, numbers]
 
 
 def _write_csv(drawn: Drawn, path: Path) -> None:

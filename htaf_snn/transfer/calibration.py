@@ -12,7 +12,7 @@ from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from .firing import firing_hard
+from .firing import firing_hard, modes_kept
 
 _DROPOUT = (nn.modules.dropout._DropoutNd, layer.Dropout, layer.Dropout2d)
 
@@ -63,18 +63,13 @@ def calibrate(
     first = list(itertools.islice(rest, 1))
     if not first:
         raise ValueError("`batches` is empty; batch norm statistics need at least one batch")
-    modes = {module: module.training for module in net.modules()}
     before = [(norm, norm.momentum, copy.deepcopy(norm.state_dict())) for norm in norms]
     chosen = itertools.islice(itertools.chain(first, rest), limit)
     try:
-        with firing_hard(net), torch.no_grad():
+        with modes_kept(net), firing_hard(net), torch.no_grad():
             update_bn(chosen, _FromRest(net), device)
     except BaseException:
         for norm, momentum, state in before:
             norm.momentum = momentum
             norm.load_state_dict(state)
         raise
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        functional.reset_net(net)

@@ -12,7 +12,7 @@ from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
 
 from ..surrogates import HTAF, trains_smooth
-from .firing import firing_as_trained, firing_hard
+from .firing import firing_as_trained, firing_hard, modes_kept
 
 Labelled = Iterable[tuple[Tensor, Tensor]]  # inputs and labels [N]
 
@@ -198,15 +198,9 @@ def _outputs(layers: Sequence[_Layer]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _evaluating(net: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        functional.reset_net(net)
+    with modes_kept(net), torch.no_grad():
+        net.eval()
+        yield
 
 
 def _logits(net: nn.Module, x: Tensor) -> Tensor:

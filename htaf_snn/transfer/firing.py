@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import nn
 
@@ -46,6 +47,18 @@ def _firing(functions: list[SurrogateFunctionBase], spiking: bool) -> Iterator[N
                 function.mode = state
             else:
                 function.set_spiking_mode(state)
+
+
+@contextmanager
+def modes_kept(net: nn.Module) -> Iterator[None]:
+    """After it each module trains or not as before, and the neurons are at rest."""
+    modes = {module: module.training for module in net.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        functional.reset_net(net)
 
 
 def harden(net: nn.Module) -> None:
