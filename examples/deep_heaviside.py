@@ -39,6 +39,7 @@ from htaf_snn.comparison.statistics import estimate
 from htaf_snn.data.tables import CSVFile, Table, Task, read_csv
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
+from htaf_snn.training import classification_loss, train_plain
 from htaf_snn.transfer import firing_as_trained
 
 Constants = tuple[float, ...]
@@ -132,6 +133,14 @@ def score(net: nn.Module, data: Split) -> float:
     )
 
 
+def loss(net: nn.Module, batch: tuple[Tensor, Tensor], regression: bool) -> Tensor:
+    """Of the whole training part."""
+    if not regression:
+        return classification_loss(net, batch)
+    x, y = batch
+    return nn.functional.mse_loss(net(x)[:, 0], y.float())
+
+
 def train(data: Split, activation: Callable[[], nn.Module], options: argparse.Namespace,
           seed: int) -> Measured:  # fmt: skip
     """Trains a network on the whole training part at each step, and measures it."""
@@ -140,19 +149,10 @@ def train(data: Split, activation: Callable[[], nn.Module], options: argparse.Na
     for inputs in (data.x.shape[1], *[options.width] * (options.depth - 1)):
         layers += [nn.Linear(inputs, options.width), nn.BatchNorm1d(options.width), activation()]
     net = nn.Sequential(*layers, nn.Linear(options.width, data.outputs))
-    optimizer = torch.optim.AdamW(net.parameters(), options.lr, weight_decay=0.01, fused=True)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, options.steps + 1)
-    sharpness = htaf_snn.SharpnessSchedule(net, options.steps, hardening=(0.0, 0.8))
-    for _ in range(options.steps):
-        if data.score == "R2":
-            loss = nn.functional.mse_loss(net(data.x)[:, 0], data.y.float())
-        else:
-            loss = nn.functional.cross_entropy(net(data.x), data.y)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        rate.step()
-        sharpness.step()
+    sharpness = train_plain(
+        net, [(data.x, data.y)], partial(loss, regression=data.score == "R2"), options.steps,
+        options.lr,
+    )  # fmt: skip
     sharpness.set(0)  # smooth in training again, so that the smooth outputs can be measured
     net.eval()  # the exact step
     hard = score(net, data)

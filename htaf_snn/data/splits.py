@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,3 +90,26 @@ def frames_first(batch: list[Sample]) -> tuple[Tensor, Tensor]:
     """Collates samples to frames [T, N, C, H, W] and labels [N]."""
     frames, labels = zip(*batch, strict=True)
     return torch.stack(frames, dim=1), torch.tensor(labels)
+
+
+class Images:
+    """Images [N, C, H, W] and labels [N] of a loader's frames [1, N, C, H, W].
+
+    For networks without time, of the loaders of `SpikingDataModule` with ``T`` = 1. Images that a
+    loader draws anew in each epoch are drawn anew each time this is iterated over.
+
+    Raises:
+        ValueError: frames of more than one time step.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for x_seq, labels in self.loader:
+            if len(x_seq) != 1:
+                raise ValueError(f"frames of {len(x_seq)} time steps are no images; set T=1")
+            yield x_seq[0], labels

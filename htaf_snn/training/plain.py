@@ -1,0 +1,93 @@
+"""A plain training loop, for networks without time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..transfer import SharpnessSchedule
+
+Batch = TypeVar("Batch")
+Batch_co = TypeVar("Batch_co", covariant=True)
+
+
+class Batches(Protocol[Batch_co]):
+    """An epoch's batches: a list, or a loader that draws anew each time it is iterated over."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch_co]: ...
+
+
+def train_plain(
+    net: nn.Module,
+    batches: Batches[Batch],
+    loss: Callable[[nn.Module, Batch], Tensor],
+    epochs: int,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 1e-2,
+    hardening: tuple[float, float] | None = (0.0, 0.8),
+    on_step: Callable[[], object] = lambda: None,
+) -> SharpnessSchedule:
+    """Trains by AdamW with a one-cycle learning rate, bringing the exact step in on the way.
+
+    Args:
+        net: any torch network, with spike functions or without; in ``train()`` from now on.
+        batches: of an epoch.
+        loss: of the network on a batch, a scalar.
+        epochs: >= 1.
+        learning_rate: the highest, > 0.
+        weight_decay: >= 0.
+        hardening: shares of the training between which the step comes in; see
+            `SharpnessSchedule`.
+        on_step: called after each step, for a progress bar.
+
+    Returns:
+        the schedule of the spike functions; ``set(0)`` makes them as smooth as at the start.
+
+    Raises:
+        ValueError: no epoch, no batch, or a loss that is not finite.
+    """
+    if epochs < 1 or not len(batches):
+        raise ValueError(f"`epochs` (={epochs}) and batches (={len(batches)}) must be at least 1")
+    steps = epochs * len(batches)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), learning_rate, weight_decay=weight_decay, fused=True
+    )
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps + 1)
+    sharpness = SharpnessSchedule(net, steps, hardening=hardening)
+    net.train()
+    for _ in range(epochs):
+        for batch in batches:
+            value = loss(net, batch)
+            if not value.isfinite():
+                raise ValueError(
+                    f"the loss is {value.item()} at step {sharpness.last_step}; lower "
+                    f"`learning_rate` (={learning_rate})"
+                )
+            optimizer.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            rate.step()
+            sharpness.step()
+            on_step()
+    return sharpness
+
+
+def classification_loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Cross-entropy of the logits [N, classes] of inputs [N, *], labels [N]."""
+    x, labels = batch
+    return nn.functional.cross_entropy(net(x), labels)
+
+
+def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Share of inputs [N, *] whose greatest logit is that of their label; the net as it is now."""
+    right = total = 0
+    with torch.no_grad():
+        for x, labels in batches:
+            right += int((net(x).argmax(1) == labels).sum())
+            total += len(labels)
+    return right / total

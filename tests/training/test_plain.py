@@ -1,0 +1,67 @@
+"""The plain loop, for networks without time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from htaf_snn import HTAF, transfer_gap
+from htaf_snn.data import Images, SpikingDataModule
+from htaf_snn.training import accuracy, classification_loss, train_plain
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), HTAF(), nn.Linear(32, 10)
+    )
+
+
+def digits() -> SpikingDataModule:
+    return SpikingDataModule("digits", T=1, batch_size=64)
+
+
+def test_what_was_trained_is_what_fires() -> None:
+    net, data, steps = network(), digits(), []
+    batches = Images(data.train_dataloader())
+    schedule = train_plain(net, batches, classification_loss, 4, on_step=lambda: steps.append(1))
+    assert len(steps) == schedule.last_step == 4 * len(batches)
+    function = net[3]
+    assert isinstance(function, HTAF) and function.mode == "hard"
+    held_out = list(Images(data.val_dataloader()))
+    net.eval()
+    assert accuracy(net, held_out) > 0.85
+    assert transfer_gap(net, held_out).gap_pp == 0
+    schedule.set(0)
+    assert function.mode == "auto" and transfer_gap(net, held_out).layers
+
+
+def test_smooth_to_the_end() -> None:
+    net = network()
+    train_plain(net, [(torch.rand(8, 64), torch.arange(8))], classification_loss, 2, hardening=None)
+    function = net[3]
+    assert isinstance(function, HTAF) and function.mode == "auto" and function.hardness == 0
+
+
+def test_refuses_no_batch_no_epoch_and_a_loss_that_is_not_finite() -> None:
+    batch = (torch.rand(8, 64), torch.arange(8))
+    with pytest.raises(ValueError, match=r"`epochs` \(=0\)"):
+        train_plain(network(), [batch], classification_loss, 0)
+    with pytest.raises(ValueError, match=r"batches \(=0\)"):
+        train_plain(network(), [], classification_loss, 1)
+
+    def diverges(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return classification_loss(net, batch) / 0
+
+    with pytest.raises(ValueError, match=r"the loss is inf at step 0; lower `learning_rate`"):
+        train_plain(network(), [batch], diverges, 1)
+
+
+def test_images_are_frames_of_one_step() -> None:
+    data = digits()
+    drawn = Images(data.train_dataloader())
+    first, again = next(iter(drawn)), next(iter(drawn))
+    assert first[0].shape == (64, *data.in_shape) and first[1].shape == (64,)
+    assert first[0].shape == again[0].shape and len(drawn) == len(data.train_dataloader())
+    with pytest.raises(ValueError, match="frames of 2 time steps are no images; set T=1"):
+        next(iter(Images([(torch.rand(2, 3, 1, 8, 8), torch.zeros(3))])))
