@@ -69,7 +69,7 @@ def train_plain(
                     f"`learning_rate` (={learning_rate})"
                 )
             optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             optimizer.step()
             rate.step()
             sharpness.step()
