@@ -81,100 +81,15 @@ def predict(args: Sequence[str]) -> None:
 def compare(args: Sequence[str]) -> None:
     """train the same network with several spike functions and compare them"""
     import shlex
-    from dataclasses import replace
-
-    from jsonargparse import ArgumentParser
 
     from . import comparison
-    from .data import SpikingDataModule
-    from .training import SpikingClassifier
-    from .training.fit import default_out
 
-    parser = ArgumentParser(prog="htaf-snn compare", description=compare.__doc__)
-    parser.add_argument("--config", action="config", help="a YAML file of these options")
-    parser.add_argument(
-        "--preset",
-        help="several data sets, each with its network and budget: standard, all or ablation; "
-        "instead of the options of data and model",
-    )
-    parser.add_argument(
-        "--data_folder",
-        type=Path,
-        default=os.environ.get("HTAF_SNN_DATA"),
-        help="where a preset's data are (default: $HTAF_SNN_DATA)",
-    )
-    parser.add_argument(
-        "--spikes",
-        help="contenders, separated by commas: name[:parameter=value][@option=value], the option "
-        "one of model's, or calibrate (default: htaf,atan,sigmoid, or the preset's)",
-    )
-    parser.add_argument(
-        "--seeds", help="separated by commas; one run each (default: 0, or the preset's)"
-    )
-    parser.add_argument("--epochs", type=int, help="budget of a run (default: 12, or the preset's)")
-    parser.add_argument(
-        "--tune", type=int, default=0, help="trials of each contender, on the validation split"
-    )
-    parser.add_argument(
-        "--sensitivity",
-        action="store_true",
-        help="also run HTAF over a grid of alpha0 and alpha1, one seed each",
-    )
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time, by Ray")
-    parser.add_argument("--ray_address", help="of a Ray cluster that does the runs")
-    parser.add_argument(
-        "--out", type=Path, default=default_out(),
-        help="folder of the results; a comparison that is there goes on",
-    )  # fmt: skip
-    parser.add_class_arguments(SpikingDataModule, "data", skip={"seed"})
-    parser.add_class_arguments(
-        SpikingClassifier, "model", skip={"in_shape", "num_classes", "spike", "seed"}
-    )
-    options = parser.parse_args(list(args))
-    changes: dict[str, Any] = {}
-    if options.spikes is not None:
-        spikes = options.spikes
-        listed = isinstance(spikes, list)
-        changes["contenders"] = spikes if listed else comparison.split_labels(str(spikes))
-    if options.seeds is not None:
-        seeds = options.seeds
-        try:
-            changes["seeds"] = [
-                int(seed) for seed in (seeds if isinstance(seeds, list) else str(seeds).split(","))
-            ]
-        except ValueError:
-            raise ValueError(
-                f"`seeds` (={options.seeds}) must be integers between commas"
-            ) from None
-    if options.epochs is not None:
-        changes["epochs"] = options.epochs
-    if options.preset is None:
-        defaults: dict[str, Any] = {
-            "contenders": ["htaf", "atan", "sigmoid"],
-            "seeds": [0],
-            "epochs": 12,
-        }
-        described = {"data": options.data.as_dict(), "model": options.model.as_dict()}
-        studies = [comparison.Study(**defaults | described | changes)]
-    else:
-        known = parser.get_defaults()
-        if options.data != known.data or options.model != known.model:
-            raise ValueError(
-                f"`preset` (={options.preset}) brings its own data and model; leave their "
-                "options out, or the preset"
-            )
-        if options.data_folder is None:
-            raise ValueError(
-                f"`preset` (={options.preset}) needs the folder of its data: --data_folder"
-            )
-        studies = [
-            replace(study, **changes)
-            for study in comparison.preset(options.preset, options.data_folder)
-        ]
+    options = comparison.options(args)
     how = {"trials": options.tune, "workers": options.workers, "ray_address": options.ray_address}
+    studies = comparison.studies(options)
     runs = comparison.compare(studies, options.out, **how)
     grid = [comparison.sensitivity(study) for study in studies if options.sensitivity]
-    grid_runs = comparison.compare(grid, options.out, **how) if grid else []
+    grid_runs = comparison.compare(grid, options.out, **how | {"trials": 0}) if grid else []
     comparison.write_report(
         runs, options.out, shlex.join(["htaf-snn", "compare", *args]), grid_runs
     )

@@ -1,5 +1,7 @@
 """Comparing spike functions by the accuracy of the network that fires."""
 
+from .arguments import options as options
+from .arguments import studies as studies
 from .compare import Study as Study
 from .compare import compare as compare
 from .compare import preset as preset
