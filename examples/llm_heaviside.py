@@ -294,16 +294,19 @@ def draw(results: dict[str, Result], ks: Sequence[int]) -> Figure:
     """Perplexity and accuracy over k, with intervals."""
     figure = style.new_figure(2.3, 2 * style.COLUMN)
     for column, (axes, measure) in enumerate(zip(figure.subplots(1, 2), MEASURES, strict=True)):
-        for (name, result), marker in zip(results.items(), "os", strict=True):
+        for (name, result), marker, shift in zip(
+            results.items(), "os", (-0.015, 0.015), strict=True
+        ):
             found = [estimate(seeds.tolist()) for seeds in result.measured[:, :, column]]
             widths = [estimate.half_width or 0.0 for estimate in found]
-            look = {"color": COLORS[name], "marker": marker, "capsize": 2, "label": name}
-            axes.errorbar(ks, [estimate.mean for estimate in found], widths, **look)
+            look = {"color": COLORS[name], "marker": marker, "linewidth": 1, "label": name}
+            places = np.array(ks) + shift * ks[-1]  # apart, where they coincide
+            axes.errorbar(places, [estimate.mean for estimate in found], widths, **look)
         axes.set_xlabel("blocks whose gate is a step (k)")
         axes.set_ylabel(measure)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axhline(1 / CHOICES, color="black", linewidth=0.8, linestyle=":", label="by chance")
-    axes.legend()
+    axes.legend(loc="center left")
     return figure
 
 
