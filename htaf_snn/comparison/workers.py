@@ -27,7 +27,7 @@ def work(
     Raises:
         ImportError: Ray is asked for and is not installed.
     """
-    if workers == 1 and ray_address is None:
+    if not tasks or (workers == 1 and ray_address is None):
         yield from map(function, tasks)
         return
     ray = import_ray()
