@@ -21,6 +21,7 @@ import lightning as L
 import torch
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from htaf_snn import HTAFSpike, calibrate
 from htaf_snn.comparison.statistics import estimate
@@ -93,7 +94,7 @@ def measure(options: argparse.Namespace, seed: int, hardening: Any, weight: floa
     )  # fmt: skip
     L.Trainer(
         max_epochs=options.epochs, callbacks=[RandomHardening()] if noise else [], logger=False,
-        enable_checkpointing=False, enable_model_summary=False,
+        enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False,
     ).fit(model, data)  # fmt: skip
     found = {}
     with firing_as_trained(model.net):
@@ -136,10 +137,14 @@ def main() -> None:
         "smooth, regulariser 1": {"hardening": smooth, "weight": 1.0},
         "smooth, random hardening": {"hardening": smooth, "noise": True},
     }
-    for name, variant in variants.items():
-        runs = [measure(options, seed, **variant) for seed in range(options.seeds)]
-        cells = (f"{key} {_interval([run[key] for run in runs])}" for key in runs[0])
-        print(f"{name:28} {'   '.join(cells)}", flush=True)
+    with tqdm(total=len(variants) * options.seeds, unit="run") as progress:
+        for name, variant in variants.items():
+            runs = []
+            for seed in range(options.seeds):
+                runs.append(measure(options, seed, **variant))
+                progress.update()
+            cells = (f"{key} {_interval([run[key] for run in runs])}" for key in runs[0])
+            progress.write(f"{name:28} {'   '.join(cells)}")
 
 
 def _interval(values: list[float]) -> str:
