@@ -45,7 +45,7 @@ def test_it_trains_packs_and_reports(
     captured = capsys.readouterr()
     printed = captured.out
     assert "digits, 2 seeds x 2 epochs" in printed
-    assert (captured.out + captured.err).count("validation 0.") == 12
+    assert (captured.out + captured.err).count("validation 0.") == 16  # 8 constants, 2 rates
     assert "\nHTAF - straight-through, by seed: " in printed
     names = {f"digits_{c}_{s}{end}" for c in ("htaf", "straight-through") for s in (0, 1)
              for end in (".npz", ".packed.npz")}  # fmt: skip
