@@ -57,7 +57,7 @@ DATA = {  # the library's name, where it lies below --root, its classes
 }
 ROOT = os.environ.get("HTAF_SNN_DATA", Path(__file__).parents[2] / "shared" / "data")
 HIGH, LOW = 0.75, 0.25  # a class has a concept if this share of its images do, or lacks it
-HARDENING = (0.7, 0.95)  # of the training; the earlier, the worse HTAF learns
+HARDENING = (0.7, 0.95)  # of the training; chosen on validation
 MARGIN = 0.05  # an output this close to 0 or 1 is binary
 SHOWN = 8  # concepts on the sheet, and images of each, on and off
 PROMPT = """\
