@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, DistributedSampler, Subset
 
 Sample = tuple[Tensor, int]
 
@@ -104,11 +104,15 @@ class Images:
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
+        self._epoch = 0
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if isinstance(getattr(self.loader, "sampler", None), DistributedSampler):
+            self.loader.sampler.set_epoch(self._epoch)  # as Lightning's trainer does
+            self._epoch += 1
         for x_seq, labels in self.loader:
             if len(x_seq) != 1:
                 raise ValueError(f"frames of {len(x_seq)} time steps are no images; set T=1")

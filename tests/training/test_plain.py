@@ -64,6 +64,7 @@ def test_images_are_frames_of_one_step() -> None:
     drawn = Images(data.train_dataloader())
     first, again = next(iter(drawn)), next(iter(drawn))
     assert first[0].shape == (64, *data.in_shape) and first[1].shape == (64,)
+    assert not first[0].equal(again[0])  # a new order, drawn anew
     assert first[0].shape == again[0].shape and len(drawn) == len(data.train_dataloader())
     with pytest.raises(ValueError, match="frames of 2 time steps are no images; set T=1"):
         next(iter(Images([(torch.rand(2, 3, 1, 8, 8), torch.zeros(3))])))
