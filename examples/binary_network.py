@@ -32,13 +32,13 @@ from tqdm import tqdm
 
 import htaf_snn
 from htaf_snn.binary import BinaryConv2d, ClippedSign, binary_layers, read_signs, write_signs
-from htaf_snn.comparison import style
+from htaf_snn.comparison import aligned, style
 from htaf_snn.comparison.statistics import estimate
 from htaf_snn.data import Images, SpikingDataModule
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
-from htaf_snn.training import accuracy, classification_loss, train_plain
-from htaf_snn.transfer import firing_as_trained
+from htaf_snn.training import classification_loss, train_plain
+from htaf_snn.transfer import accuracy, firing_as_trained
 
 Sign = Callable[[], nn.Module]
 Constants = tuple[float, ...]
@@ -228,23 +228,15 @@ def report(results: dict[str, list[Result]], chosen: dict[str, tuple[Any, ...]])
     ]
     for name, runs in results.items():
         scores = [run.accuracy for run in runs]
-        packed = interval([run.packed_accuracy for run in runs])
+        packed = estimate([run.packed_accuracy for run in runs])
         by_seed = " ".join(f"{score:.4f}" for score in scores)
         sizes = (f"{runs[0].size}", f"{runs[0].packed_size}")
         constants, rate = chosen[name]
-        lines.append((name, interval(scores), packed, by_seed, *sizes, f"{constants}, {rate}"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+        shown = (f"{estimate(scores):.4f}", f"{packed:.4f}", by_seed, *sizes)
+        lines.append((name, *shown, f"{constants}, {rate}"))
     htaf, other = results.values()
     ahead = [100 * (h.accuracy - o.accuracy) for h, o in zip(htaf, other, strict=True)]
-    return f"{table}\nHTAF - straight-through, by seed: {interval(ahead, '+.2f')} pp"
-
-
-def interval(by_seed: Sequence[float], form: str = ".4f") -> str:
-    """The mean and its 95 % interval over seeds."""
-    found = estimate(by_seed)
-    half = "" if found.half_width is None else f" ± {found.half_width:{form.strip('+')}}"
-    return f"{found.mean:{form}}{half}"
+    return f"{aligned(lines)}\nHTAF - straight-through, by seed: {estimate(ahead):+.2f} pp"
 
 
 def draw(results: dict[str, list[Result]], title: str) -> Figure:

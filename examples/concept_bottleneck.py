@@ -40,7 +40,7 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn.comparison import style
+from htaf_snn.comparison import aligned, style
 from htaf_snn.comparison.pictures import Picture
 from htaf_snn.comparison.statistics import estimate
 from htaf_snn.data import Images, SpikingDataModule
@@ -360,20 +360,15 @@ def pictures(seen: Seen, head: nn.Linear, concepts: list[Concept], options: argp
 
 def table(results: dict[str, list[Measured]]) -> list[list[str]]:
     """A line for each kind of features, and one for their difference, seed by seed."""
-
-    def mean(values: Iterable[float], digits: int = 2) -> str:
-        found = estimate([v for v in values if v == v] or [float("nan")])
-        text = "-" if found.mean != found.mean else f"{found.mean:.{digits}f}"
-        return text + (f" ± {found.half_width:.{digits}f}" if found.half_width is not None else "")
-
     head = ["features", "hard accuracy (%)", "soft (%)", f"within {MARGIN} (%)", "entropy (bits)"]
     lines = [head]
     for name, runs in results.items():
         *shares, entropy = zip(*runs, strict=True)
-        percents = [mean(100 * v for v in values) for values in shares]
-        lines.append([name, *percents, mean(entropy, 4)])
+        percents = [f"{estimate([100 * v for v in values]):.2f}" for values in shares]
+        lines.append([name, *percents, f"{estimate(entropy):.4f}"])
     pairs = zip(results["HTAF"], results["ReLU"], strict=True)
-    return [*lines, ["HTAF - ReLU", mean(100 * (h.hard - r.hard) for h, r in pairs), "", "", ""]]
+    ahead = estimate([100 * (htaf.hard - relu.hard) for htaf, relu in pairs])
+    return [*lines, ["HTAF - ReLU", f"{ahead:.2f}", "", "", ""]]
 
 
 def load(options: argparse.Namespace, seed: int = 0) -> SpikingDataModule:
@@ -471,9 +466,7 @@ def main() -> None:
                 nets.append(train(name, options, seed, progress.update))
                 runs.append(measure(nets[-1], options.batches))
     lines = table(results)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(map(str.ljust, line, widths)).rstrip())
+    print(aligned(lines))
     head, seen = nets[0].head, look(nets[0], options.batches)  # HTAF's, of the first seed
     concepts = describe(seen, head, options.classes)
     asked = [concept for concept in concepts if concept.prompt]

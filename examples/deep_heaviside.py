@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn.comparison import maps, style
+from htaf_snn.comparison import aligned, maps, style
 from htaf_snn.comparison.statistics import estimate
 from htaf_snn.data.tables import CSVFile, Table, Task, read_csv
 from htaf_snn.files import write_whole
@@ -205,8 +205,7 @@ def study(table: Table, options: argparse.Namespace, progress: Any) -> dict[str,
 
 def interval(by_fold: NDArray[np.float64]) -> str:
     """The mean and its 95 % interval over folds, each the mean of its seeds."""
-    found = estimate(by_fold.tolist())
-    return "-" if np.isnan(found.mean) else f"{found.mean:.4f} ± {found.half_width:.4f}"
+    return f"{estimate(by_fold.tolist()):.4f}"
 
 
 def report(results: dict[str, Result]) -> str:
@@ -221,8 +220,7 @@ def report(results: dict[str, Result]) -> str:
         means = ["-" if name == "ReLU" else f"{values.mean():.3f}" for values in binary]
         chosen = (f"{c} ({n})" for c, n in Counter(result.chosen).most_common() if c)
         lines.append((name, interval(hard), interval(soft), behind, *means, ", ".join(chosen)))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return aligned(lines)
 
 
 def draw_scores(studies: Sequence[dict[str, Result]], titles: Sequence[str]) -> Figure:

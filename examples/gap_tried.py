@@ -28,7 +28,7 @@ from htaf_snn.comparison.statistics import estimate
 from htaf_snn.data import SpikingDataModule
 from htaf_snn.surrogates import functional
 from htaf_snn.training import SpikingClassifier
-from htaf_snn.transfer import firing_as_trained, firing_hard, spike_functions
+from htaf_snn.transfer import accuracy, firing_as_trained, firing_hard, spike_functions
 
 
 class Regularised(SpikingClassifier):
@@ -72,14 +72,6 @@ class Leaking(HTAFSpike):
         return leak + (1 - 2 * leak) * functional.heaviside(x)
 
 
-def accuracy(model: SpikingClassifier, data: SpikingDataModule) -> float:
-    """On validation, as the network fires now."""
-    model.eval()
-    with torch.no_grad():
-        right = [model(x_seq).argmax(1) == labels for x_seq, labels in data.val_dataloader()]
-    return float(torch.cat(right).float().mean())
-
-
 def measure(options: argparse.Namespace, seed: int, hardening: Any, weight: float = 0.0,
             noise: bool = False, after: bool = False) -> dict[str, float]:  # fmt: skip
     """Trains a network and measures it, soft, hard and, if ``after``, with what mends the step."""
@@ -96,23 +88,25 @@ def measure(options: argparse.Namespace, seed: int, hardening: Any, weight: floa
         max_epochs=options.epochs, callbacks=[RandomHardening()] if noise else [], logger=False,
         enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False,
     ).fit(model, data)  # fmt: skip
+    model.eval()
+    held_out = data.val_dataloader()
     found = {}
     with firing_as_trained(model.net):
-        found["soft"] = accuracy(model, data)
+        found["soft"] = accuracy(model, held_out)
     with firing_hard(model.net):
-        found["hard"] = accuracy(model, data)
+        found["hard"] = accuracy(model, held_out)
     if after:
         exact = {n: m.surrogate_function for n, m in model.net.named_modules()
                  if isinstance(m, neuron.BaseNode)}  # fmt: skip
         for name in exact:
             node: Any = model.net.get_submodule(name)
             node.surrogate_function, node.backend = Leaking(), "torch"
-        found["levels"] = accuracy(model, data)
+        found["levels"] = accuracy(model, held_out)
         for name, function in exact.items():
             node = model.net.get_submodule(name)
             node.surrogate_function, node.backend = function, "auto"
         calibrate(model.net, data.train_dataloader())
-        found["calibrated"] = accuracy(model, data)
+        found["calibrated"] = accuracy(model, held_out)
     return found
 
 
@@ -143,14 +137,8 @@ def main() -> None:
             for seed in range(options.seeds):
                 runs.append(measure(options, seed, **variant))
                 progress.update()
-            cells = (f"{key} {_interval([run[key] for run in runs])}" for key in runs[0])
+            cells = (f"{key} {estimate([run[key] for run in runs]):.4f}" for key in runs[0])
             progress.write(f"{name:28} {'   '.join(cells)}")
-
-
-def _interval(values: list[float]) -> str:
-    found = estimate(values)
-    width = "" if found.half_width is None else f" ± {found.half_width:.4f}"
-    return f"{found.mean:.4f}{width}"
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn.comparison import style
-from htaf_snn.comparison.statistics import Estimate, estimate
+from htaf_snn.comparison import aligned, style
+from htaf_snn.comparison.statistics import estimate
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
 from htaf_snn.training import train_plain
@@ -278,16 +278,9 @@ def report(results: dict[str, Result], ks: Sequence[int]) -> str:
         for place, k in enumerate(ks):
             values = [result.measured[place, :, column] for result in results.values()]
             columns = [*values, values[1] - values[0]] if k else values
-            shown = (interval(estimate(v.tolist()), form) for v in columns)
+            shown = (f"{estimate(v.tolist()):{form}}" for v in columns)
             lines.append(("" if place else measure, str(k), *shown, *[""] * (not k)))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-
-def interval(found: Estimate, form: str) -> str:
-    """A mean, with its 95 % interval where there is one."""
-    width = "" if found.half_width is None else f" ± {found.half_width:{form}}"
-    return f"{found.mean:{form}}{width}"
+    return aligned(lines)
 
 
 def draw(results: dict[str, Result], ks: Sequence[int]) -> Figure:

@@ -83,10 +83,11 @@ def compare(args: Sequence[str]) -> None:
     import shlex
 
     from . import comparison
+    from .comparison import arguments
 
-    options = comparison.options(args)
+    options = arguments.options(args, compare.__doc__)
     how = {"trials": options.tune, "workers": options.workers, "ray_address": options.ray_address}
-    studies = comparison.studies(options)
+    studies = arguments.studies(options)
     runs = comparison.compare(studies, options.out, **how)
     grid = [comparison.sensitivity(study) for study in studies if options.sensitivity]
     grid_runs = comparison.compare(grid, options.out, **how | {"trials": 0}) if grid else []

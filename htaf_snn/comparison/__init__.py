@@ -1,7 +1,5 @@
 """Comparing spike functions by the accuracy of the network that fires."""
 
-from .arguments import options as options
-from .arguments import studies as studies
 from .compare import Study as Study
 from .compare import compare as compare
 from .compare import preset as preset
@@ -11,4 +9,5 @@ from .contender import split_labels as split_labels
 from .record import Run as Run
 from .report import write_report as write_report
 from .run import Task as Task
+from .tables import aligned as aligned
 from .tables import table as table

@@ -19,11 +19,8 @@ from .contender import split_labels
 _DEFAULTS: dict[str, Any] = {"contenders": ["htaf", "atan", "sigmoid"], "seeds": [0], "epochs": 12}
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="htaf-snn compare",
-        description="train the same network with several spike functions and compare them",
-    )
+def _parser(description: str | None) -> ArgumentParser:
+    parser = ArgumentParser(prog="htaf-snn compare", description=description)
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(
         "--preset",
@@ -66,17 +63,30 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def options(args: Sequence[str]) -> Namespace:
-    """What the command line asks for."""
-    return _parser().parse_args(list(args))
+def options(args: Sequence[str], description: str | None = None) -> Namespace:
+    """What the command line asks for.
+
+    Raises:
+        ValueError: a preset beside options of data or model.
+    """
+    parser = _parser(description)
+    options = parser.parse_args(list(args))
+    if options.preset is not None:
+        known = parser.get_defaults()
+        if options.data != known.data or options.model != known.model:
+            raise ValueError(
+                f"`preset` (={options.preset}) brings its own data and model; leave their "
+                "options out, or the preset"
+            )
+    return options
 
 
 def studies(options: Namespace) -> list[Study]:
     """The studies asked for, of a preset or of one data set.
 
     Raises:
-        ValueError: seeds that are no integers; a preset beside options of data or model, or
-            without the folder of its data; or what `Study` refuses.
+        ValueError: seeds that are no integers, a preset without the folder of its data, or what
+            `Study` refuses.
     """
     changes: dict[str, Any] = {}
     if options.spikes is not None:
@@ -89,12 +99,6 @@ def studies(options: Namespace) -> list[Study]:
     if options.preset is None:
         described = {"data": options.data.as_dict(), "model": options.model.as_dict()}
         return [Study(**_DEFAULTS | described | changes)]
-    known = _parser().get_defaults()
-    if options.data != known.data or options.model != known.model:
-        raise ValueError(
-            f"`preset` (={options.preset}) brings its own data and model; leave their "
-            "options out, or the preset"
-        )
     if options.data_folder is None:
         raise ValueError(
             f"`preset` (={options.preset}) needs the folder of its data: --data_folder"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .statistics import REFERENCE, Difference, Estimate, Summary
+from .statistics import REFERENCE, Difference, Summary
 
 _NOT_BUILT_IN = (REFERENCE, "scaled_sigmoid", "straight_through")
 
@@ -43,14 +43,14 @@ def conclude(summaries: Sequence[Summary]) -> str:
         return f"On {data} there is no run of {REFERENCE}: nothing is compared."
     text = (
         f"On {data} ({_seeds(len(own.runs))}) {REFERENCE} reaches "
-        f"{accuracy(own.estimate('hard_accuracy'))} at the exact step"
+        f"{own.estimate('hard_accuracy'):.3f} at the exact step"
     )
     best = best_built_in(summaries)
     if best is None:
         text += "; no built-in surrogate was run"
     else:
         text += (
-            f"; the best built-in, {best.spike}, {accuracy(best.estimate('hard_accuracy'))}"
+            f"; the best built-in, {best.spike}, {best.estimate('hard_accuracy'):.3f}"
             f": {_verdict(own, best)}"
         )
     gap = own.estimate("gap_pp")
@@ -101,12 +101,6 @@ def _standing(summaries: Mapping[str, Sequence[Summary]]) -> str:
     if untested := [data for data in ahead if data not in tested]:
         text += f" No test is possible on {_listed(untested)}: no conclusion there."
     return text
-
-
-def accuracy(value: Estimate, digits: int = 3) -> str:
-    """``0.951 ± 0.006``: the mean and half its interval, or the mean alone of one seed."""
-    spread = "" if value.half_width is None else f" ± {value.half_width:.{digits}f}"
-    return f"{value.mean:.{digits}f}{spread}"
 
 
 def _verdict(own: Summary, other: Summary) -> str:

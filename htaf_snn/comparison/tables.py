@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from .conclusion import accuracy, p_value
+from .conclusion import p_value
 from .record import Run
 from .statistics import REFERENCE, Summary, summarize
 
@@ -53,7 +54,7 @@ COLUMNS = (
     Column(
         "hard accuracy",
         lambda s: s.estimate("hard_accuracy").mean,
-        lambda s: accuracy(s.estimate("hard_accuracy"), 4),
+        lambda s: f"{s.estimate('hard_accuracy'):.4f}",
     ),
     _mean("soft accuracy", "soft_accuracy", ".4f"),
     _mean("gap (pp)", "gap_pp", "+z.2f"),
@@ -96,12 +97,22 @@ def table(runs: Sequence[Run]) -> str:
 def _block(data: str, summaries: Sequence[Summary]) -> str:
     rows = [[data, *(column.title for column in COLUMNS)]]
     rows += [[s.spike, *(column.text(s) for column in COLUMNS)] for s in summaries]
+    return aligned(rows, ">")
+
+
+def aligned(rows: Sequence[Sequence[str]], side: Literal["<", ">"] = "<") -> str:
+    """Rows of cells as lines of text with a column below the other.
+
+    Args:
+        rows: of equal length, at least one.
+        side: of the columns behind the first, whose cells are at the left.
+    """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            f"{cell:{'<' if i == 0 else '>'}{width}}"
+            f"{cell:{side if i else '<'}{width}}"
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in rows
     )
 

@@ -2,6 +2,5 @@
 
 from .module import NEURONS as NEURONS
 from .module import SpikingClassifier as SpikingClassifier
-from .plain import accuracy as accuracy
 from .plain import classification_loss as classification_loss
 from .plain import train_plain as train_plain

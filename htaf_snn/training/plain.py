@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 import torch
@@ -81,13 +81,3 @@ def classification_loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Cross-entropy of the logits [N, classes] of inputs [N, *], labels [N]."""
     x, labels = batch
     return nn.functional.cross_entropy(net(x), labels)
-
-
-def accuracy(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Share of inputs [N, *] whose greatest logit is that of their label; the net as it is now."""
-    right = total = 0
-    with torch.no_grad():
-        for x, labels in batches:
-            right += int((net(x).argmax(1) == labels).sum())
-            total += len(labels)
-    return right / total

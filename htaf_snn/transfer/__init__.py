@@ -4,6 +4,7 @@ from .calibration import calibrate as calibrate
 from .diagnosis import Binarity as Binarity
 from .diagnosis import LayerGap as LayerGap
 from .diagnosis import TransferGap as TransferGap
+from .diagnosis import accuracy as accuracy
 from .diagnosis import binarity as binarity
 from .diagnosis import transfer_gap as transfer_gap
 from .firing import firing_as_trained as firing_as_trained

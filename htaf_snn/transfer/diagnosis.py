@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from spikingjelly.activation_based import functional, neuron
@@ -121,6 +122,16 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
     return TransferGap(accuracies[0], accuracies[-1], gaps)
 
 
+def accuracy(net: Callable[[Tensor], Tensor], batches: Labelled) -> float:
+    """Share of inputs [N, *] whose greatest logit is that of their label; the net as it is now."""
+    right = total = 0
+    with torch.no_grad():
+        for x, labels in batches:
+            right += int((net(x).argmax(1) == labels).sum())
+            total += len(labels)
+    return right / total
+
+
 def binarity(net: nn.Module, inputs: Iterable[Tensor], margin: float = 0.05) -> Binarity:
     """Measures the smooth outputs of all spiking layers or activations; weights stay.
 
@@ -210,10 +221,7 @@ def _logits(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def _accuracy(net: nn.Module, batches: Labelled, hard: Sequence[SurrogateFunctionBase]) -> float:
-    correct = 0
     with firing_as_trained(net):
         for function in hard:  # `firing_as_trained` restores them too
             function.set_spiking_mode(True)
-        for x, labels in batches:
-            correct += int((_logits(net, x).argmax(1) == labels).sum())
-    return correct / sum(len(labels) for _, labels in batches)
+        return accuracy(partial(_logits, net), batches)

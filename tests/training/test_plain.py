@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from htaf_snn import HTAF, transfer_gap
 from htaf_snn.data import Images, SpikingDataModule
-from htaf_snn.training import accuracy, classification_loss, train_plain
+from htaf_snn.training import classification_loss, train_plain
+from htaf_snn.transfer import accuracy
 
 
 def network() -> nn.Sequential:
