@@ -1,68 +1,76 @@
-"""What our neurons add to SpikingJelly's: a backend, and a state that stays float32."""
+"""What our neurons add to SpikingJelly's: a backend, and states that stay float32."""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import neuron
+from spikingjelly.activation_based import base
 from torch import Tensor
 
-from . import backends
+from .backends import Backend, check_backend, operators, plan
+
+_WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+
+# outputs, last states, and states after each step (empty if not asked for)
+_Run = tuple[tuple[Tensor, ...], tuple[Any, ...], list[Tensor]]
 
 
-class BackendNode(neuron.BaseNode):
+class BackendNode(base.MemoryModule):
     """A SpikingJelly neuron whose time loop runs on a backend of ours.
 
-    A subclass names its charge equation in `charge`, and in `leak` if the fused kernels know it;
-    firing, reset, state and the time loop are here. It is listed before SpikingJelly's class of
-    the same neuron.
+    Listed before a class of SpikingJelly's, it traces that class's own
+    ``single_step_functional_forward`` and runs the fused kernels that are made of it. On the
+    backend "torch", SpikingJelly's code runs as it is.
     """
 
     @property
-    def backend(self) -> backends.Backend:
+    def backend(self) -> Backend:
         """Where the time loop runs: "auto", "torch", "cpu" or "cupy"."""
         return self._backend
 
     @backend.setter
-    def backend(self, value: backends.Backend) -> None:
-        self._backend = backends.check_backend(value)
+    def backend(self, value: Backend) -> None:
+        self._backend = check_backend(value)
 
-    def charge(self, x: Tensor, v: Tensor) -> Tensor:
-        """The charged potential h, from the input x and the potential v, both [N, *]."""
-        raise NotImplementedError
+    def single_step_forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        inputs = (x, *args)
+        states = self.materialize_states(inputs, tuple(self._memories.values()), "s")
+        outputs, states, _ = self._run(tuple(i.unsqueeze(0) for i in inputs), states, **kwargs)
+        self._memories.update(zip(self._memories, states, strict=True))
+        if getattr(self, "store_v_seq", False) and isinstance(states[0], Tensor):
+            self._append_v_seq(states[0])
+        return _one(tuple(o[0] for o in outputs))
 
-    def leak(self) -> backends.Leak | None:
-        """`charge` as the fused kernels know it; None runs on the torch backend."""
-        return None
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "charge" in vars(cls) and "leak" not in vars(cls):
-            cls.leak = BackendNode.leak  # type: ignore[method-assign]  # another charge equation
-
-    def single_step_functional_forward(
-        self, inputs: tuple[Tensor, ...], states: tuple[object, ...], **_: object
-    ) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
-        spike_seq, v, _v_seq = self._run(inputs[0].unsqueeze(0), states[0])
-        return (spike_seq[0],), (v,)
+    def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
+        inputs = (x_seq, *args)
+        states = self.materialize_states(inputs, tuple(self._memories.values()), "m")
+        stores_v = getattr(self, "store_v_seq", False)
+        stores_all = getattr(self, "store_state_seqs", False)
+        own = type(self).multi_step_functional_forward
+        if own is not BackendNode.multi_step_functional_forward and not (stores_v or stores_all):
+            outputs, states = self.multi_step_functional_forward(inputs, states, **kwargs)
+        else:
+            outputs, states, after = self._run(inputs, states, stores_v or stores_all, **kwargs)
+            if stores_v:
+                self.v_seq = after[0]
+            if stores_all:
+                self.state_seqs = after
+        self._memories.update(zip(self._memories, states, strict=True))
+        return _one(outputs)
 
     def multi_step_functional_forward(
-        self, inputs: tuple[Tensor, ...], states: tuple[object, ...], **_: object
-    ) -> tuple[tuple[Tensor, ...], tuple[object, ...]]:
-        spike_seq, v, _v_seq = self._run(inputs[0], states[0])
-        return (spike_seq,), (v,)
-
-    def multi_step_forward(self, x_seq: Tensor, *_args: object, **_kwargs: object) -> Tensor:
-        (v,) = self.materialize_states((x_seq,), tuple(self._memories.values()), "m")
-        spike_seq, self.v, self.v_seq = self._run(x_seq, v, self.store_v_seq)
-        return spike_seq
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+        return self._run(inputs, states, **kwargs)[:2]
 
     def materialize_states(
-        self, inputs: tuple[Tensor, ...], states: tuple[object, ...], step_mode: str
-    ) -> tuple[object, ...]:
-        """SpikingJelly's, except that v is float32, or float64 for a float64 input."""
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], step_mode: str
+    ) -> tuple[Any, ...]:
+        """SpikingJelly's, except that states are float32, or float64 for a float64 input."""
         x = inputs[0]
         if not x.is_floating_point():
             raise TypeError(
@@ -74,30 +82,92 @@ class BackendNode(neuron.BaseNode):
                 f"{type(self).__name__} with step_mode='m' takes input [T, N, *] with T >= 1; "
                 f"the input's shape is {tuple(x.shape)}"
             )
-        x = x[0] if step_mode == "m" else x
-        wide = torch.promote_types(x.dtype, torch.float32)
-        v = states[0]
-        if isinstance(v, Tensor) and v.shape == x.shape:
-            return (v.to(device=x.device, dtype=wide),)
-        value: Any = (self.v_reset or 0.0) if isinstance(v, Tensor) else v
-        return (torch.full_like(x, value, dtype=wide, requires_grad=False),)
+        if x.dtype in _WIDE:  # as for a float32 input of that shape
+            wide = torch.zeros((), dtype=_WIDE[x.dtype], device=x.device).expand(x.shape)
+            inputs = (wide, *inputs[1:])
+        one = inputs[0][0] if step_mode == "m" else inputs[0]
+        rest = self._memories_rv.values()
+        states = tuple(
+            r if isinstance(s, Tensor) and s.shape != one.shape and isinstance(r, int | float) else s
+            for s, r in zip(states, rest, strict=True)
+        )
+        made = []
+        for state in super().materialize_states(inputs, states, step_mode):
+            if isinstance(state, int | float):  # a memory that SpikingJelly's class leaves so
+                state = torch.full_like(one, state, requires_grad=False)
+            elif isinstance(state, Tensor) and state.is_inference() and torch.is_grad_enabled():
+                state = state.clone()  # carried from inference into training
+            made.append(state)
+        return tuple(made)
 
     def _run(
-        self, x_seq: Tensor, v: object, store_v_seq: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        assert isinstance(v, Tensor)
-        constants = (self.v_threshold, self.v_reset or 0.0, getattr(self, "tau", 0.0))
-        leak = self.leak() if all(isinstance(c, float | int) for c in constants) else None
-        dynamics = (self.v_threshold, self.v_reset, self.detach_reset, store_v_seq)
-        if backends.choose(self.backend, self.surrogate_function, leak, x_seq) == "torch":
-            return backends.reference.multi_step(
-                x_seq, v, self.charge, self.surrogate_function, *dynamics
-            )
-        assert leak is not None
-        return backends.fused.multi_step(x_seq, v, leak, self.surrogate_function, *dynamics)
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], after: bool = False, **kwargs: Any
+    ) -> _Run:
+        x = inputs[0]
+        if kwargs or self._backend == "torch":
+            return self._run_on_torch(inputs, states, after, **kwargs)
+        own = plan.plan(self)
+        name = f"{type(self).__name__} with {type(self.surrogate_function).__name__}" if hasattr(
+            self, "surrogate_function") else type(self).__name__
+        if not plan.fused(own, self._backend, name, inputs, states):
+            return self._run_on_torch(inputs, states, after)
+        program = own.traced.program
+        assert program is not None
+        made = operators.neuron(
+            inputs, states, plan.parameters_of(own, x), own.numbers, program, after
+        )
+        count, ends = len(made), len(states)
+        outputs = count - ends * (2 if after else 1)
+        return (
+            tuple(made[:outputs]),
+            tuple(made[outputs : outputs + ends]),
+            list(made[outputs + ends :]),
+        )
+
+    def _run_on_torch(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], after: bool, **kwargs: Any
+    ) -> _Run:
+        """The definition: SpikingJelly's own code, step by step where a sequence is asked for."""
+        x = inputs[0]
+        node = self._on_torch(x.ndim - 1)
+        outputs: Sequence[Tensor]
+        kept: list[list[Tensor]] = []
+        if after or node is not self or _steps_singly(type(self)):
+            steps = []
+            for t in range(x.shape[0]):
+                one = tuple(i[t].to(states[0].dtype) for i in inputs)
+                made, states = node.single_step_functional_forward(one, states, **kwargs)
+                steps.append(made)
+                kept.append(list(states))
+            outputs = [torch.stack(seq) for seq in zip(*steps, strict=True)]
+        else:
+            outputs, states = super().multi_step_functional_forward(inputs, states, **kwargs)
+        after_seq = [torch.stack(seq) for seq in zip(*kept, strict=True)] if after else []
+        return tuple(o.to(x.dtype) for o in outputs), states, after_seq
+
+    def _on_torch(self, _dimensions: int) -> Any:
+        """The node that steps on torch for a step of so many dimensions: this one."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_plan"}
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, backend={self.backend!r}"
+
+
+@functools.cache
+def _steps_singly(cls: type) -> bool:
+    """Whether a class of the user's redefines the single step, and not the sequence."""
+    single, multi = (
+        next(c for c in cls.__mro__ if name in vars(c) and not c.__module__.startswith("htaf_snn."))
+        for name in ("single_step_functional_forward", "multi_step_functional_forward")
+    )
+    return cls.__mro__.index(single) < cls.__mro__.index(multi)
+
+
+def _one(outputs: tuple[Tensor, ...]) -> Any:
+    return outputs[0] if len(outputs) == 1 else outputs
 
 
 def finite(name: str, value: float) -> float:

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
-from spikingjelly.activation_based import neuron
 from torch import nn
 
 from .backends import Backend, check_backend
 from .base import BackendNode
-from .if_node import IFNode
-from .lif_node import LIFNode
-from .plif_node import ParametricLIFNode
-
-_OURS: dict[type[nn.Module], type[BackendNode]] = {
-    neuron.IFNode: IFNode,
-    neuron.LIFNode: LIFNode,
-    neuron.ParametricLIFNode: ParametricLIFNode,
-}
-_HOSTS: dict[type[nn.Module], type[nn.Module]] = {ours: host for host, ours in _OURS.items()}
+from .zoo import HOSTS, backend_class, is_neuron, why_not
 
 _logger = logging.getLogger(__name__)
 
 
 def convert(net: nn.Module, backend: Backend = "auto") -> nn.Module:
-    """Makes SpikingJelly's IF, LIF and PLIF neurons in ``net`` ours, in place.
+    """Makes the neurons in ``net`` run on our backends, in place.
 
-    A neuron stays the object that it was, with its equation, parameters, carried state, spike
-    function and hooks: it only changes its class. Subclasses and other neurons are left as they
-    are, and named at INFO. Neurons that are ours already take the backend.
+    That is every elementwise neuron class of SpikingJelly's and every subclass of one. A neuron
+    stays the object that it was, with its equation, parameters, carried state, spike function and
+    hooks: it only changes its class. Neurons that can't be fused are left as they are, and named
+    with the reason at INFO. Neurons that are ours already take the backend.
 
     Args:
         net: a network, or a neuron.
@@ -43,20 +35,24 @@ def convert(net: nn.Module, backend: Backend = "auto") -> nn.Module:
         BackendUnavailableError: a backend that cannot run here. Nothing has been changed then.
     """
     check_backend(backend)
-    neurons = [
-        (name, module)
-        for name, module in net.named_modules()
-        if isinstance(module, neuron.BaseNode | neuron.SimpleBaseNode)
-    ]
-    chosen = [(n, m) for n, m in neurons if type(m) in _OURS or isinstance(m, BackendNode)]
-    others = ", ".join(sorted({_path(type(m)) for n, m in neurons if (n, m) not in chosen}))
+    chosen: list[tuple[str, Any]] = []
+    left: dict[str, str] = {}
+    for name, module in net.named_modules():
+        if not is_neuron(module):
+            continue
+        reason = None if isinstance(module, BackendNode) else why_not(module)
+        if reason is None:
+            chosen.append((name, module))
+        else:
+            left[_path(type(module))] = reason
+    others = "; ".join(f"{path}: {reason}" for path, reason in sorted(left.items()))
     if not chosen:
         raise ValueError(
-            f"{type(net).__name__} has no IFNode, LIFNode or ParametricLIFNode of SpikingJelly's "
-            f"to convert; its neurons are: {others or 'none'}"
+            f"{type(net).__name__} has no neuron that can be fused; its neurons are: "
+            f"{others or 'none'}"
         )
     for name, module in chosen:
-        if module._neuron_precision is not None:
+        if getattr(module, "_neuron_precision", None) is not None:
             raise ValueError(
                 f"{name or 'the network'} runs in SpikingJelly's neuron precision "
                 f"{module._neuron_precision}, which our neurons don't have: they keep their state "
@@ -65,7 +61,7 @@ def convert(net: nn.Module, backend: Backend = "auto") -> nn.Module:
     if others:
         _logger.info("convert leaves these neurons as they are: %s", others)
     for _, module in chosen:
-        module.__class__ = _OURS.get(type(module), type(module))
+        module.__class__ = backend_class(type(module))
         module.backend = backend
     return net
 
@@ -73,8 +69,8 @@ def convert(net: nn.Module, backend: Backend = "auto") -> nn.Module:
 def revert(net: nn.Module) -> nn.Module:
     """Makes our neurons in ``net`` SpikingJelly's own again, in place: the inverse of `convert`.
 
-    For tools that match SpikingJelly's exact classes, such as its NIR export. Subclasses of ours
-    are left as they are.
+    For tools that match SpikingJelly's exact classes, such as its NIR export. Neurons of a class of
+    one's own, with `Neuron` or a class of ours for a base, are left as they are.
 
     Args:
         net: a network, or a neuron.
@@ -85,15 +81,13 @@ def revert(net: nn.Module) -> nn.Module:
     Raises:
         ValueError: there is no neuron to revert.
     """
-    ours = [module for module in net.modules() if type(module) in _HOSTS]
+    ours = [module for module in net.modules() if type(module) in HOSTS]
     if not ours:
-        raise ValueError(
-            f"{type(net).__name__} has no IFNode, LIFNode or ParametricLIFNode of htaf_snn's "
-            "to revert"
-        )
+        raise ValueError(f"{type(net).__name__} has no neuron of htaf_snn's to revert")
     for module in ours:
-        del module._backend
-        module.__class__ = _HOSTS[type(module)]
+        for name in ("_backend", "_plan"):
+            module.__dict__.pop(name, None)
+        module.__class__ = HOSTS[type(module)]
     return net
 
 

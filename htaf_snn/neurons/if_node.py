@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor
 
-from .backends import Backend, Leak, call
-from .base import BackendNode, finite
+from .backends import Backend
+from .base import finite
+from .dynamics import TensorConstants
 
 
-class IFNode(BackendNode, neuron.IFNode):
+class IFNode(TensorConstants, neuron.IFNode):
     """Integrate-and-fire: ``h[t] = v[t-1] + x[t]``.
 
     SpikingJelly's `IFNode`, with its arguments and a backend.
@@ -23,6 +26,8 @@ class IFNode(BackendNode, neuron.IFNode):
         step_mode: "s" takes one step [N, *], "m" a sequence [T, N, *].
         store_v_seq: whether ``v_seq`` [T, N, *] is kept.
         backend: "auto", "torch", "cpu" or "cupy".
+        learn: the names of constants that are trained, such as ``("v_threshold",)``.
+        num_channels: one learned value a channel (dimension 1) instead of one for all.
 
     Shape:
         input and output [N, *] (step_mode "s") or [T, N, *] ("m").
@@ -41,6 +46,8 @@ class IFNode(BackendNode, neuron.IFNode):
         step_mode: str = "s",
         store_v_seq: bool = False,
         backend: Backend = "auto",
+        learn: Sequence[str] = (),
+        num_channels: int | None = None,
     ) -> None:
         super().__init__(
             finite("v_threshold", v_threshold),
@@ -50,10 +57,8 @@ class IFNode(BackendNode, neuron.IFNode):
             step_mode,
             store_v_seq,
         )
+        self.learn(learn, num_channels)
         self.backend = backend
 
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
         return v + x
-
-    def leak(self) -> Leak:
-        return Leak(call.IF)

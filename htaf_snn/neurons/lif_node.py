@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from spikingjelly.activation_based import neuron, surrogate
+from collections.abc import Sequence
+
+from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor
 
-from .backends import Backend, Leak, call
-from .base import BackendNode, finite, time_constant
+from .backends import Backend
+from .base import finite, time_constant
+from .dynamics import TensorConstants
 
 
-class LIFNode(BackendNode, neuron.LIFNode):
+class LIFNode(TensorConstants, neuron.LIFNode):
     """Leaky integrate-and-fire, with ``v_rest`` = ``v_reset``, or 0 under soft reset.
 
     ``h[t] = v[t-1] + (x[t] - (v[t-1] - v_rest)) / tau`` if ``decay_input``, else
@@ -28,6 +31,8 @@ class LIFNode(BackendNode, neuron.LIFNode):
         step_mode: "s" takes one step [N, *], "m" a sequence [T, N, *].
         store_v_seq: whether ``v_seq`` [T, N, *] is kept.
         backend: "auto", "torch", "cpu" or "cupy".
+        learn: the names of constants that are trained, such as ``("v_threshold",)``.
+        num_channels: one learned value a channel (dimension 1) instead of one for all.
 
     Shape:
         input and output [N, *] (step_mode "s") or [T, N, *] ("m").
@@ -49,6 +54,8 @@ class LIFNode(BackendNode, neuron.LIFNode):
         step_mode: str = "s",
         store_v_seq: bool = False,
         backend: Backend = "auto",
+        learn: Sequence[str] = (),
+        num_channels: int | None = None,
     ) -> None:
         super().__init__(
             time_constant("tau", tau),
@@ -60,14 +67,9 @@ class LIFNode(BackendNode, neuron.LIFNode):
             step_mode,
             store_v_seq,
         )
+        self.learn(learn, num_channels)
         self.backend = backend
 
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
-        leak: Tensor = v - self.v_reset if self.v_reset else v
-        h: Tensor
-        h = v + (x - leak) / self.tau if self.decay_input else v - leak / self.tau + x
+        h: Tensor = functional.lif_charge(x, v, self.tau, self.decay_input, self.v_reset)
         return h
-
-    def leak(self) -> Leak:
-        charge = call.LIF if self.decay_input else call.LIF_INPUT_NOT_DECAYED
-        return Leak(charge, 1 / self.tau)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from spikingjelly.activation_based import neuron, surrogate
+from collections.abc import Sequence
+
+from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor
 
-from .backends import Backend, Leak, call
-from .base import BackendNode, finite, time_constant
+from .backends import Backend
+from .base import finite, time_constant
+from .dynamics import TensorConstants
 
 
-class ParametricLIFNode(BackendNode, neuron.ParametricLIFNode):
+class ParametricLIFNode(TensorConstants, neuron.ParametricLIFNode):
     """Leaky integrate-and-fire whose time constant is learned: ``1 / tau = sigmoid(w)``.
 
     `LIFNode`'s equation, with the parameter ``w`` instead of a constant. SpikingJelly's
@@ -26,6 +29,8 @@ class ParametricLIFNode(BackendNode, neuron.ParametricLIFNode):
         step_mode: "s" takes one step [N, *], "m" a sequence [T, N, *].
         store_v_seq: whether ``v_seq`` [T, N, *] is kept.
         backend: "auto", "torch", "cpu" or "cupy".
+        learn: the names of constants that are trained besides `w`, such as ``("v_threshold",)``.
+        num_channels: one learned value a channel (dimension 1) instead of one for all.
 
     Shape:
         input and output [N, *] (step_mode "s") or [T, N, *] ("m").
@@ -39,6 +44,8 @@ class ParametricLIFNode(BackendNode, neuron.ParametricLIFNode):
         Fang et al., arXiv 2007.05785.
     """
 
+    _scalars = ("w",)
+
     def __init__(
         self,
         init_tau: float = 2.0,
@@ -50,6 +57,8 @@ class ParametricLIFNode(BackendNode, neuron.ParametricLIFNode):
         step_mode: str = "s",
         store_v_seq: bool = False,
         backend: Backend = "auto",
+        learn: Sequence[str] = (),
+        num_channels: int | None = None,
     ) -> None:
         super().__init__(
             time_constant("init_tau", init_tau),
@@ -61,15 +70,11 @@ class ParametricLIFNode(BackendNode, neuron.ParametricLIFNode):
             step_mode,
             store_v_seq,
         )
+        self.learn(learn, num_channels)
         self.backend = backend
 
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
-        reciprocal_tau: Tensor = self.w.to(v.dtype).sigmoid()
-        leak: Tensor = v - self.v_reset if self.v_reset else v
-        if self.decay_input:
-            return v + (x - leak) * reciprocal_tau
-        return v - leak * reciprocal_tau + x
-
-    def leak(self) -> Leak:
-        charge = call.LIF if self.decay_input else call.LIF_INPUT_NOT_DECAYED
-        return Leak(charge, learned=self.w.sigmoid())
+        h: Tensor = functional.lif_charge(
+            x, v, 1 / self.w.sigmoid(), self.decay_input, self.v_reset
+        )
+        return h

@@ -26,9 +26,6 @@ class ScaledSigmoid(SpikeFunction):
     """
 
     parameter_names = ("beta",)
-    c_primitive = "sigmoid(beta * x)"
-    c_derivative = "beta * sigmoid_derivative(beta * x)"
-    c_parameter_derivatives = ("x * sigmoid_derivative(beta * x)",)
     beta: functional.Parameter
 
     def __init__(
@@ -65,8 +62,6 @@ class StraightThrough(SpikeFunction):
     """
 
     parameter_names = ("clip",)
-    c_primitive = "(abs(x) <= clip ? x : x < 0 ? -clip : clip) + 0.5"
-    c_derivative = "abs(x) <= clip ? 1 : 0"
     clip: float
 
     def __init__(self, clip: float = 1.0, mode: Mode = "hard") -> None:

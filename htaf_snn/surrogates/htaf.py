@@ -40,16 +40,6 @@ class HTAFSpike(SpikeFunction):
     """
 
     parameter_names = ("alpha0", "alpha1")
-    c_primitive = "sigmoid(alpha1 * tanh(alpha0 * x))"
-    c_derivative = (
-        "4 * alpha0 * alpha1 * sigmoid_derivative(alpha1 * tanh(alpha0 * x))"
-        " * sigmoid_derivative(2 * (alpha0 * x))"
-    )
-    c_parameter_derivatives = (
-        "4 * alpha1 * x * sigmoid_derivative(alpha1 * tanh(alpha0 * x))"
-        " * sigmoid_derivative(2 * (alpha0 * x))",
-        "tanh(alpha0 * x) * sigmoid_derivative(alpha1 * tanh(alpha0 * x))",
-    )
     alpha0: functional.Parameter
     alpha1: functional.Parameter
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -14,23 +14,6 @@ from torch import Tensor, nn
 from . import functional
 
 Mode = Literal["auto", "soft", "hard"]
-
-SPIKE_FUNCTIONS: dict[str, type[SpikeFunction]] = {}  # every subclass, by module:qualname
-
-
-@dataclass(frozen=True)
-class Expression:
-    """A spike function in C; see `expressions` for the language.
-
-    ``primitive`` is None where the function has none, and ``parameter_derivatives`` is empty
-    where its parameters are not learned on fused kernels.
-    """
-
-    parameters: tuple[str, ...]
-    primitive: str | None
-    derivative: str
-    parameter_derivatives: tuple[str, ...] = ()
-
 
 class SpikeFunction(SurrogateFunctionBase):
     """A firing function with a smooth primitive, for the ``surrogate_function`` of any neuron.
@@ -48,10 +31,10 @@ class SpikeFunction(SurrogateFunctionBase):
     The step is 1 at exactly 0. In mode "hard" and in ``eval()`` the output is exactly 0 or 1.
     NaN stays NaN in every mode.
 
-    A subclass names its parameters in `parameter_names`, hands them to ``__init__`` and defines
-    `primitive_function`. A parameter is a positive float, or, if learnable, an `nn.Parameter` of
-    shape ``[]`` or ``[num_channels]`` (dimension 1 of the input, as for `nn.PReLU`). Either way
-    it is part of the ``state_dict``.
+    A subclass is its `primitive_function`, in plain torch, and its parameters as class fields with
+    their defaults, ``sigma: float = 0.4``; ``__init__`` takes them by name. A parameter is a
+    positive float, or, if learnable, an `nn.Parameter` of shape ``[]`` or ``[num_channels]``
+    (dimension 1 of the input, as for `nn.PReLU`). Either way it is part of the ``state_dict``.
 
     Args:
         mode: "auto", "soft" or "hard".
@@ -65,11 +48,6 @@ class SpikeFunction(SurrogateFunctionBase):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
-    # For the fused kernels, in the language of `expressions`; None runs on torch.
-    c_primitive: ClassVar[str | None] = None
-    c_derivative: ClassVar[str | None] = None
-    c_parameter_derivatives: ClassVar[tuple[str, ...]] = ()
-    expression: ClassVar[Expression | None] = None  # made of the three
 
     def __init__(
         self,
@@ -96,15 +74,11 @@ class SpikeFunction(SurrogateFunctionBase):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if {"forward", "primitive_function"} & vars(cls).keys() and "c_derivative" not in vars(cls):
-            cls.c_primitive = cls.c_derivative = None  # another function than its base's
-            cls.c_parameter_derivatives = ()
-        cls.expression = None
-        if cls.c_derivative is not None:
-            cls.expression = Expression(
-                cls.parameter_names, cls.c_primitive, cls.c_derivative, cls.c_parameter_derivatives
-            )
-        SPIKE_FUNCTIONS[f"{cls.__module__}:{cls.__qualname__}"] = cls
+        fields = class_fields(cls)
+        if "parameter_names" not in vars(cls):
+            cls.parameter_names = tuple(fields) or cls.parameter_names
+        if fields and "__init__" not in vars(cls):
+            cls.__init__ = _initialiser(cls, fields)  # type: ignore[method-assign]
 
     @staticmethod
     def primitive_function(x: Tensor, *args: Any, **parameters: Any) -> Tensor:
@@ -246,6 +220,52 @@ class SpikeFunction(SurrogateFunctionBase):
         super()._load_from_state_dict(
             rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+
+def class_fields(cls: type) -> dict[str, float]:
+    """The fields of numbers that a class and its bases declare with a default, by name."""
+    fields: dict[str, float] = {}
+    for base in reversed(cls.__mro__):
+        for name in inspect.get_annotations(base):
+            value = vars(base).get(name)
+            if isinstance(value, float) and not name.startswith("_"):
+                fields[name] = value
+    return fields
+
+
+def _initialiser(cls: type[SpikeFunction], fields: dict[str, float]) -> Callable[..., None]:
+    """``__init__`` of a subclass that declares its parameters as fields."""
+
+    def __init__(  # noqa: N807
+        self: SpikeFunction,
+        *args: float,
+        mode: Mode = "auto",
+        learnable: bool = False,
+        num_channels: int | None = None,
+        **values: float,
+    ) -> None:
+        given = dict(zip(fields, args, strict=False)) | values
+        unknown = [name for name in given if name not in fields]
+        if unknown or len(args) > len(fields):
+            raise TypeError(
+                f"{cls.__name__} has the parameters {', '.join(fields)}, "
+                f"not {', '.join(unknown) or f'{len(args)} of them'}"
+            )
+        SpikeFunction.__init__(
+            self, mode=mode, learnable=learnable, num_channels=num_channels, **{**fields, **given}
+        )
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    own = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value)
+        for name, value in fields.items()
+    ]
+    shared: dict[str, object] = {"mode": "auto", "learnable": False, "num_channels": None}
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    __init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [first, *own, *(inspect.Parameter(k, keyword, default=v) for k, v in shared.items())]
+    )
+    return __init__
 
 
 def _positive(name: str, value: float) -> float:

@@ -2,138 +2,133 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...surrogates.expressions import Expression, expression_of_class
-
-SOFT, HARD, STEP = 0, 1, 2  # as in kernel.h
-IF, LIF, LIF_INPUT_NOT_DECAYED = 0, 1, 2
-
-# The C types of kernel.h's LAYER_FIELDS, as `struct` writes them; P is a pointer.
-LAYER_FIELDS = "qqqPPddddiiiPP"
-
-X_TYPES = {
-    torch.float32: "float",
-    torch.float64: "double",
-    torch.bfloat16: "bfloat16",
-    torch.float16: "float16",
-}
-
-
-class Layer(NamedTuple):
-    """What a layer is compiled and parametrised by, apart from what may change in training."""
-
-    function: str  # a `class_name`
-    charge: int
-    reciprocal_tau: float
-    v_threshold: float
-    v_reset: float | None
-    detach_reset: bool
-
-    def encode(self) -> str:
-        """The layer as the string that the operators take."""
-        return (
-            f"{self.function} {self.charge} {self.reciprocal_tau} {self.v_threshold} "
-            f"{self.v_reset} {int(self.detach_reset)}"
-        )
-
-    @property
-    def expression(self) -> Expression:
-        return expression_of_class(self.function)
-
-
-@functools.lru_cache(maxsize=1024)
-def decode(text: str) -> Layer:
-    """The layer that `Layer.encode` wrote."""
-    function, charge, reciprocal_tau, v_threshold, v_reset, detach_reset = text.rsplit(" ", 5)
-    return Layer(
-        function,
-        int(charge),
-        float(reciprocal_tau),
-        float(v_threshold),
-        None if v_reset == "None" else float(v_reset),
-        detach_reset == "1",
-    )
+from .program import Program, decode
 
 
 class Call(NamedTuple):
-    """One run of a layer; every tensor is contiguous and on one device.
+    """One run of a layer; every tensor is dense, in one layout, and on one device.
 
-    ``x_seq`` is [T, N, *]; ``v`` [N, *], ``reciprocal_tau`` a scalar (None where it is not learned)
-    and ``parameters`` of the spike function [K, channels], all of the state's dtype. ``hardness``
-    is the share of the step in what mode SOFT puts out, ``inner`` the number of neurons from one
-    channel to the next, ``learned`` whether the parameters are.
+    Attributes:
+        program: what one neuron computes in one step.
+        x: the input sequences [T, N, *].
+        states: the first states [N, *], float32, or float64 for float64 input.
+        numbers: of the layer: the program's arguments, then its parameters "u", of which one that
+            lies on another device than the CPU stays a tensor.
+        table: its parameters "n" [count, channels], of the states' dtype; None if it has none.
+        channels, inner: neuron i has the parameters of channel ``(i // inner) % channels``.
     """
 
-    layer: Layer
-    mode: int
-    hardness: float
-    x_seq: Tensor
-    v: Tensor
-    reciprocal_tau: Tensor | None
-    parameters: Tensor
+    program: Program
+    x: Sequence[Tensor]
+    states: Sequence[Tensor]
+    numbers: Sequence[float | Tensor]
+    table: Tensor | None
+    channels: int
     inner: int
-    learned: bool
 
     @property
-    def channels(self) -> int:
-        return self.parameters.shape[1]
-
-    def fields(self) -> tuple[Any, ...]:
-        """The values of `LAYER_FIELDS`."""
-        layer = self.layer
-        return (
-            self.v.numel(),
-            self.channels,
-            self.inner,
-            self.parameters.data_ptr(),
-            pointer(self.reciprocal_tau),
-            layer.reciprocal_tau,
-            layer.v_threshold,
-            layer.v_reset or 0.0,
-            self.hardness,
-            layer.charge,
-            layer.v_reset is None,
-            layer.detach_reset,
-            self.x_seq.data_ptr(),
-            self.v.data_ptr(),
-        )
+    def neurons(self) -> int:
+        return self.states[0].numel() if self.states else self.x[0][0].numel()
 
 
 def make_call(
-    x_seq: Tensor,
-    v: Tensor,
-    learned_reciprocal_tau: Tensor | None,
-    learned: list[Tensor],
-    constants: list[float],
-    layer: str,
-    mode: int,
-    hardness: Tensor,
-    inner: int,
+    x: Sequence[Tensor],
+    states: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    numbers: Sequence[float],
+    program: str,
 ) -> Call:
-    """The run that the operators' arguments describe."""
-    if learned_reciprocal_tau is not None:
-        learned_reciprocal_tau = learned_reciprocal_tau.detach().to(v.dtype)
-    if learned:
-        count = max(p.numel() for p in learned)
-        table = torch.stack([p.detach().to(v.dtype).expand(count) for p in learned])
-    else:
-        table = _constant_table(tuple(constants), v.dtype, v.device)
-    known = decode(layer)
-    return Call(
-        known, mode, float(hardness), x_seq, v, learned_reciprocal_tau, table, inner, bool(learned)
-    )
+    """The run that the operators' arguments describe; copies what lies in another layout."""
+    known = decode(program)
+    x = [dense(x[0]), *(like(other, x[0]) for other in x[1:])]
+    states = [like(state, x[0][0]) for state in states]
+    if not parameters:
+        return Call(known, x, states, numbers, None, 1, 1)
+    letters = known.parameters
+    uniform = [p.detach() for p, letter in zip(parameters, letters, strict=True) if letter == "u"]
+    numbers = [*numbers, *(float(p) if p.device.type == "cpu" else p for p in uniform)]
+    each = [p.detach() for p, letter in zip(parameters, letters, strict=True) if letter == "n"]
+    if not each:
+        return Call(known, x, states, numbers, None, 1, 1)
+    axes = varied(each, x[0])
+    sizes = [x[0].shape[1 + a] for a in axes]
+    order = memory_order(x[0])
+    inner = math.prod(x[0].shape[1 + a] for a in order[order.index(axes[-1]) + 1 :])
+    rows = [
+        padded(p, x[0]).to(states[0].dtype).permute(order).expand(
+            [x[0].shape[1 + a] if a in axes else 1 for a in order]
+        )
+        for p in each
+    ]  # fmt: skip
+    table = torch.stack([row.reshape(-1) for row in rows])
+    return Call(known, x, states, numbers, table, math.prod(sizes), inner)
 
 
-@functools.lru_cache(maxsize=256)
-def _constant_table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=dtype, device=device)[:, None]
+def parameter_gradients(
+    call: Call, parameters: Sequence[Tensor], sums: Tensor
+) -> list[Tensor]:
+    """The gradients of the learned parameters, like each, from the kernel's [learned, channels]."""
+    found = []
+    for k, own in zip(call.program.learned, sums, strict=True):
+        parameter = parameters[k]
+        if call.program.parameters[k] == "u":
+            grad = own[:1] if len(own) == call.channels else own.sum()
+        else:
+            x = call.x[0]
+            axes = varied(
+                [p for p, le in zip(parameters, call.program.parameters, strict=True) if le == "n"], x
+            )
+            order = memory_order(x)
+            shape = [x.shape[1 + a] if a in axes else 1 for a in order]
+            back = sorted(range(len(order)), key=order.__getitem__)
+            grad = own.reshape(shape).permute(back).sum_to_size(padded(parameter, x).shape)
+        found.append(grad.reshape(parameter.shape).to(parameter.dtype))
+    return found
 
 
-def pointer(tensor: Tensor | None) -> int | None:
-    """A tensor's address; None stays None, a null pointer."""
-    return None if tensor is None else tensor.data_ptr()
+def dense(x_seq: Tensor) -> Tensor:
+    """``x_seq`` [T, N, *] contiguous, or as it is if the channels alone are last in memory."""
+    if x_seq.is_contiguous() or channels_last(x_seq):
+        return x_seq
+    return x_seq.contiguous()
+
+
+def channels_last(x_seq: Tensor) -> bool:
+    """Whether a sequence [T, N, C, *] lies in memory as [T, N, *, C]."""
+    return x_seq.ndim > 3 and x_seq.movedim(2, -1).is_contiguous()
+
+
+def like(tensor: Tensor, other: Tensor) -> Tensor:
+    """``tensor`` in the layout of ``other``, which has its shape and is dense."""
+    if tensor.stride() == other.stride() or (tensor.is_contiguous() and other.is_contiguous()):
+        return tensor
+    return torch.empty_like(other, dtype=tensor.dtype).copy_(tensor)
+
+
+def memory_order(x_seq: Tensor) -> list[int]:
+    """The dimensions of one step from the slowest to the fastest."""
+    last = x_seq.ndim - 1
+    return [0, *range(2, last), 1] if not x_seq.is_contiguous() else list(range(last))
+
+
+def padded(parameter: Tensor, x_seq: Tensor) -> Tensor:
+    """A parameter with as many dimensions as one step has."""
+    return parameter.reshape((1,) * (x_seq.ndim - 1 - parameter.ndim) + tuple(parameter.shape))
+
+
+def varied(parameters: Sequence[Tensor], x_seq: Tensor) -> list[int]:
+    """The dimensions of a step along which parameters vary, and those between, in memory's order."""
+    order = memory_order(x_seq)
+    found = [
+        place
+        for place, a in enumerate(order)
+        if any(padded(p, x_seq).shape[a] != 1 for p in parameters)
+    ]
+    return order[min(found) : max(found) + 1] if found else order[:1]

@@ -4,101 +4,71 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ...surrogates.expressions import Expression
-from .call import LAYER_FIELDS, X_TYPES, Call, pointer
+from .call import Call
 from .compiler import compile_library
+from .emit import cpu_source
 from .errors import BackendUnavailableError
-from .source import function_struct, read
-
-_C_TYPES = {
-    "q": ctypes.c_longlong,
-    "P": ctypes.c_void_p,
-    "d": ctypes.c_double,
-    "i": ctypes.c_int,
-}
-
-
-def source(expression: Expression, dtype: torch.dtype) -> str:
-    """The text that the C++ compiler gets for one spike function and input dtype."""
-    return "\n".join(
-        [
-            "#include <math.h>\n#include <stdlib.h>\n#include <string.h>",
-            f"#define INPUT {X_TYPES[dtype]}",
-            f"#define STATE {'double' if dtype == torch.float64 else 'float'}",
-            read("kernel.h"),
-            function_struct(expression),
-            read("kernel_cpu.h"),
-        ]
-    )
+from .program import Program
 
 
 @functools.cache
-def kernel(expression: Expression, dtype: torch.dtype) -> ctypes.CDLL:
-    """The loaded kernel of one spike function and input dtype.
+def kernel(program: Program, dtype: torch.dtype) -> ctypes.CDLL:
+    """The loaded kernel of one step and input dtype.
 
     Raises:
         BackendUnavailableError: it can't be compiled or loaded.
     """
-    path = compile_library(source(expression, dtype))
+    path = compile_library(cpu_source(program, dtype))
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise BackendUnavailableError(f"the kernel {path} does not load: {error}") from error
-    for name, outputs in (("forward", "PPP"), ("backward", "PPPPPPP")):
-        function = getattr(library, name)
-        function.argtypes = [_C_TYPES[c] for c in "iqq" + LAYER_FIELDS + outputs]
-        function.restype = None
+    for function in (library.forward, library.backward):
+        function.argtypes, function.restype = [ctypes.c_void_p], None
     return library
 
 
-def forward(call: Call, store_v_seq: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes, last potential, and potentials after each step (else empty); all contiguous."""
-    x_seq, v = call.x_seq, call.v
-    spike_seq = torch.empty_like(x_seq)
-    v_last = torch.empty_like(v)
-    v_seq = v.new_empty(x_seq.shape if store_v_seq else 0)
-    kernel(call.layer.expression, x_seq.dtype).forward(
-        call.mode,
-        x_seq.shape[0],
-        torch.get_num_threads(),
-        *call.fields(),
-        spike_seq.data_ptr(),
-        v_last.data_ptr(),
-        v_seq.data_ptr() if store_v_seq else None,
-    )
-    return spike_seq, v_last, v_seq
+def forward(call: Call, sequences: bool) -> list[Tensor]:
+    """The outputs, the last states, and if asked for the states after each step."""
+    x, states = call.x[0], call.states
+    outputs = [torch.empty_like(x) for _ in range(call.program.outputs)]
+    last = [torch.empty_like(s) for s in states]
+    after = [torch.empty_like(x, dtype=s.dtype) for s in states] if sequences else []
+    _run("forward", call, outputs, last, after or [None] * len(states))
+    return [*outputs, *last, *after]
 
 
 def backward(
-    call: Call, grad_spike_seq: Tensor, grad_v: Tensor | None, grad_v_seq: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Gradients of the input, the first potential, the parameters [K, channels] and 1/tau.
+    call: Call,
+    outputs: Sequence[Tensor],
+    last: Sequence[Tensor | None],
+    after: Sequence[Tensor | None],
+) -> tuple[list[Tensor], Tensor]:
+    """From the gradients of what `forward` gives: those of the inputs and first states.
 
-    The last two are None where nothing learns them.
+    And those of the learned parameters, [learned, channels] in float64.
     """
-    x_seq = call.x_seq
-    grad_x = torch.empty_like(x_seq)
-    grad_v0 = torch.empty_like(call.v)
-    grad_parameters = grad_r = None
-    if call.learned:
-        grad_parameters = torch.zeros(call.parameters.shape, dtype=torch.float64)
-    if call.reciprocal_tau is not None:
-        grad_r = torch.zeros((), dtype=torch.float64)
-    kernel(call.layer.expression, x_seq.dtype).backward(
-        call.mode,
-        x_seq.shape[0],
-        torch.get_num_threads(),
-        *call.fields(),
-        grad_spike_seq.data_ptr(),
-        pointer(grad_v),
-        pointer(grad_v_seq),
-        grad_x.data_ptr(),
-        grad_v0.data_ptr(),
-        pointer(grad_parameters),
-        pointer(grad_r),
+    grads = [torch.empty_like(t) for t in (*call.x, *call.states)]
+    sums = torch.zeros(len(call.program.learned), call.channels, dtype=torch.float64)
+    _run("backward", call, outputs, last, after, grads, [sums])
+    return grads, sums
+
+
+def _run(name: str, call: Call, *arrays: Sequence[Tensor | None]) -> None:
+    x = call.x[0]
+    numbers = (ctypes.c_double * len(call.numbers))(*call.numbers)
+    description = [
+        x.shape[0], call.neurons, torch.get_num_threads(), call.channels, call.inner,
+        ctypes.addressof(numbers), 0 if call.table is None else call.table.data_ptr(),
+        *(t.data_ptr() for t in (*call.x, *call.states)),
+    ]  # fmt: skip
+    for group in arrays:
+        description += [0 if t is None else t.data_ptr() for t in group]
+    getattr(kernel(call.program, x.dtype), name)(
+        (ctypes.c_longlong * len(description))(*description)
     )
-    return grad_x, grad_v0, grad_parameters, grad_r

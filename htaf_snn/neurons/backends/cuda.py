@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...surrogates.expressions import Expression
-from .call import LAYER_FIELDS, X_TYPES, Call, pointer
+from .call import Call
+from .emit import cuda_source
 from .errors import BackendUnavailableError
-from .source import function_struct, read
+from .program import Program
 
 # Time steps that a kernel keeps in registers, so that none spills; a longer sequence is cut.
 SEGMENT = 32
-LEARNING_SEGMENT = 16  # where parameters learn, which keeps two more numbers a step
+_REGISTERS = 64  # for what the backward pass keeps of its steps
 _THREADS = 256
-_FLAGS = ("-std=c++17", "--prec-div=false")
+FLAGS = ("-std=c++17", "--prec-div=false")
 
-# A kernel by name, called as kernel(blocks, threads, arguments).
-Kernel = Callable[[int, int, tuple[Any, ...]], None]
-
-
-def source(expression: Expression, dtype: torch.dtype, T: int) -> str:
-    """The text that NVRTC gets for one spike function, input dtype and number of steps."""
-    return "\n".join(
-        [
-            f"#define STEPS {T}",
-            f"#define INPUT {X_TYPES[dtype]}",
-            f"#define STATE {'double' if dtype == torch.float64 else 'float'}",
-            read("kernel.h"),
-            function_struct(expression),
-            read("kernel_cuda.h"),
-        ]
-    )
+# A kernel by name, called as kernel(blocks, threads, the words of struct Call).
+Kernel = Callable[[int, int, npt.NDArray[np.int64]], None]
 
 
 def unavailable() -> str | None:
@@ -55,118 +43,148 @@ def unavailable() -> str | None:
     return None
 
 
+def backward_segment(program: Program) -> int:
+    """How many steps the backward kernel keeps in registers."""
+    steps = SEGMENT
+    while steps > 1 and steps * max(1, len(program.kept)) > _REGISTERS:
+        steps //= 2
+    return steps
+
+
 @functools.cache
-def _module(expression: Expression, dtype: torch.dtype, T: int, device: int) -> Any:
+def _module(program: Program, dtype: torch.dtype, T: int, device: int) -> Any:
     import cupy
 
     try:
         with cupy.cuda.Device(device):
-            return cupy.RawModule(code=source(expression, dtype, T), options=_FLAGS)
+            return cupy.RawModule(code=cuda_source(program, dtype, T), options=FLAGS)
     except cupy.cuda.compiler.CompileException as error:
         raise BackendUnavailableError(f"NVRTC could not compile a kernel: {error}") from error
 
 
 def _cupy_kernel(
-    expression: Expression, dtype: torch.dtype, T: int, name: str, device: torch.device
+    program: Program, dtype: torch.dtype, T: int, name: str, device: torch.device
 ) -> Kernel:
     import cupy
 
     index = torch.cuda.current_device() if device.index is None else device.index
 
-    def launch(blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
+    def launch(blocks: int, threads: int, words: npt.NDArray[np.int64]) -> None:
         stream = torch.cuda.current_stream(device).cuda_stream
         with cupy.cuda.Device(index), cupy.cuda.ExternalStream(stream, index):
-            function = _module(expression, dtype, T, index).get_function(name)
-            function((blocks,), (threads,), arguments)
+            function = _module(program, dtype, T, index).get_function(name)
+            function((blocks,), (threads,), (words,))
 
     return launch
 
 
 # Where a kernel comes from; the tests put the same source, compiled for the CPU, here.
-get_kernel: Callable[[Expression, torch.dtype, int, str, torch.device], Kernel] = _cupy_kernel
+get_kernel: Callable[[Program, torch.dtype, int, str, torch.device], Kernel] = _cupy_kernel
 
 
-def _launch(call: Call, name: str, *outputs: Tensor | None) -> None:
-    import numpy as np
-
-    if not call.v.numel():
+def _launch(
+    name: str,
+    call: Call,
+    outputs: Sequence[Tensor | None] = (),
+    last: Sequence[Tensor | None] = (),
+    after: Sequence[Tensor | None] = (),
+    g_outputs: Sequence[Tensor | None] = (),
+    g_last: Sequence[Tensor | None] = (),
+    g_after: Sequence[Tensor | None] = (),
+    g_x: Sequence[Tensor | None] = (),
+    g_states: Sequence[Tensor | None] = (),
+    g_parameters: Tensor | None = None,
+) -> None:
+    """Launches a kernel on struct Call: words of 8 bytes, the arrays that it lacks being null."""
+    if not call.neurons:
         return
-    types = {"q": np.int64, "P": np.uint64, "d": np.float64, "i": np.int32}
-    values = (*call.fields(), *map(pointer, outputs))
-    arguments = tuple(
-        types[c](value or 0)
-        for c, value in zip(LAYER_FIELDS + "P" * len(outputs), values, strict=True)
+    program = call.program
+    held = [n if isinstance(n, Tensor) else None for n in call.numbers]
+    numbers = [0.0 if isinstance(n, Tensor) else float(n) for n in call.numbers]
+    words = [call.neurons, call.channels, call.inner]
+    words += np.array(numbers or [0.0], dtype=np.float64).view(np.int64).tolist()
+    x, outs, ss = program.inputs, program.outputs, program.states
+    for group, count in (
+        (held, len(held)), ([call.table], 1), (call.x, x), (call.states, ss), (outputs, outs),
+        (last, ss), (after, ss), (g_outputs, outs), (g_last, ss), (g_after, ss), (g_x, x),
+        (g_states, ss), ([g_parameters], 1),
+    ):  # fmt: skip
+        addresses = [0 if t is None else t.data_ptr() for t in group]
+        words += addresses + [0] * (max(1, count) - len(addresses))
+    first = call.x[0]
+    kernel = get_kernel(program, first.dtype, len(first), name, first.device)
+    kernel(math.ceil(call.neurons / _THREADS), _THREADS, np.array(words, dtype=np.int64))
+
+
+def _on_its_device(call: Call) -> Call:
+    """With the numbers that are tensors of the state's type, as the kernel reads them."""
+    state = call.states[0].dtype if call.states else torch.float32
+    return call._replace(
+        numbers=[n.to(state) if isinstance(n, Tensor) else n for n in call.numbers]
     )
-    x_seq = call.x_seq
-    kernel = get_kernel(call.layer.expression, x_seq.dtype, len(x_seq), name, x_seq.device)
-    kernel(math.ceil(call.v.numel() / _THREADS), _THREADS, arguments)
 
 
-def forward(call: Call, store_v_seq: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes, last potential, and potentials after each step (else empty); all contiguous."""
-    v, x_seq = call.v, call.x_seq
-    spike_seq = torch.empty_like(x_seq)
-    v_seq = v.new_empty(x_seq.shape if store_v_seq else 0)
-    for start in range(0, len(x_seq), SEGMENT):
+def forward(call: Call, sequences: bool) -> list[Tensor]:
+    """The outputs, the last states, and if asked for the states after each step."""
+    call = _on_its_device(call)
+    x, states = call.x[0], call.states
+    outputs = [torch.empty_like(x) for _ in range(call.program.outputs)]
+    after = [torch.empty_like(x, dtype=s.dtype) for s in states] if sequences else []
+    for start in range(0, len(x), SEGMENT):
         part = slice(start, start + SEGMENT)
-        v_last = torch.empty_like(v)
+        last = [torch.empty_like(s) for s in states]
         _launch(
-            call._replace(x_seq=x_seq[part], v=v),
-            f"forward_{call.mode}",
-            spike_seq[part],
-            v_last,
-            v_seq[part] if store_v_seq else None,
+            "forward",
+            call._replace(x=[t[part] for t in call.x], states=states),
+            [t[part] for t in outputs],
+            last,
+            [t[part] for t in after],
         )
-        v = v_last
-    return spike_seq, v, v_seq
+        states = last
+    return [*outputs, *states, *after]
 
 
 def backward(
-    call: Call, grad_spike_seq: Tensor, grad_v: Tensor | None, grad_v_seq: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Gradients of the input, the first potential, the parameters [K, channels] and 1/tau.
+    call: Call,
+    outputs: Sequence[Tensor],
+    last: Sequence[Tensor | None],
+    after: Sequence[Tensor | None],
+) -> tuple[list[Tensor], Tensor]:
+    """From the gradients of what `forward` gives: those of the inputs and first states.
 
-    The last two are None where nothing learns them. A sequence longer than a segment is run
-    forward once more for the potential at the start of each segment, and differentiated segment
-    by segment from the end.
+    And those of the learned parameters, [learned, channels] in float64. A sequence longer than a
+    segment is run forward once more for the states at the start of each segment, and
+    differentiated segment by segment from the end.
     """
-    x_seq, v = call.x_seq, call.v
-    learn = call.learned or call.reciprocal_tau is not None
-    segment = LEARNING_SEGMENT if learn else SEGMENT
-    parts = [slice(start, start + segment) for start in range(0, len(x_seq), segment)]
-    calls = []
+    call = _on_its_device(call)
+    segment = backward_segment(call.program)
+    parts = [slice(start, start + segment) for start in range(0, len(call.x[0]), segment)]
+    runs = []
+    states = call.states
     for part in parts:
-        calls.append(call._replace(x_seq=x_seq[part], v=v))
+        runs.append(call._replace(x=[t[part] for t in call.x], states=states))
         if part is not parts[-1]:
-            _, v, _ = forward(calls[-1], store_v_seq=False)
-    grad_x = torch.empty_like(x_seq)
-    count = len(call.parameters)
-    table = total = None
-    if learn:
-        table, total = v.new_zeros(2, count + 1, *v.shape)
-    for part, run in zip(reversed(parts), reversed(calls), strict=True):
-        grad_v0 = torch.empty_like(v)
+            made = forward(runs[-1], sequences=False)
+            states = made[call.program.outputs :]
+    g_x = [torch.empty_like(t) for t in call.x]
+    learned, x = len(call.program.learned), call.x[0]
+    kind = call.states[0].dtype if call.states else torch.float32
+    table, total = torch.zeros(2, learned, call.neurons, dtype=kind, device=x.device)
+    for part, run in zip(reversed(parts), reversed(runs), strict=True):
+        g_states: list[Tensor | None] = [torch.empty_like(s) for s in run.states]
         _launch(
+            "backward",
             run,
-            f"backward_{call.mode}_{int(learn)}",
-            grad_spike_seq[part],
-            grad_v,
-            None if grad_v_seq is None else grad_v_seq[part],
-            grad_x[part],
-            grad_v0,
-            table,
+            g_outputs=[t[part] for t in outputs],
+            g_last=last,
+            g_after=[None if t is None else t[part] for t in after],
+            g_x=[t[part] for t in g_x],
+            g_states=g_states,
+            g_parameters=table,
         )
-        grad_v = grad_v0
-        if total is not None and table is not None:
+        last = g_states
+        if learned:
             total += table
-    assert grad_v is not None
-    if total is None:
-        return grad_x, grad_v, None, None
     # One value a neuron, summed by torch: the same order every time, no atomics.
-    grad_parameters = grad_r = None
-    if call.reciprocal_tau is not None:
-        grad_r = total[count].sum(dtype=torch.float64)
-    if call.learned:
-        by_channel = total[:count].reshape(count, -1, call.channels, call.inner)
-        grad_parameters = by_channel.sum((1, 3), dtype=torch.float64)
-    return grad_x, grad_v, grad_parameters, grad_r
+    sums = total.reshape(learned, -1, call.channels, call.inner).sum((1, 3), dtype=torch.float64)
+    return [*g_x, *(g for g in last if g is not None)], sums

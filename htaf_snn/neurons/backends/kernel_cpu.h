@@ -1,18 +1,27 @@
 // Loops over neurons on the CPU: chunks that stay in cache, time outside, a vector loop inside.
-// Included after kernel.h and struct Function.
-
-#define NOINLINE static __attribute__((noinline))
+// Included after kernel.h and a traced step's forward_row, record_row and backward_row.
 
 namespace htaf_snn {
 
-const int K = Function::parameters > 0 ? Function::parameters : 1;
 const i64 MAX_SLABS = 64;  // parts of a layer; gradients of parameters are summed part by part
 
-// The parameters of neuron i of a chunk; without LEARN one value each serves the whole layer.
-template <bool LEARN> struct Parameters {
-    const R* table;
-    i64 width, i;
-    HTAF_METHOD R operator[](int k) const { return LEARN ? table[k * width + i] : table[k]; }
+// One run of a layer. Every array is [T, N] or [N]; the lists end with what may be null.
+struct Call {
+    i64 T, N, threads;
+    i64 channels, inner;  // neuron i has the parameters of channel (i / inner) % channels
+    const double* numbers;
+    const R* parameters;  // [PARAMETERS, channels]
+    const X* x[AT_LEAST_ONE(INPUTS)];
+    const R* s0[AT_LEAST_ONE(STATES)];
+    // Forward: outputs, last states, states after each step.
+    X* o[AT_LEAST_ONE(OUTPUTS)];
+    R *last[AT_LEAST_ONE(STATES)], *s_seq[AT_LEAST_ONE(STATES)];
+    // Backward: the gradients of those, and of the inputs, first states and learned parameters.
+    const X* go[AT_LEAST_ONE(OUTPUTS)];
+    const R *g_last[AT_LEAST_ONE(STATES)], *gs_seq[AT_LEAST_ONE(STATES)];
+    X* gx[AT_LEAST_ONE(INPUTS)];
+    R* gs0[AT_LEAST_ONE(STATES)];
+    double* gp;  // [LEARNED, channels]
 };
 
 // Every row of a chunk starts a new stream of memory, whose first lines no hardware foresees:
@@ -30,70 +39,6 @@ template <class Work> HTAF_METHOD void in_blocks(i64 len, const Work& work) {
     for (i64 b = 0; b < len; b += BLOCK) work(b, len - b < BLOCK ? len - b : BLOCK);
 }
 
-// Small functions of restrict arguments: inside the OpenMP region they would not vectorise.
-
-template <int mode, bool LEARN>
-NOINLINE void forward_step(Neuron n, const R* __restrict table, i64 width,
-                           const X* __restrict x, R* __restrict v, X* __restrict spike, i64 len) {
-#pragma omp simd
-    for (i64 i = 0; i < len; ++i) {
-        Parameters<LEARN> p = {table, width, i};
-        R h = charge(n, R(load(x + i)), v[i]);
-        R s = fire<Function, mode>(n, h - n.v_threshold, p);
-        v[i] = reset(n, h, s);
-        store(spike + i, s);
-    }
-}
-
-// One step forward again, keeping ds/dh and dv/dh, and h and v[t-1] where parameters learn.
-template <int mode, bool LEARN>
-NOINLINE void record_step(Neuron n, const R* __restrict table, i64 width,
-                          const X* __restrict x, R* __restrict v, R* __restrict ds,
-                          R* __restrict dv, R* __restrict kept_h, R* __restrict kept_v, i64 len) {
-#pragma omp simd
-    for (i64 i = 0; i < len; ++i) {
-        Parameters<LEARN> p = {table, width, i};
-        R h = charge(n, R(load(x + i)), v[i]);
-        R z = h - n.v_threshold;
-        R s = fire<Function, mode>(n, z, p);
-        R d = mode == STEP ? R(0) : Function::derivative(z, p);
-        R kick = n.pull * h + n.push;
-        if (LEARN) {
-            kept_h[i] = h;
-            kept_v[i] = v[i];
-        }
-        ds[i] = d;
-        dv[i] = R(1) - s * n.pull - n.pass * kick * d;
-        v[i] = h - s * kick;
-    }
-}
-
-template <int mode, bool LEARN>
-NOINLINE void backward_step(Neuron n, const R* __restrict table, i64 width,
-                            const X* __restrict x, const X* __restrict grad_spike,
-                            const R* __restrict ds, const R* __restrict dv,
-                            const R* __restrict kept_h, const R* __restrict kept_v,
-                            R* __restrict grad_v, X* __restrict grad_x, R* __restrict grad_table,
-                            R* __restrict grad_r, i64 len) {
-#pragma omp simd
-    for (i64 i = 0; i < len; ++i) {
-        R gs = R(load(grad_spike + i)), gv = grad_v[i];
-        R gh = gs * ds[i] + gv * dv[i];
-        if (LEARN) {
-            Parameters<LEARN> p = {table, width, i};
-            if (mode != STEP && Function::learnable) {
-                R total = gs - n.pass * gv * (n.pull * kept_h[i] + n.push);
-                for (int k = 0; k < Function::parameters; ++k)
-                    grad_table[k * width + i] +=
-                        total * Function::parameter_derivative(k, kept_h[i] - n.v_threshold, p);
-            }
-            grad_r[i] += gh * (n.drive * R(load(x + i)) - (kept_v[i] - n.v_rest));
-        }
-        store(grad_x + i, n.gain * gh);
-        grad_v[i] = n.keep * gh;
-    }
-}
-
 NOINLINE void add(R* __restrict to, const R* __restrict from, i64 len) {
 #pragma omp simd
     for (i64 i = 0; i < len; ++i) to[i] += from[i];
@@ -105,200 +50,243 @@ R* scratch(i64 count) {
     static thread_local i64 capacity = 0;
     if (count > capacity) {
         free(memory);
-        memory = (R*)malloc(sizeof(R) * count);
+        void* made = 0;
+        if (posix_memalign(&made, 64, sizeof(R) * count)) abort();  // no memory
+        memory = (R*)made;
         capacity = count;
     }
     return memory;
 }
 
-template <bool LEARN>
-void fill_table(const Layer& layer, R* table, i64 width, i64 first, i64 len) {
-    for (int k = 0; k < Function::parameters; ++k) {
-        if (!LEARN) {
-            table[k] = layer.parameters[k * layer.channels];
-            continue;
+// The values of a chunk's neurons that time does not change, from their parameters.
+struct NeuronValues {
+    R *c, *p;  // [NEURON_VALUES, width] and [PARAMETERS, width]
+    i64 width, phase, filled;
+
+    void fill(const Call& call, const R* u, i64 first, i64 len) {
+        if (!NEURON_VALUES) return;
+        i64 channel = first / call.inner % call.channels, within = first % call.inner;
+        i64 now = channel * call.inner + within;
+        if (now == phase && len <= filled) return;  // the same neurons as in the last chunk
+        phase = now;
+        filled = len;
+        for (i64 i = 0; i < len;) {
+            i64 run = call.inner - within < len - i ? call.inner - within : len - i;
+            for (int k = 0; k < PARAMETERS; ++k) {
+                R value = call.parameters[k * call.channels + channel];
+                for (i64 j = i; j < i + run; ++j) p[k * width + j] = value;
+            }
+            i += run;
+            within = 0;
+            if (++channel == call.channels) channel = 0;
         }
         for (i64 i = 0; i < len; ++i) {
-            i64 channel = ((first + i) / layer.inner) % layer.channels;
-            table[k * width + i] = layer.parameters[k * layer.channels + channel];
+            R mine[AT_LEAST_ONE(PARAMETERS)], made[AT_LEAST_ONE(NEURON_VALUES)];
+            for (int k = 0; k < PARAMETERS; ++k) mine[k] = p[k * width + i];
+            neuron_values(u, mine, made);
+            for (int k = 0; k < NEURON_VALUES; ++k) c[k * width + i] = made[k];
+        }
+    }
+};
+
+// Neurons a chunk, so that `arrays` arrays of T steps stay in the second-level cache; where channels
+// lie side by side, as many as make the next chunk begin with the same channel.
+i64 chunk_width(const Call& call, i64 arrays, i64 T) {
+    i64 width = 24576 / ((arrays > 0 ? arrays : 1) * (T > 0 ? T : 1)) / 64 * 64;
+    width = width < 64 ? 64 : width > 2048 ? 2048 : width;
+    if (NEURON_VALUES && call.inner == 1 && call.channels <= 2048)
+        width = (width > call.channels ? width : call.channels) / call.channels * call.channels;
+    return width;
+}
+
+void forward_slab(const Call& call, i64 begin, i64 end) {
+    const i64 width = chunk_width(call, 16 + NEURON_VALUES, 1);
+    R u[AT_LEAST_ONE(LAYER_VALUES)];
+    layer_values(call.numbers, u);
+    R* memory = scratch(width * (NEURON_VALUES + PARAMETERS));
+    NeuronValues values = {memory, memory + NEURON_VALUES * width, width, -1, 0};
+    for (i64 first = begin; first < end; first += width) {
+        const i64 len = end - first < width ? end - first : width;
+        values.fill(call, u, first, len);
+        for (int j = 0; j < STATES; ++j)
+            memcpy(call.last[j] + first, call.s0[j] + first, sizeof(R) * len);
+        for (i64 t = 0; t < call.T; ++t) {
+            const i64 at = t * call.N + first;
+            const i64 next = t + 1 < call.T ? at + call.N : first + len;
+            Row row;
+            for (int j = 0; j < INPUTS; ++j) row.x[j] = call.x[j] + at;
+            for (int j = 0; j < OUTPUTS; ++j) row.o[j] = call.o[j] + at;
+            for (int j = 0; j < STATES; ++j) row.s[j] = call.last[j] + first;
+            for (int j = 0; j < NEURON_VALUES; ++j) row.c[j] = values.c + j * width;
+            in_blocks(len, [&](i64 b, i64 count) {
+                for (int j = 0; j < INPUTS; ++j) fetch_to_read(call.x[j] + next + b, count);
+                for (int j = 0; j < OUTPUTS; ++j) fetch_to_write(call.o[j] + next + b, count);
+                forward_row(u, row, b, count);
+            });
+            for (int j = 0; j < STATES; ++j)
+                if (call.s_seq[j]) memcpy(call.s_seq[j] + at, call.last[j] + first, sizeof(R) * len);
         }
     }
 }
 
-// Neurons a chunk, so that `arrays` arrays of T steps stay in the second-level cache.
-i64 chunk_width(i64 T, i64 arrays) {
-    i64 width = 24576 / (arrays * (T > 0 ? T : 1)) / 64 * 64;
-    return width < 64 ? 64 : width > 2048 ? 2048 : width;
-}
-
-struct Forward {
-    X* spike;
-    R* v_last;
-    R* v_seq;  // null if not kept
-};
-
-template <int mode, bool LEARN>
-void forward_slab(const Layer& layer, i64 T, const Forward& out, i64 begin, i64 end) {
-    const Neuron n = neuron(layer);
-    const i64 width = chunk_width(1, 16);
-    R* table = scratch(K * width);
+void backward_slab(const Call& call, double* sums, i64 begin, i64 end) {
+    const i64 T = call.T, width = chunk_width(call, KEPT, T);
+    R u[AT_LEAST_ONE(LAYER_VALUES)];
+    layer_values(call.numbers, u);
+    const i64 row_length = width + 16;  // rows a power of two apart would share the cache's sets
+    R* memory = scratch(row_length * (KEPT * T + STATES + LEARNED + NEURON_VALUES + PARAMETERS));
+    R *kept = memory, *s = kept + KEPT * T * row_length, *gp = s + STATES * row_length;
+    R *c = gp + LEARNED * row_length, *p = c + NEURON_VALUES * row_length;
+    NeuronValues values = {c, p, row_length, -1, 0};
     for (i64 first = begin; first < end; first += width) {
-        i64 len = end - first < width ? end - first : width;
-        fill_table<LEARN>(layer, table, width, first, len);
-        R* v = out.v_last + first;
-        memcpy(v, layer.v0 + first, sizeof(R) * len);
-        for (i64 t = 0; t < T; ++t) {
-            i64 at = t * layer.N + first, next = t + 1 < T ? at + layer.N : first + len;
-            in_blocks(len, [&](i64 b, i64 count) {
-                fetch_to_read(layer.x + next + b, count);
-                fetch_to_write(out.spike + next + b, count);
-                forward_step<mode, LEARN>(n, table + (LEARN ? b : 0), width, layer.x + at + b,
-                                          v + b, out.spike + at + b, count);
-            });
-            if (out.v_seq) memcpy(out.v_seq + at, v, sizeof(R) * len);
+        const i64 len = end - first < width ? end - first : width;
+        values.fill(call, u, first, len);
+        for (int j = 0; j < STATES; ++j) {
+            memcpy(s + j * row_length, call.s0[j] + first, sizeof(R) * len);
+            R* gs = call.gs0[j] + first;
+            if (call.g_last[j])
+                memcpy(gs, call.g_last[j] + first, sizeof(R) * len);
+            else
+                memset(gs, 0, sizeof(R) * len);
         }
-    }
-}
-
-struct Backward {
-    const X* grad_spike;
-    const R *grad_v_last, *grad_v_seq;  // null if zero
-    X* grad_x;
-    R* grad_v0;
-    double *grad_parameters, *grad_r;  // [Function::parameters, channels] and one; null unasked
-};
-
-template <int mode, bool LEARN>
-void backward_slab(const Layer& layer, i64 T, const Backward& out, i64 begin, i64 end) {
-    const Neuron n = neuron(layer);
-    const i64 kept = LEARN ? 4 : 2, width = chunk_width(T, kept);
-    R* memory = scratch(width * (kept * T + 2 * K + 2));
-    R *ds = memory, *dv = ds + T * width, *h = dv + T * width, *u = LEARN ? h + T * width : h;
-    R *table = memory + kept * T * width, *grad_table = table + K * width;
-    R *chunk_r = grad_table + K * width, *v = chunk_r + width;
-    for (i64 first = begin; first < end; first += width) {
-        i64 len = end - first < width ? end - first : width;
-        fill_table<LEARN>(layer, table, width, first, len);
-        memcpy(v, layer.v0 + first, sizeof(R) * len);
-        for (i64 t = 0; t < T; ++t) {
-            i64 at = t * layer.N + first, row = t * width, kept_row = LEARN ? row : 0;
-            in_blocks(len, [&](i64 b, i64 count) {
-                if (t + 1 < T) {
-                    fetch_to_read(layer.x + at + layer.N + b, count);
-                } else {
-                    fetch_to_read(out.grad_spike + at + b, count);
-                    fetch_to_write(out.grad_x + at + b, count);
-                }
-                record_step<mode, LEARN>(n, table + (LEARN ? b : 0), width, layer.x + at + b, v + b,
-                                         ds + row + b, dv + row + b, h + kept_row + b,
-                                         u + kept_row + b, count);
-            });
-        }
-        if (LEARN) memset(grad_table, 0, sizeof(R) * width * (K + 1));  // and chunk_r
-        R* grad_v = out.grad_v0 + first;
-        if (out.grad_v_last)
-            memcpy(grad_v, out.grad_v_last + first, sizeof(R) * len);
-        else
-            memset(grad_v, 0, sizeof(R) * len);
-        for (i64 t = T - 1; t >= 0; --t) {
-            i64 at = t * layer.N + first, row = t * width, kept_row = LEARN ? row : 0;
-            if (out.grad_v_seq) add(grad_v, out.grad_v_seq + at, len);
-            in_blocks(len, [&](i64 b, i64 count) {
-                if (t) {
-                    fetch_to_read(out.grad_spike + at - layer.N + b, count);
-                    fetch_to_write(out.grad_x + at - layer.N + b, count);
-                } else {
-                    fetch_to_read(layer.x + first + len + b, count);
-                }
-                backward_step<mode, LEARN>(n, table + (LEARN ? b : 0), width, layer.x + at + b,
-                                           out.grad_spike + at + b, ds + row + b, dv + row + b,
-                                           h + kept_row + b, u + kept_row + b, grad_v + b,
-                                           out.grad_x + at + b, grad_table + b, chunk_r + b, count);
-            });
-        }
-        if (out.grad_r)
-            for (i64 i = 0; i < len; ++i) *out.grad_r += (double)chunk_r[i];
-        if (out.grad_parameters)
-            for (i64 i = 0; i < len; ++i) {
-                i64 channel = ((first + i) / layer.inner) % layer.channels;
-                for (int k = 0; k < Function::parameters; ++k)
-                    out.grad_parameters[k * layer.channels + channel] +=
-                        (double)grad_table[k * width + i];
+        memset(gp, 0, sizeof(R) * row_length * LEARNED);
+        auto row_at = [&](i64 t) {
+            const i64 at = t * call.N + first;
+            Row row;
+            for (int j = 0; j < INPUTS; ++j) {
+                row.x[j] = call.x[j] + at;
+                row.gx[j] = call.gx[j] + at;
             }
+            for (int j = 0; j < OUTPUTS; ++j) row.go[j] = call.go[j] + at;
+            for (int j = 0; j < STATES; ++j) {
+                row.s[j] = s + j * row_length;
+                row.gs[j] = call.gs0[j] + first;
+            }
+            for (int j = 0; j < KEPT; ++j) row.k[j] = kept + (j * T + t) * row_length;
+            for (int j = 0; j < NEURON_VALUES; ++j) row.c[j] = values.c + j * row_length;
+            for (int j = 0; j < LEARNED; ++j) row.gp[j] = gp + j * row_length;
+            return row;
+        };
+        auto fetch_gradients = [&](i64 at, i64 count) {
+            for (int j = 0; j < OUTPUTS; ++j) fetch_to_read(call.go[j] + at, count);
+            for (int j = 0; j < INPUTS; ++j) fetch_to_write(call.gx[j] + at, count);
+        };
+        for (i64 t = 0; t < T; ++t) {
+            const i64 at = t * call.N + first;
+            const Row row = row_at(t);
+            in_blocks(len, [&](i64 b, i64 count) {
+                if (t + 1 < T)
+                    for (int j = 0; j < INPUTS; ++j) fetch_to_read(call.x[j] + at + call.N + b, count);
+                else
+                    fetch_gradients(at + b, count);
+                record_row(u, row, b, count);
+            });
+        }
+        for (i64 t = T - 1; t >= 0; --t) {
+            const i64 at = t * call.N + first;
+            for (int j = 0; j < STATES; ++j)
+                if (call.gs_seq[j]) add(call.gs0[j] + first, call.gs_seq[j] + at, len);
+            const Row row = row_at(t);
+            in_blocks(len, [&](i64 b, i64 count) {
+                if (t)
+                    fetch_gradients(at - call.N + b, count);
+                else
+                    for (int j = 0; j < INPUTS; ++j) fetch_to_read(call.x[j] + first + len + b, count);
+                backward_row(u, row, b, count);
+            });
+        }
+        for (int k = 0; k < LEARNED; ++k) {
+            double* sum = sums + k * call.channels;
+            const R* mine = gp + k * row_length;
+            if (!BY_NEURON[k]) {
+                for (i64 i = 0; i < len; ++i) *sum += (double)mine[i];
+                continue;
+            }
+            i64 channel = first / call.inner % call.channels, within = first % call.inner;
+            for (i64 i = 0; i < len; ++i) {
+                sum[channel] += (double)mine[i];
+                if (++within == call.inner) {
+                    within = 0;
+                    if (++channel == call.channels) channel = 0;
+                }
+            }
+        }
     }
-}
-
-i64 slab_count(const Layer& layer, i64 T) {
-    i64 slabs = layer.N * T / 16384 + 1;
-    return slabs < MAX_SLABS ? slabs : MAX_SLABS;
 }
 
 // Calls work(slab, begin, end) for each part of the layer, in parallel where that pays.
-template <class Work>
-void for_slabs(const Layer& layer, i64 slabs, i64 threads, const Work& work) {
-    i64 size = (layer.N + slabs - 1) / slabs;
+template <class Work> void for_slabs(const Call& call, i64 slabs, const Work& work) {
+    i64 size = (call.N + slabs - 1) / slabs;
     size = (size + 63) / 64 * 64;
+    const i64 threads = call.threads;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && slabs > 1)
     for (i64 slab = 0; slab < slabs; ++slab) {
-        i64 begin = slab * size, end = begin + size < layer.N ? begin + size : layer.N;
+        const i64 begin = slab * size, end = begin + size < call.N ? begin + size : call.N;
         if (begin < end) work(slab, begin, end);
     }
 }
 
-template <int mode, bool LEARN>
-void forward_layer(const Layer& layer, i64 T, i64 threads, const Forward& out) {
-    for_slabs(layer, slab_count(layer, T), threads, [&](i64, i64 begin, i64 end) {
-        forward_slab<mode, LEARN>(layer, T, out, begin, end);
-    });
+// How many parts: by the size of the layer alone, so that sums do not depend on the threads.
+i64 slab_count(const Call& call, i64 sums) {
+    i64 slabs = call.N * call.T / 16384 + 1;
+    const i64 most = sums > 1 << 15 ? (1 << 21) / sums : MAX_SLABS;
+    if (slabs > most) slabs = most;
+    return slabs > 1 ? slabs : 1;
 }
 
-template <int mode, bool LEARN>
-void backward_layer(const Layer& layer, i64 T, i64 threads, const Backward& out) {
-    const i64 slabs = slab_count(layer, T), count = Function::parameters * layer.channels;
-    double* sums = LEARN ? (double*)calloc(slabs * (count + 1), sizeof(double)) : 0;
-    for_slabs(layer, slabs, threads, [&](i64 slab, i64 begin, i64 end) {
-        double* own = sums + slab * (count + 1);
-        Backward part = out;
-        if (out.grad_parameters) part.grad_parameters = own;
-        if (out.grad_r) part.grad_r = own + count;
-        backward_slab<mode, LEARN>(layer, T, part, begin, end);
-    });
-    for (i64 slab = 0; LEARN && slab < slabs; ++slab) {  // in this order on any number of threads
-        const double* own = sums + slab * (count + 1);
-        for (i64 i = 0; out.grad_parameters && i < count; ++i) out.grad_parameters[i] += own[i];
-        if (out.grad_r) *out.grad_r += own[count];
+// A call as Python writes it: integers and addresses, in the order of `Call`.
+struct Reader {
+    const i64* next;
+    i64 integer() { return *next++; }
+    template <class A> void pointer(A*& p) { p = (A*)*next++; }
+    template <class A> void pointers(A** p, int count) {
+        for (int j = 0; j < count; ++j) pointer(p[j]);
     }
-    free(sums);
+};
+
+Call read_call(Reader& reader) {
+    Call call = Call();
+    call.T = reader.integer();
+    call.N = reader.integer();
+    call.threads = reader.integer();
+    call.channels = reader.integer();
+    call.inner = reader.integer();
+    reader.pointer(call.numbers);
+    reader.pointer(call.parameters);
+    reader.pointers(call.x, INPUTS);
+    reader.pointers(call.s0, STATES);
+    return call;
 }
 
 }  // namespace htaf_snn
 
 using namespace htaf_snn;
 
-#define DISPATCH(f, ...)                                                      \
-    switch (mode * 2 + learn) {                                               \
-        case 0: f<SOFT, false>(__VA_ARGS__); break;                           \
-        case 1: f<SOFT, true>(__VA_ARGS__); break;                            \
-        case 2: f<HARD, false>(__VA_ARGS__); break;                           \
-        case 3: f<HARD, true>(__VA_ARGS__); break;                            \
-        case 4: f<STEP, false>(__VA_ARGS__); break;                           \
-        case 5: f<STEP, true>(__VA_ARGS__); break;                            \
-    }
-
-extern "C" void forward(int mode, i64 T, i64 threads, LAYER_FIELDS, X* spike, R* v_last,
-                        R* v_seq) {
-    const Layer layer = LAYER;
-    const Forward out = {spike, v_last, v_seq};
-    const int learn = channels > 1;
-    DISPATCH(forward_layer, layer, T, threads, out)
+extern "C" void forward(const i64* description) {
+    Reader reader = {description};
+    Call call = read_call(reader);
+    reader.pointers(call.o, OUTPUTS);
+    reader.pointers(call.last, STATES);
+    reader.pointers(call.s_seq, STATES);
+    for_slabs(call, slab_count(call, 0),
+              [&](i64, i64 begin, i64 end) { forward_slab(call, begin, end); });
 }
 
-extern "C" void backward(int mode, i64 T, i64 threads, LAYER_FIELDS, const X* grad_spike,
-                         const R* grad_v_last, const R* grad_v_seq, X* grad_x, R* grad_v0,
-                         double* grad_parameters, double* grad_r) {
-    const Layer layer = LAYER;
-    const Backward out = {grad_spike, grad_v_last, grad_v_seq, grad_x, grad_v0, grad_parameters,
-                          grad_r};
-    const int learn = channels > 1 || grad_parameters || grad_r;
-    DISPATCH(backward_layer, layer, T, threads, out)
+extern "C" void backward(const i64* description) {
+    Reader reader = {description};
+    Call call = read_call(reader);
+    reader.pointers(call.go, OUTPUTS);
+    reader.pointers(call.g_last, STATES);
+    reader.pointers(call.gs_seq, STATES);
+    reader.pointers(call.gx, INPUTS);
+    reader.pointers(call.gs0, STATES);
+    reader.pointer(call.gp);
+    const i64 count = LEARNED * call.channels, slabs = slab_count(call, count);
+    double* sums = count ? (double*)calloc(slabs * count, sizeof(double)) : 0;
+    for_slabs(call, slabs, [&](i64 slab, i64 begin, i64 end) {
+        backward_slab(call, sums + slab * count, begin, end);
+    });
+    for (i64 slab = 0; slab < slabs; ++slab)  // in this order on any number of threads
+        for (i64 i = 0; i < count; ++i) call.gp[i] += sums[slab * count + i];
+    free(sums);
 }

@@ -1,114 +1,113 @@
 // One thread a neuron on CUDA: T, a constant, steps in registers.
-// Included after kernel.h and struct Function, with STEPS defined.
+// Included after kernel.h and a traced step's forward_step, record_step and backward_step, with
+// STEPS defined. An argument that a kernel of this layer does not have is null.
 
 namespace htaf_snn {
 
-struct Parameters {
-    const R* first;
-    i64 channels;
-    HTAF_METHOD R operator[](int k) const { return first[k * channels]; }
+// The addresses of one run's arrays, [T, N] or [N], and the numbers of the layer.
+struct Call {
+    i64 N, channels, inner;
+    double numbers[AT_LEAST_ONE(NUMBERS)];
+    const R* learned_numbers[AT_LEAST_ONE(NUMBERS)];  // where a number is on the device; else null
+    const R* parameters;                              // [PARAMETERS, channels]
+    const X* x[AT_LEAST_ONE(INPUTS)];
+    const R* s0[AT_LEAST_ONE(STATES)];
+    X* o[AT_LEAST_ONE(OUTPUTS)];
+    R *last[AT_LEAST_ONE(STATES)], *s_seq[AT_LEAST_ONE(STATES)];
+    const X* go[AT_LEAST_ONE(OUTPUTS)];
+    const R *g_last[AT_LEAST_ONE(STATES)], *gs_seq[AT_LEAST_ONE(STATES)];
+    X* gx[AT_LEAST_ONE(INPUTS)];
+    R* gs0[AT_LEAST_ONE(STATES)];
+    R* gp;  // [LEARNED, N]
 };
 
-HTAF_FN Parameters parameters(const Layer& a, i64 i) {
-    Parameters p = {a.parameters + (i / a.inner) % a.channels, a.channels};
-    return p;
+struct Values {
+    R u[AT_LEAST_ONE(LAYER_VALUES)], c[AT_LEAST_ONE(NEURON_VALUES)];
+};
+
+HTAF_FN Values values_of(const Call& call, i64 i) {
+    double n[AT_LEAST_ONE(NUMBERS)];
+#pragma unroll
+    for (int k = 0; k < NUMBERS; ++k)
+        n[k] = call.learned_numbers[k] ? (double)*call.learned_numbers[k] : call.numbers[k];
+    R p[AT_LEAST_ONE(PARAMETERS)];
+#pragma unroll
+    for (int k = 0; k < PARAMETERS; ++k)
+        p[k] = call.parameters[k * call.channels + (i / call.inner) % call.channels];
+    Values found;
+    layer_values(n, found.u);
+    neuron_values(found.u, p, found.c);
+    return found;
 }
 
-template <int mode>
-HTAF_FN void forward(const Layer& a, X* spike, R* v_last, R* v_seq, i64 i) {
-    const Neuron n = neuron(a);
-    const Parameters p = parameters(a, i);
-    R v = a.v0[i];
+HTAF_FN void forward_neuron(const Call& call, i64 i) {
+    const Values v = values_of(call, i);
+    R s[AT_LEAST_ONE(STATES)];
+#pragma unroll
+    for (int j = 0; j < STATES; ++j) s[j] = call.s0[j][i];
 #pragma unroll
     for (int t = 0; t < STEPS; ++t) {
-        i64 at = t * a.N + i;
-        R h = charge(n, R(load(a.x + at)), v);
-        R s = fire<Function, mode>(n, h - n.v_threshold, p);
-        v = reset(n, h, s);
-        store(spike + at, s);
-        if (v_seq) v_seq[at] = v;
+        const i64 at = t * call.N + i;
+        R x[AT_LEAST_ONE(INPUTS)], o[AT_LEAST_ONE(OUTPUTS)];
+#pragma unroll
+        for (int j = 0; j < INPUTS; ++j) x[j] = R(load(call.x[j] + at));
+        forward_step(v.u, v.c, x, s, o);
+#pragma unroll
+        for (int j = 0; j < OUTPUTS; ++j) store(call.o[j] + at, o[j]);
+#pragma unroll
+        for (int j = 0; j < STATES; ++j)
+            if (call.s_seq[j]) call.s_seq[j][at] = s[j];
     }
-    v_last[i] = v;
+#pragma unroll
+    for (int j = 0; j < STATES; ++j) call.last[j][i] = s[j];
 }
 
-// grad_table is [Function::parameters + 1, N]: of each parameter and, last, of 1/tau.
-template <int mode, bool LEARN>
-HTAF_FN void backward(const Layer& a, const X* grad_spike, const R* grad_v_last,
-                      const R* grad_v_seq, X* grad_x, R* grad_v0, R* grad_table, i64 i) {
-    const Neuron n = neuron(a);
-    const Parameters p = parameters(a, i);
-    R ds[STEPS], dv[STEPS], kept_h[LEARN ? STEPS : 1], kept_v[LEARN ? STEPS : 1];
-    R v = a.v0[i];
+HTAF_FN void backward_neuron(const Call& call, i64 i) {
+    const Values v = values_of(call, i);
+    R s[AT_LEAST_ONE(STATES)], k[STEPS][AT_LEAST_ONE(KEPT)];
+#pragma unroll
+    for (int j = 0; j < STATES; ++j) s[j] = call.s0[j][i];
 #pragma unroll
     for (int t = 0; t < STEPS; ++t) {
-        R h = charge(n, R(load(a.x + t * a.N + i)), v), z = h - n.v_threshold;
-        R s = fire<Function, mode>(n, z, p), kick = n.pull * h + n.push;
-        R d = mode == STEP ? R(0) : Function::derivative(z, p);
-        if (LEARN) {
-            kept_h[t] = h;
-            kept_v[t] = v;
-        }
-        ds[t] = d;
-        dv[t] = R(1) - s * n.pull - n.pass * kick * d;
-        v = h - s * kick;
-    }
-    R gv = grad_v_last ? grad_v_last[i] : R(0), gr = R(0);
-    R gp[Function::parameters + 1];
+        R x[AT_LEAST_ONE(INPUTS)];
 #pragma unroll
-    for (int k = 0; k <= Function::parameters; ++k) gp[k] = R(0);
+        for (int j = 0; j < INPUTS; ++j) x[j] = R(load(call.x[j] + t * call.N + i));
+        record_step(v.u, v.c, x, s, k[t]);
+    }
+    R gs[AT_LEAST_ONE(STATES)], gp[AT_LEAST_ONE(LEARNED)];
+#pragma unroll
+    for (int j = 0; j < STATES; ++j) gs[j] = call.g_last[j] ? call.g_last[j][i] : R(0);
+#pragma unroll
+    for (int j = 0; j < LEARNED; ++j) gp[j] = R(0);
 #pragma unroll
     for (int t = STEPS - 1; t >= 0; --t) {
-        i64 at = t * a.N + i;
-        if (grad_v_seq) gv += grad_v_seq[at];
-        R gs = R(load(grad_spike + at)), gh = gs * ds[t] + gv * dv[t];
-        if (LEARN) {
-            if (mode != STEP && Function::learnable) {
-                R total = gs - n.pass * gv * (n.pull * kept_h[t] + n.push);
+        const i64 at = t * call.N + i;
+        R x[AT_LEAST_ONE(INPUTS)], go[AT_LEAST_ONE(OUTPUTS)], gx[AT_LEAST_ONE(INPUTS)];
 #pragma unroll
-                for (int k = 0; k < Function::parameters; ++k)
-                    gp[k] += total * Function::parameter_derivative(k, kept_h[t] - n.v_threshold, p);
-            }
-            gr += gh * (n.drive * R(load(a.x + at)) - (kept_v[t] - n.v_rest));
-        }
-        store(grad_x + at, n.gain * gh);
-        gv = n.keep * gh;
+        for (int j = 0; j < INPUTS; ++j) x[j] = R(load(call.x[j] + at));
+#pragma unroll
+        for (int j = 0; j < OUTPUTS; ++j) go[j] = R(load(call.go[j] + at));
+#pragma unroll
+        for (int j = 0; j < STATES; ++j)
+            if (call.gs_seq[j]) gs[j] += call.gs_seq[j][at];
+        backward_step(v.u, v.c, x, k[t], go, gs, gx, gp);
+#pragma unroll
+        for (int j = 0; j < INPUTS; ++j) store(call.gx[j] + at, gx[j]);
     }
-    grad_v0[i] = gv;
-    if (!LEARN) return;
-    for (int k = 0; k < Function::parameters; ++k) grad_table[k * a.N + i] = gp[k];
-    grad_table[Function::parameters * a.N + i] = gr;
+#pragma unroll
+    for (int j = 0; j < STATES; ++j) call.gs0[j][i] = gs[j];
+#pragma unroll
+    for (int j = 0; j < LEARNED; ++j) call.gp[j * call.N + i] = gp[j];
 }
-
-HTAF_FN i64 this_neuron() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 
 }  // namespace htaf_snn
 
-using namespace htaf_snn;
+extern "C" __global__ void forward(const htaf_snn::Call call) {
+    const htaf_snn::i64 i = (htaf_snn::i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < call.N) htaf_snn::forward_neuron(call, i);
+}
 
-#define THIS_NEURON           \
-    const Layer a = LAYER;    \
-    i64 i = this_neuron();    \
-    if (i >= N) return;
-#define FORWARD(name, mode)                                                                     \
-    extern "C" __global__ void name(LAYER_FIELDS, X *spike, R *v_last, R *v_seq) {                     \
-        THIS_NEURON                                                                             \
-        htaf_snn::forward<mode>(a, spike, v_last, v_seq, i);                                    \
-    }
-#define BACKWARD(name, mode, learn)                                                             \
-    extern "C" __global__ void name(LAYER_FIELDS, const X *grad_spike, const R *grad_v_last,           \
-                                    const R *grad_v_seq, X *grad_x, R *grad_v0,                 \
-                                    R *grad_table) {                                            \
-        THIS_NEURON                                                                             \
-        htaf_snn::backward<mode, learn>(a, grad_spike, grad_v_last, grad_v_seq, grad_x,         \
-                                        grad_v0, grad_table, i);                                \
-    }
-
-FORWARD(forward_0, SOFT)
-FORWARD(forward_1, HARD)
-FORWARD(forward_2, STEP)
-BACKWARD(backward_0_0, SOFT, false)
-BACKWARD(backward_0_1, SOFT, true)
-BACKWARD(backward_1_0, HARD, false)
-BACKWARD(backward_1_1, HARD, true)
-BACKWARD(backward_2_0, STEP, false)
-BACKWARD(backward_2_1, STEP, true)
+extern "C" __global__ void backward(const htaf_snn::Call call) {
+    const htaf_snn::i64 i = (htaf_snn::i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < call.N) htaf_snn::backward_neuron(call, i);
+}

@@ -1,91 +1,86 @@
 """The fused neuron as torch operators: `htaf_snn::neuron` and its gradient.
 
-Every tensor is contiguous, with the time steps first; the state is float32, or float64 for float64
-input. Registered with fake and autograd implementations, so `torch.compile`, activation
-checkpointing and DDP treat it as any operator. For the backward pass it keeps its inputs alone.
+Registered with fake and autograd implementations, so `torch.compile`, activation checkpointing and
+DDP treat it as any operator. For the backward pass it keeps its inputs alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import cpu, cuda
-from .call import make_call
+from . import cpu, cuda, modes
+from .call import Call, dense, like, make_call, parameter_gradients
+from .program import decode
 
 _library = torch.library.Library("htaf_snn", "DEF")
 _library.define(
-    "neuron(Tensor x_seq, Tensor v, Tensor? learned_reciprocal_tau, Tensor[] learned, "
-    "float[] constants, str layer, int mode, Tensor hardness, int inner, "
-    "bool store_v_seq) "
-    "-> (Tensor, Tensor, Tensor)"
+    "neuron(Tensor[] x, Tensor[] states, Tensor[] parameters, float[] numbers, str program, "
+    "bool sequences) -> Tensor[]"
 )
 _library.define(
-    "neuron_backward(Tensor grad_spike_seq, Tensor? grad_v, Tensor? grad_v_seq, Tensor x_seq, "
-    "Tensor v, Tensor? learned_reciprocal_tau, Tensor[] learned, float[] constants, str layer, "
-    "int mode, Tensor hardness, int inner) -> (Tensor, Tensor, Tensor, Tensor)"
+    "neuron_backward(Tensor?[] grads, Tensor[] x, Tensor[] states, Tensor[] parameters, "
+    "float[] numbers, str program) -> Tensor[]"
 )
-
 
 # Where a device's kernels are: modules with a `forward` and a `backward` of a `Call`.
 _KERNELS: dict[str, Any] = {"cpu": cpu, "cuda": cuda}
 
 
-def _neuron(x_seq: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *description, store_v_seq = arguments
-    outputs: tuple[Tensor, Tensor, Tensor] = _KERNELS[x_seq.device.type].forward(
-        make_call(x_seq, *description), store_v_seq
+def _neuron(x: Sequence[Tensor], *arguments: Any) -> list[Tensor]:
+    *description, sequences = arguments
+    outputs: list[Tensor] = _KERNELS[x[0].device.type].forward(
+        make_call(x, *description), sequences
     )
     return outputs
 
 
 def _neuron_backward(
-    grad_spike_seq: Tensor,
-    grad_v: Tensor | None,
-    grad_v_seq: Tensor | None,
-    x_seq: Tensor,
-    *description: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    call = make_call(x_seq, *description)
-    grad_x, grad_v0, grad_parameters, grad_r = _KERNELS[x_seq.device.type].backward(
-        call,
-        grad_spike_seq.contiguous(),
-        None if grad_v is None else grad_v.contiguous(),
-        None if grad_v_seq is None else grad_v_seq.contiguous(),
-    )
-    if grad_parameters is None:
-        grad_parameters = x_seq.new_empty((0, call.channels), dtype=torch.float64)
-    if grad_r is None:
-        grad_r = x_seq.new_zeros((), dtype=torch.float64)
-    return grad_x, grad_v0, grad_parameters, grad_r
+    grads: Sequence[Tensor | None],
+    x: Sequence[Tensor],
+    states: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    *settings: Any,
+) -> list[Tensor]:
+    call = make_call(x, states, parameters, *settings)
+    outputs, last, after = _by_kind(grads, call)
+    found, sums = _KERNELS[x[0].device.type].backward(call, outputs, last, after)
+    if not call.program.learned:
+        return list(found)
+    return [*found, *parameter_gradients(call, parameters, sums)]
 
 
-_IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    "neuron": _neuron,
-    "neuron_backward": _neuron_backward,
-}
+def _by_kind(
+    grads: Sequence[Tensor | None], call: Call
+) -> tuple[list[Tensor], list[Tensor | None], list[Tensor | None]]:
+    """The gradients of the outputs, last states and sequences of states, in the call's layout."""
+    x, outputs, states = call.x[0], call.program.outputs, call.program.states
+    first = [torch.zeros_like(x) if g is None else like(g, x) for g in grads[:outputs]]
+    last = [None if g is None else like(g, x[0]) for g in grads[outputs : outputs + states]]
+    after = [None if g is None else like(g, x) for g in grads[outputs + states :]]
+    return first, last, after or [None] * states
 
 
-def _fake_neuron(x_seq: Tensor, v: Tensor, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
-    store_v_seq = settings[-1]
-    v_seq = v.new_empty(x_seq.shape if store_v_seq else (0,))
-    return torch.empty_like(x_seq), torch.empty_like(v), v_seq
+def _fake_neuron(
+    x: Sequence[Tensor], states: Sequence[Tensor], _p: Any, _n: Any, program: str, sequences: bool
+) -> list[Tensor]:
+    first = dense(x[0])
+    made = [torch.empty_like(first) for _ in range(decode(program).outputs)]
+    made += [torch.empty_like(first[0], dtype=s.dtype) for s in states]
+    return made + ([torch.empty_like(first, dtype=s.dtype) for s in states] if sequences else [])
 
 
 def _fake_neuron_backward(
-    _gs: Any, _gv: Any, _gvs: Any, x_seq: Tensor, v: Tensor, _r: Any, learned: list[Tensor], *_: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    return (
-        torch.empty_like(x_seq),
-        torch.empty_like(v),
-        x_seq.new_empty(
-            (len(learned), max((p.numel() for p in learned), default=1)), dtype=torch.float64
-        ),
-        x_seq.new_empty((), dtype=torch.float64),
-    )
+    _g: Any, x: Sequence[Tensor], states: Sequence[Tensor], parameters: Sequence[Tensor], _n: Any,
+    program: str,
+) -> list[Tensor]:  # fmt: skip
+    first = dense(x[0])
+    made = [torch.empty_like(first, dtype=t.dtype) for t in x]
+    made += [torch.empty_like(first[0], dtype=s.dtype) for s in states]
+    return made + [torch.empty_like(parameters[k]) for k in decode(program).learned]
 
 
 # torch.library.register_autograd would do, but its bookkeeping costs more than a small layer.
@@ -93,58 +88,50 @@ class _Neuron(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        x_seq: Tensor,
-        v: Tensor,
-        learned_reciprocal_tau: Tensor | None,
-        constants: list[float],
-        layer: str,
-        mode: int,
-        hardness: Tensor,
-        inner: int,
-        store_v_seq: bool,
-        *learned: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(x_seq, v, learned_reciprocal_tau, hardness, *learned)
-        ctx.settings = (constants, layer, mode, inner)
+        counts: tuple[int, int],
+        numbers: Sequence[float],
+        program: str,
+        sequences: bool,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(*tensors)
+        ctx.settings = (counts, numbers, program)
         ctx.set_materialize_grads(False)
-        outputs: tuple[Tensor, Tensor, Tensor] = _below_autograd(
-            "neuron", x_seq, v, learned_reciprocal_tau, learned, constants, layer, mode, hardness,
-            inner, store_v_seq,
+        return tuple(
+            modes.below_autograd("neuron", _neuron, *_split(counts, tensors), numbers, program,
+                                sequences)
         )  # fmt: skip
-        return outputs
 
     @staticmethod
-    def backward(
-        ctx: Any, grad_spike_seq: Tensor | None, grad_v: Tensor | None, grad_v_seq: Tensor | None
-    ) -> Any:
-        x_seq, v, reciprocal_tau, hardness, *learned = ctx.saved_tensors
-        constants, layer, mode, inner = ctx.settings
-        if grad_spike_seq is None:
-            grad_spike_seq = torch.zeros_like(x_seq)
-        if grad_v_seq is not None and grad_v_seq.numel() == 0:
-            grad_v_seq = None
-        arguments = (
-            grad_spike_seq, grad_v, grad_v_seq, x_seq, v, reciprocal_tau, learned, constants, layer,
-            mode, hardness, inner,
-        )  # fmt: skip
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        counts, numbers, program = ctx.settings
+        x, states, parameters = _split(counts, ctx.saved_tensors)
+        arguments = (list(grads), x, states, parameters, numbers, program)
         if torch.is_grad_enabled():
-            gradients = torch.ops.htaf_snn.neuron_backward.default(*arguments)
+            found = torch.ops.htaf_snn.neuron_backward.default(*arguments)
         else:
-            gradients = _below_autograd("neuron_backward", *arguments)
-        grad_x, grad_v0, grad_parameters, grad_r = gradients
-        grads = [
-            (grad if p.ndim else grad.sum()).to(p.dtype).reshape(p.shape)
-            for p, grad in zip(learned, grad_parameters, strict=False)
-        ]
-        grad_r = None if reciprocal_tau is None else grad_r.to(reciprocal_tau.dtype)
-        return grad_x, grad_v0, grad_r, None, None, None, None, None, None, *grads
+            found = modes.below_autograd("neuron_backward", _neuron_backward, *arguments)
+        first = len(x) + len(states)
+        learned = dict(zip(decode(program).learned, found[first:], strict=True))
+        own = [learned.get(k) for k in range(len(parameters))]
+        return None, None, None, None, *found[:first], *own
+
+
+def _split(
+    counts: tuple[int, int], tensors: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    inputs, states = counts
+    return (
+        list(tensors[:inputs]),
+        list(tensors[inputs : inputs + states]),
+        list(tensors[inputs + states :]),
+    )
 
 
 class _NeuronBackward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, count: int, *arguments: Any) -> Any:
-        tensors, learned, settings = arguments[:6], arguments[6 : 6 + count], arguments[6 + count :]
-        return _below_autograd("neuron_backward", *tensors, learned, *settings)
+    def forward(ctx: Any, arguments: Any, *_tensors: Tensor) -> Any:
+        return tuple(modes.below_autograd("neuron_backward", _neuron_backward, *arguments))
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -155,54 +142,34 @@ class _NeuronBackward(torch.autograd.Function):
 
 
 def neuron(
-    x_seq: Tensor,
-    v: Tensor,
-    learned_reciprocal_tau: Tensor | None,
-    learned: list[Tensor],
-    *settings: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
+    x: Sequence[Tensor],
+    states: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    numbers: Sequence[float],
+    program: str,
+    sequences: bool,
+) -> Sequence[Tensor]:
     """`torch.ops.htaf_snn.neuron`, without the dispatcher's cost where nothing listens to it."""
-    arguments = (x_seq, v, learned_reciprocal_tau, learned, *settings)
-    listened_to = torch.compiler.is_compiling() or not _plain(x_seq)
-    run = torch.ops.htaf_snn.neuron.default if listened_to else _autograd_neuron
-    outputs: tuple[Tensor, Tensor, Tensor] = run(*arguments)
-    return outputs
-
-
-def _plain(x_seq: Tensor) -> bool:
-    return (
-        type(x_seq) in (Tensor, torch.nn.Parameter)
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._functorch.peek_interpreter_stack() is None
+    plain = not torch.compiler.is_compiling() and modes.plain(x[0])
+    run: Callable[..., Sequence[Tensor]] = (
+        _autograd_neuron if plain else torch.ops.htaf_snn.neuron.default
     )
-
-
-def _below_autograd(name: str, *arguments: Any) -> Any:
-    x_seq = arguments[0]
-    if _plain(x_seq):
-        return _IMPLEMENTATIONS[name](*arguments)
-    with torch._C._AutoDispatchBelowAutograd():
-        return getattr(torch.ops.htaf_snn, name).default(*arguments)
+    return run(x, states, parameters, numbers, program, sequences)
 
 
 def _autograd_neuron(
-    x_seq: Tensor,
-    v: Tensor,
-    learned_reciprocal_tau: Tensor | None,
-    learned: list[Tensor],
-    *settings: Any,
+    x: Sequence[Tensor], states: Sequence[Tensor], parameters: Sequence[Tensor], *settings: Any
 ) -> Any:
-    tensors = (x_seq, v, learned_reciprocal_tau, *learned)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _Neuron.apply(x_seq, v, learned_reciprocal_tau, *settings, *learned)
-    return _below_autograd("neuron", x_seq, v, learned_reciprocal_tau, learned, *settings)
+    tensors = (*x, *states, *parameters)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return list(_Neuron.apply((len(x), len(states)), *settings, *tensors))
+    return modes.below_autograd("neuron", _neuron, x, states, parameters, *settings)
 
 
 def _autograd_neuron_backward(*arguments: Any) -> Any:
-    *tensors, learned, constants, layer, mode, hardness, inner = arguments
-    return _NeuronBackward.apply(
-        len(learned), *tensors, *learned, constants, layer, mode, hardness, inner
-    )
+    grads, x, states, parameters, *_ = arguments
+    tensors = [t for t in (*grads, *x, *states, *parameters) if t is not None]
+    return list(_NeuronBackward.apply(arguments, *tensors))
 
 
 for _device in _KERNELS:

@@ -1,0 +1,308 @@
+"""Printing a program as C: the bodies of a step, and the whole text that each compiler gets."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from importlib import resources
+
+import torch
+
+from .program import OPERATIONS, TRUTH, Program
+
+X_TYPES = {
+    torch.float32: "float",
+    torch.float64: "double",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
+
+
+@functools.cache
+def cpu_source(program: Program, dtype: torch.dtype) -> str:
+    """The text that the C++ compiler gets for one step and input dtype."""
+    return "\n".join(
+        [
+            "#include <math.h>\n#include <stdlib.h>\n#include <string.h>",
+            *_types(dtype),
+            _read("kernel.h"),
+            _constants(program),
+            _values(program),
+            _rows(program),
+            _read("kernel_cpu.h"),
+        ]
+    )
+
+
+@functools.cache
+def cuda_source(program: Program, dtype: torch.dtype, T: int) -> str:
+    """The text that NVRTC gets for one step, input dtype and number of steps."""
+    return "\n".join(
+        [
+            f"#define STEPS {T}",
+            *_types(dtype),
+            _read("kernel.h"),
+            _constants(program),
+            _values(program),
+            _functions(program),
+            _read("kernel_cuda.h"),
+        ]
+    )
+
+
+@functools.cache
+def _read(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _types(dtype: torch.dtype) -> list[str]:
+    state = "double" if dtype == torch.float64 else "float"
+    return [f"#define INPUT {X_TYPES[dtype]}", f"#define STATE {state}"]
+
+
+def _constants(program: Program) -> str:
+    """What the drivers need to know of the step: how many there are of each thing."""
+    numbers = {
+        "INPUTS": program.inputs,
+        "STATES": program.states,
+        "OUTPUTS": program.outputs,
+        "KEPT": len(program.kept),
+        "LEARNED": len(program.learned),
+        "PARAMETERS": program.parameters.count("n"),
+        "NUMBERS": program.arguments + program.parameters.count("u"),
+        "LAYER_VALUES": len(_hoisted(program, "layer")),
+        "NEURON_VALUES": len(_hoisted(program, "neuron")),
+    }
+    by_neuron = "".join(f"{int(program.parameters[k] == 'n')}, " for k in program.learned)
+    return "\n".join(
+        [
+            "namespace htaf_snn {",
+            *(f"const int {name} = {value};" for name, value in numbers.items()),
+            "// An array has at least one element.",
+            "#define AT_LEAST_ONE(n) ((n) > 0 ? (n) : 1)",
+            "// Whether each learned parameter has a value a neuron or channel, or one for the layer.",
+            f"const bool BY_NEURON[] = {{{by_neuron}false}};",
+            "}",
+        ]
+    )
+
+
+@functools.cache
+def _hoisted(program: Program, level: str) -> tuple[int, ...]:
+    """The values of ``level`` that later levels read: computed once a layer, or once a neuron."""
+    higher = {"layer": ("neuron", "step", "gradient"), "neuron": ("step", "gradient")}[level]
+    read = {v for v in program.results if program.levels[v] == level}
+    for value in program.needed(program.results):
+        if program.levels[value] in higher:
+            read |= {a for a in program.arguments_of(value) if program.levels[a] == level}
+    return tuple(v for v in sorted(read) if program.ops[v].name != "constant")
+
+
+class _Body:
+    """Statements that compute some values of a program, and the arrays that its leaves are in.
+
+    Args:
+        program: the step.
+        writes: by the name of an array, the values that are written into it.
+        reads: by the name of an array, the values that are read from it, in its order.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        writes: Mapping[str, Sequence[int]],
+        reads: Mapping[str, Sequence[int]],
+    ) -> None:
+        self.program = program
+        self.writes = [(array, k, v) for array, values in writes.items() for k, v in enumerate(values)]
+        given = {v: (array, k) for array, values in reads.items() for k, v in enumerate(values)}
+        wanted = {value for _, _, value in self.writes}
+        computed = program.needed(wanted, given=given)
+        used = wanted.union(*map(program.arguments_of, computed))
+        self.reads = [(array, k, v) for v, (array, k) in given.items() if v in used]
+        self._computed = [v for v in computed if program.ops[v].name != "constant"]
+
+    def declarations(self, place: Callable[[str, int], str], arrays: Collection[str]) -> list[str]:
+        """Statements that read what is needed of ``arrays``, from where ``place`` says."""
+        return [
+            self._declared(value, place(array, k), stored=True)
+            for array, k, value in self.reads
+            if array in arrays
+        ]
+
+    def statements(self) -> list[str]:
+        """One a line, each value after those that it is computed from."""
+        return [
+            self._declared(
+                value,
+                OPERATIONS[self.program.ops[value].name].format(
+                    *map(self._text, self.program.arguments_of(value))
+                ),
+            )
+            for value in self._computed
+        ]
+
+    def stores(self, store: Callable[[str, int, str], str]) -> list[str]:
+        """Statements that write the results, which are numbers."""
+        return [
+            store(array, k, f"R({self._text(v)})" if self._is_truth(v) else self._text(v))
+            for array, k, v in self.writes
+        ]
+
+    def _is_truth(self, value: int) -> bool:
+        return self.program.ops[value].name in TRUTH
+
+    def _declared(self, value: int, text: str, stored: bool = False) -> str:
+        if not self._is_truth(value):
+            return f"const R a{value} = {text};"
+        return f"const bool a{value} = {text}{' != R(0)' if stored else ''};"
+
+    def _text(self, value: int) -> str:
+        op = self.program.ops[value]
+        return f"R({op.args[0]!r})" if op.name == "constant" else f"a{value}"
+
+
+def _leaves(program: Program, name: str, numbers: Iterable[int] | None = None) -> list[int]:
+    """The values of a leaf's name, by number; -1 where the step does not read it."""
+    found = {op.args[0]: value for value, op in enumerate(program.ops) if op.name == name}
+    if numbers is None:
+        numbers = range(int(max(found, default=-1)) + 1)
+    return [found.get(k, -1) for k in numbers]
+
+
+def _place(array: str, k: int) -> str:
+    return f"{array}[{k}]"
+
+
+def _store(array: str, k: int, text: str) -> str:
+    return f"{array}[{k}] {'+=' if array == 'gp' else '='} {text};"
+
+
+def _function(name: str, arguments: str, body: _Body) -> str:
+    arrays = {array for array, _, _ in body.reads}
+    lines = [*body.declarations(_place, arrays), *body.statements(), *body.stores(_store)]
+    return "\n".join(
+        [f"HTAF_FN void {name}({arguments}) {{", *(f"    {line}" for line in lines), "}"]
+    )
+
+
+def _values(program: Program) -> str:
+    """What is computed once a layer, of its numbers, and once a neuron, of its parameters."""
+    by_letter = {
+        letter: [k for k, found in enumerate(program.parameters) if found == letter]
+        for letter in "un"
+    }
+    layer, neuron = _hoisted(program, "layer"), _hoisted(program, "neuron")
+    numbers = [
+        *_leaves(program, "argument", range(program.arguments)),
+        *_leaves(program, "parameter", by_letter["u"]),
+    ]
+    each = _leaves(program, "parameter", by_letter["n"])
+    return "\n".join(
+        [
+            "namespace htaf_snn {",
+            "// Of the numbers n, what the layer's neurons share, u; of their parameters p, c.",
+            _function(
+                "layer_values", "const double* n, R* u", _Body(program, {"u": layer}, {"n": numbers})
+            ),
+            _function(
+                "neuron_values", "const R* u, const R* p, R* c",
+                _Body(program, {"c": neuron}, {"u": layer, "p": each}),
+            ),
+            "}",
+        ]
+    )  # fmt: skip
+
+
+def _passes(program: Program) -> dict[str, _Body]:
+    """The three passes over a step.
+
+    Forward, for the outputs; forward again, recording what backward needs; backward.
+    """
+    states, inputs = program.forward[program.outputs :], program.inputs
+    gradients = program.backward
+    shared = {
+        "u": _hoisted(program, "layer"),
+        "c": _hoisted(program, "neuron"),
+        "x": _leaves(program, "x"),
+    }
+    forward = {**shared, "s": _leaves(program, "state")}
+    backward = {
+        **shared,
+        "k": program.kept,
+        "go": _leaves(program, "grad_output"),
+        "gs": _leaves(program, "grad_state"),
+    }
+    writes = {
+        "gx": gradients[:inputs],
+        "gs": gradients[inputs : inputs + program.states],
+        "gp": gradients[inputs + program.states :],
+    }
+    return {
+        "forward": _Body(program, {"o": program.forward[: program.outputs], "s": states}, forward),
+        "record": _Body(program, {"k": program.kept, "s": states}, forward),
+        "backward": _Body(program, writes, backward),
+    }
+
+
+def _functions(program: Program) -> str:
+    """The passes for one neuron, on small arrays that a compiler keeps in registers."""
+    arguments = {
+        "forward": "const R* u, const R* c, const R* x, R* s, R* o",
+        "record": "const R* u, const R* c, const R* x, R* s, R* k",
+        "backward": "const R* u, const R* c, const R* x, const R* k, const R* go, R* gs, R* gx, R* gp",
+    }  # fmt: skip
+    functions = [
+        _function(f"{name}_step", arguments[name], body) for name, body in _passes(program).items()
+    ]
+    return "\n".join(["namespace htaf_snn {", *functions, "}"])
+
+
+_OF_THE_INPUT = ("x", "go", "o", "gx")  # arrays of the input's type; the others are the state's
+
+
+def _rows(program: Program) -> str:
+    """The passes for a row of neurons: vector loops over the arrays of a `Row`."""
+
+    def load(array: str, k: int) -> str:
+        return f"R(load({array}{k} + i))" if array in _OF_THE_INPUT else f"{array}{k}[i]"
+
+    def store(array: str, k: int, text: str) -> str:
+        if array in _OF_THE_INPUT:
+            return f"store({array}{k} + i, {text});"
+        return f"{array}{k}[i] {'+=' if array == 'gp' else '='} {text};"
+
+    lines = ["namespace htaf_snn {", _ROW]
+    for name, body in _passes(program).items():
+        used = dict.fromkeys((a, k) for a, k, _ in (*body.reads, *body.writes) if a != "u")
+        pointers = [
+            f"{'const ' if a in ('x', 'go', 'c') else ''}{'X' if a in _OF_THE_INPUT else 'R'}* "
+            f"__restrict {a}{k} = row.{a}[{k}] + from;"
+            for a, k in used
+        ]
+        arrays = {array for array, _ in used}
+        lines += [
+            f"NOINLINE void {name}_row(const R* u, const Row& row, i64 from, i64 len) {{",
+            "    (void)u;",
+            *(f"    {line}" for line in (*body.declarations(_place, {"u"}), *pointers)),
+            "#pragma omp simd",
+            "    for (i64 i = 0; i < len; ++i) {",
+            *(f"        {line}" for line in body.declarations(load, arrays)),
+            *(f"        {line}" for line in (*body.statements(), *body.stores(store))),
+            "    }",
+            "}",
+        ]
+    return "\n".join([*lines, "}"])
+
+
+_ROW = """\
+#define NOINLINE static __attribute__((noinline))
+
+// Where a row's arrays begin: inputs, outputs, states, what is kept, values of neurons, gradients.
+struct Row {
+    const X *x[AT_LEAST_ONE(INPUTS)], *go[AT_LEAST_ONE(OUTPUTS)];
+    X *o[AT_LEAST_ONE(OUTPUTS)], *gx[AT_LEAST_ONE(INPUTS)];
+    R *s[AT_LEAST_ONE(STATES)], *gs[AT_LEAST_ONE(STATES)], *k[AT_LEAST_ONE(KEPT)];
+    R *c[AT_LEAST_ONE(NEURON_VALUES)], *gp[AT_LEAST_ONE(LEARNED)];
+};
+"""

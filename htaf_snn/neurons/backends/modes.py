@@ -1,0 +1,69 @@
+"""What torch is doing besides computing: the one file that asks torch's private state.
+
+`tests/neurons/test_modes.py` fails, naming it, where a new torch answers otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.utils import _python_dispatch
+
+without = _python_dispatch._disable_current_modes  # a context in which nothing listens
+
+
+def plain(x: Tensor) -> bool:
+    """Whether an operator on ``x`` may go to its implementation without torch's dispatcher."""
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+def below_autograd(name: str, implementation: Callable[..., Any], *arguments: Any) -> Any:
+    """An operator of ours without its autograd; for plain tensors its implementation at once."""
+    if plain(next(t for t in _tensors(arguments))):
+        return implementation(*arguments)
+    with torch._C._AutoDispatchBelowAutograd():
+        return getattr(torch.ops.htaf_snn, name).default(*arguments)
+
+
+def _tensors(arguments: Any) -> Any:
+    for argument in arguments:
+        if isinstance(argument, Tensor):
+            yield argument
+        elif isinstance(argument, list | tuple):
+            yield from _tensors(argument)
+
+
+def obstacle(x: Tensor) -> str | None:
+    """Why no kernel of ours may run on ``x`` now, for what torch is doing; None if one may.
+
+    `torch.compile`, `torch.export` and `make_fx` take the operator, and are no obstacle.
+    """
+    if torch.compiler.is_compiling():
+        return "ONNX is exported" if torch.onnx.is_in_onnx_export() else None
+    if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
+        return "torch.jit traces, or ONNX is exported"
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "a transform of torch.func is active"
+    if forward_ad._current_level >= 0:
+        return "forward-mode differentiation is active"
+    if type(x) in (Tensor, torch.nn.Parameter) and not torch._C._len_torch_dispatch_stack():
+        return None
+    if get_proxy_mode() is not None and not _is_functional(x):
+        return None
+    if type(x) not in (Tensor, torch.nn.Parameter):
+        return f"the input is a {type(x).__name__}"
+    mode = _python_dispatch._get_current_dispatch_mode()
+    return f"{type(mode).__name__} is active, which sees no operation inside a kernel"
+
+
+def _is_functional(x: Tensor) -> bool:
+    return torch._is_functional_tensor(x) or type(x).__name__ == "FunctionalTensor"

@@ -1,0 +1,165 @@
+"""SpikingJelly's neurons on our backends: the class of ours that each class becomes."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import base, functional, neuron
+from torch import Tensor, nn
+
+from .backends import plan
+from .base import BackendNode
+from .if_node import IFNode
+from .lif_node import LIFNode
+from .plif_node import ParametricLIFNode
+
+_PACKAGE = neuron.__name__
+
+
+class _Simple(BackendNode):
+    """Runs a `SimpleBaseNode`, whose step is written in place, as a function of its states."""
+
+    def single_step_functional_forward(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **_: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+        held = self._memories
+        self.__dict__["_memories"] = dict(zip(held, states, strict=True))
+        try:
+            # The class behind us, whose own loop this is a step of.
+            spike = super(BackendNode, self).single_step_forward(inputs[0])
+            return (spike,), tuple(self._memories.values())
+        finally:
+            self.__dict__["_memories"] = held
+
+
+class ActivationAwareIFNode(BackendNode, neuron.ActivationAwareIFNode):  # type: ignore[misc]
+    """SpikingJelly's, its per-channel threshold and offset shaped outside of the step."""
+
+    def _broadcast_parameter(self, param: Tensor, x: Tensor, name: str) -> Tensor:
+        if param.shape == x.shape:  # a trace's stand-in
+            return param
+        shaped: Tensor = super()._broadcast_parameter(param, x, name)
+        return shaped
+
+    def shape_parameter(self, value: Tensor, dimensions: int) -> Tensor:
+        if value.numel() == 1:
+            return value
+        after = dimensions - 1 - self.channel_dim % dimensions
+        return value.view(-1, *[1] * after)
+
+
+class OTTTLIFNode(BackendNode, neuron.OTTTLIFNode):  # type: ignore[misc]
+    """SpikingJelly's, which in training puts out a list of the spike and its trace."""
+
+    def single_step_forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        made = super().single_step_forward(x, *args, **kwargs)
+        return list(made) if isinstance(made, tuple) else made
+
+
+class GatedLIFNode(BackendNode, neuron.GatedLIFNode):  # type: ignore[misc]
+    """SpikingJelly's, whose parameter of each time step is a second input of the step."""
+
+    inputs = 2
+
+    def single_step_functional_forward(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **_: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+        names = ("alpha", "beta", "gamma", "tau", "v_threshold", "linear_decay", "v_subreset")
+        x, conduct = inputs
+        gates = [getattr(self, name).sigmoid() for name in names]
+        spike, v = functional.gated_lif_step(
+            x, states[0], states[1], *gates, conduct, self.surrogate_function
+        )
+        return (spike,), (v, spike)
+
+    def multi_step_functional_forward(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **_: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+        x_seq = inputs[0]
+        if x_seq.shape[0] < self.T:
+            raise ValueError(
+                f"GatedLIFNode has parameters for T = {self.T} steps; the input has "
+                f"{x_seq.shape[0]}"
+            )
+        x_seq = x_seq[: self.T]
+        conduct = self.conduct.sigmoid().view(self.T, 1, -1, *[1] * (x_seq.ndim - 3))
+        spike = torch.zeros_like(states[0])  # a sequence begins with none
+        outputs, (v, _), _ = self._run((x_seq, conduct.expand_as(x_seq)), (states[0], spike))
+        return outputs, (v, v)
+
+    def _run_on_torch(
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], after: bool, **_: Any
+    ) -> Any:
+        outputs, ends = neuron.GatedLIFNode.multi_step_functional_forward(
+            self, inputs[:1], states
+        )
+        return tuple(o.to(inputs[0].dtype) for o in outputs), ends, []
+
+    def shape_parameter(self, value: Tensor, dimensions: int) -> Tensor:
+        return value if value.numel() == 1 else value.view(-1, *[1] * (dimensions - 2))
+
+
+OURS: dict[type[nn.Module], type[BackendNode]] = {
+    neuron.IFNode: IFNode,
+    neuron.LIFNode: LIFNode,
+    neuron.ParametricLIFNode: ParametricLIFNode,
+    neuron.ActivationAwareIFNode: ActivationAwareIFNode,
+    neuron.OTTTLIFNode: OTTTLIFNode,
+    neuron.GatedLIFNode: GatedLIFNode,
+}
+HOSTS: dict[type[nn.Module], type[nn.Module]] = {ours: host for host, ours in OURS.items()}
+
+
+def is_neuron(module: nn.Module) -> bool:
+    """Whether a module is a neuron of SpikingJelly's, of ours, or of a subclass."""
+    return isinstance(module, base.MemoryModule | base.MultiStepModule) and any(
+        c.__module__.startswith(_PACKAGE) for c in type(module).__mro__
+    )
+
+
+@functools.cache
+def backend_class(host: type[nn.Module]) -> type[BackendNode]:
+    """The class of ours for a neuron class: SpikingJelly's, or a subclass of it.
+
+    Raises:
+        TypeError: the class has no step to trace, or a time loop of its own.
+    """
+    if issubclass(host, BackendNode):
+        return host
+    if host in OURS:
+        return OURS[host]
+    if not issubclass(host, base.MemoryModule):
+        raise TypeError("it carries its state outside of SpikingJelly's memories")
+    for name in ("forward", "multi_step_forward", "multi_step_functional_forward"):
+        owner = next(c for c in host.__mro__ if name in vars(c))
+        if not owner.__module__.startswith("spikingjelly."):
+            raise TypeError(f"{owner.__name__} defines {name} itself")
+    simple = issubclass(host, neuron.SimpleBaseNode)
+    if not simple and (
+        host.single_step_functional_forward is base.MemoryModule.single_step_functional_forward
+    ):
+        raise TypeError("it has no single_step_functional_forward")
+    made = type(host.__name__, (_Simple if simple else BackendNode, host), {"__reduce_ex__": _reduce})
+    HOSTS[made] = host
+    return made
+
+
+def _reduce(self: nn.Module, protocol: Any) -> Any:
+    return _empty, (HOSTS[type(self)],), BackendNode.__getstate__(self)  # type: ignore[arg-type]
+
+
+def _empty(host: type[nn.Module]) -> nn.Module:
+    return object.__new__(backend_class(host))
+
+
+def why_not(node: nn.Module) -> str | None:
+    """Why a neuron can't be fused, or None if it can; no kernel is compiled."""
+    try:
+        ours = backend_class(type(node))
+    except TypeError as error:
+        return str(error)
+    twin: Any = plan.stand_in(list(node.modules()), {})
+    twin.__class__ = ours
+    return plan.plan(twin).traced.reason
