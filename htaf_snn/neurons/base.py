@@ -35,6 +35,7 @@ class BackendNode(base.MemoryModule):
     @backend.setter
     def backend(self, value: Backend) -> None:
         self._backend = check_backend(value)
+        self._key = plan.register(self)
 
     def single_step_forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         inputs = (x, *args)
@@ -95,8 +96,6 @@ class BackendNode(base.MemoryModule):
         for state in super().materialize_states(inputs, states, step_mode):
             if isinstance(state, int | float):  # a memory that SpikingJelly's class leaves so
                 state = torch.full_like(one, state, requires_grad=False)
-            elif isinstance(state, Tensor) and state.is_inference() and torch.is_grad_enabled():
-                state = state.clone()  # carried from inference into training
             made.append(state)
         return tuple(made)
 
@@ -106,10 +105,9 @@ class BackendNode(base.MemoryModule):
         x = inputs[0]
         if kwargs or self._backend == "torch":
             return self._run_on_torch(inputs, states, after, **kwargs)
-        own = plan.plan(self)
-        name = f"{type(self).__name__} with {type(self.surrogate_function).__name__}" if hasattr(
-            self, "surrogate_function") else type(self).__name__
-        if not plan.fused(own, self._backend, name, inputs, states):
+        compiling = torch.compiler.is_dynamo_compiling()
+        own = plan.plan_in_graph(self) if compiling else plan.plan(self)
+        if not plan.fused(own, self._backend, inputs, states):
             return self._run_on_torch(inputs, states, after)
         program = own.traced.program
         assert program is not None
@@ -150,7 +148,11 @@ class BackendNode(base.MemoryModule):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_plan"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_plan", "_key")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._key = plan.register(self)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, backend={self.backend!r}"

@@ -85,7 +85,7 @@ def revert(net: nn.Module) -> nn.Module:
     if not ours:
         raise ValueError(f"{type(net).__name__} has no neuron of htaf_snn's to revert")
     for module in ours:
-        for name in ("_backend", "_plan"):
+        for name in ("_backend", "_plan", "_key"):
             module.__dict__.pop(name, None)
         module.__class__ = HOSTS[type(module)]
     return net

@@ -9,7 +9,7 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
-from ..surrogates.spike_function import class_fields
+from ..surrogates.spike_function import take_fields
 from .backends import Backend, plan
 from .base import BackendNode, finite
 
@@ -112,6 +112,11 @@ class Neuron(TensorConstants, neuron.BaseNode):
     """
 
     states: ClassVar[dict[str, float]] = {"v": 0.0}
+    fields: ClassVar[dict[str, float]] = {}  # the constants, with their defaults
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        take_fields(cls)
 
     def __init__(
         self,
@@ -129,7 +134,7 @@ class Neuron(TensorConstants, neuron.BaseNode):
     ) -> None:
         from ..surrogates import HTAFSpike
 
-        fields = class_fields(type(self))
+        fields = type(self).fields
         given = dict(zip(fields, args, strict=False)) | constants
         unknown = [name for name in given if name not in fields]
         if unknown or len(args) > len(fields):

@@ -74,7 +74,7 @@ class SpikeFunction(SurrogateFunctionBase):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        fields = class_fields(cls)
+        fields = take_fields(cls)
         if "parameter_names" not in vars(cls):
             cls.parameter_names = tuple(fields) or cls.parameter_names
         if fields and "__init__" not in vars(cls):
@@ -222,14 +222,20 @@ class SpikeFunction(SurrogateFunctionBase):
         )
 
 
-def class_fields(cls: type) -> dict[str, float]:
-    """The fields of numbers that a class and its bases declare with a default, by name."""
-    fields: dict[str, float] = {}
-    for base in reversed(cls.__mro__):
-        for name in inspect.get_annotations(base):
-            value = vars(base).get(name)
-            if isinstance(value, float) and not name.startswith("_"):
-                fields[name] = value
+def take_fields(cls: Any) -> dict[str, float]:
+    """The numbers that a class and its bases declare as fields with a default, by name.
+
+    They are taken off the class, where they would hide a parameter of a module.
+    """
+    own = {
+        name: vars(cls)[name]
+        for name in inspect.get_annotations(cls)
+        if isinstance(vars(cls).get(name), float) and not name.startswith("_")
+    }
+    for name in own:
+        delattr(cls, name)
+    cls.fields = {**getattr(cls, "fields", {}), **own}
+    fields: dict[str, float] = cls.fields
     return fields
 
 

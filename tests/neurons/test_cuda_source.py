@@ -14,13 +14,24 @@ from spikingjelly.activation_based import neuron, surrogate
 
 import htaf_snn
 from htaf_snn import HTAFSpike, spike_function, spike_function_names
-from htaf_snn.neurons.backends import compiler, cuda, operators
-from htaf_snn.surrogates.expressions import Expression, expression
+from htaf_snn.neurons.backends import compiler, cuda, emit, operators, plan
+from htaf_snn.neurons.backends.program import Program, decode
 from tests import nvrtc
 from tests.neurons.test_fused import FUNCTIONS, NEURONS, assert_backends_agree
 
 ARCHITECTURES = (75, 80, 86, 90, 100, 120)
-WITH_EXPRESSION = [n for n in spike_function_names() if expression(spike_function(n))]
+
+
+def program_of(node: neuron.BaseNode) -> Program:
+    """What the node's kernels are printed from."""
+    text = plan.plan(node).traced.program
+    assert text is not None
+    return decode(text)
+
+
+def lif(function: Any) -> Program:
+    return program_of(htaf_snn.LIFNode(surrogate_function=function))
+
 
 needs_nvrtc = pytest.mark.skipif(
     nvrtc.library() is None, reason="no NVRTC: torch is not a CUDA build"
@@ -41,25 +52,27 @@ launches: list[str] = []
 
 
 @functools.cache
-def shim_library(of: Expression, dtype: torch.dtype, T: int) -> ctypes.CDLL:
-    return ctypes.CDLL(str(compiler.compile_library(SHIM + cuda.source(of, dtype, T))))
+def shim_library(of: Program, dtype: torch.dtype, T: int) -> ctypes.CDLL:
+    return ctypes.CDLL(str(compiler.compile_library(SHIM + emit.cuda_source(of, dtype, T))))
 
 
 def shim_kernel(
-    of: Expression, dtype: torch.dtype, T: int, name: str, device: torch.device
+    of: Program, dtype: torch.dtype, T: int, name: str, device: torch.device
 ) -> cuda.Kernel:
     """The very ``__global__`` function, run thread by thread on the CPU."""
     library = shim_library(of, dtype, T)
-    c_types = {"int64": ctypes.c_longlong, "uint64": ctypes.c_void_p, "float64": ctypes.c_double,
-               "int32": ctypes.c_int}  # fmt: skip
 
-    def launch(blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
+    def launch(blocks: int, threads: int, words: Any) -> None:
         launches.append(name)
-        converted = [c_types[a.dtype.name](a.item()) for a in arguments]
+        structure = type("Call", (ctypes.Structure,), {
+            "_fields_": [("words", ctypes.c_longlong * len(words))]
+        })  # fmt: skip
+        call = structure.from_buffer_copy(words.tobytes())
         function = getattr(library, name)
+        function.argtypes = [structure]
         for block, thread in itertools.product(range(blocks), range(threads)):
             library.be_thread(block, threads, thread)
-            function(*converted)
+            function(call)
 
     return launch
 
@@ -119,7 +132,7 @@ def test_dtypes(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.usefixtures("on_the_shim")
-@pytest.mark.parametrize("name", WITH_EXPRESSION)
+@pytest.mark.parametrize("name", spike_function_names())
 def test_every_function(name: str) -> None:
     def make(**options: Any) -> neuron.BaseNode:
         return htaf_snn.LIFNode(
@@ -135,35 +148,31 @@ def test_every_function(name: str) -> None:
     "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
 )
 def test_htaf_compiles(dtype: torch.dtype, architecture: int) -> None:
-    found = expression(HTAFSpike())
-    assert found is not None
+    found = lif(HTAFSpike(mode="soft"))
     for T in (1, 4):
-        ptx = nvrtc.compile_ptx(cuda.source(found, dtype, T), architecture, cuda._FLAGS)
-        assert ptx.count(b".visible .entry") == 9
+        ptx = nvrtc.compile_ptx(emit.cuda_source(found, dtype, T), architecture, cuda.FLAGS)
+        assert ptx.count(b".visible .entry") == 2
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("name", WITH_EXPRESSION)
+@pytest.mark.parametrize("name", spike_function_names())
 def test_every_function_compiles(name: str) -> None:
-    found = expression(spike_function(name))
-    assert found is not None
+    found = lif(spike_function(name))
     for architecture in (ARCHITECTURES[0], ARCHITECTURES[-1]):
-        nvrtc.compile_ptx(cuda.source(found, torch.float32, 4), architecture, cuda._FLAGS)
+        nvrtc.compile_ptx(emit.cuda_source(found, torch.float32, 4), architecture, cuda.FLAGS)
 
 
 @needs_nvrtc
 @needs_ptxas
 @pytest.mark.parametrize("architecture", [80, 90])
 def test_nothing_spills(architecture: int) -> None:
-    found = expression(HTAFSpike(learnable=True))
-    assert found is not None
-    for T, learning in ((cuda.LEARNING_SEGMENT, True), (cuda.SEGMENT, False)):
-        ptx = nvrtc.compile_ptx(cuda.source(found, torch.float32, T), architecture, cuda._FLAGS)
-        used = nvrtc.resources(ptx, architecture)
-        assert len(used) == 9
-        for name, kernel in used.items():
-            if learning or not name.endswith("_1") or name.startswith("forward"):
-                assert kernel.spilled_bytes == 0, (name, T, kernel)
+    for learnable in (False, True):
+        found = lif(HTAFSpike(mode="soft", learnable=learnable))
+        for T, checked in ((cuda.SEGMENT, "forward"), (cuda.backward_segment(found), "backward")):
+            source = emit.cuda_source(found, torch.float32, T)
+            used = nvrtc.resources(nvrtc.compile_ptx(source, architecture, cuda.FLAGS), architecture)
+            assert sorted(used) == ["backward", "forward"]
+            assert used[checked].spilled_bytes == 0, (learnable, T, used)
 
 
 def test_without_cupy_or_a_device_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,48 +12,45 @@ from typing import Any
 
 import pytest
 import torch
-from spikingjelly.activation_based import functional, layer
+import torch._dynamo.testing
+from spikingjelly.activation_based import functional, layer, neuron
 from torch import Tensor, nn
 
 import htaf_snn
 from htaf_snn import HTAFSpike
-from htaf_snn.neurons import backends
-from htaf_snn.neurons.backends import call, compiler, cpu
-from htaf_snn.surrogates.expressions import class_name, expression
+from htaf_snn.neurons import Backend
+from htaf_snn.neurons.backends import compiler, cpu, emit, plan
+from htaf_snn.neurons.backends.program import decode
 
 
-def arguments(**changes: Any) -> tuple[Any, ...]:
-    known = call.Layer(
-        class_name(HTAFSpike()), call.LIF, 0.5, 1.0, changes.get("v_reset", 0.0), False
-    )
-    return (
-        torch.randn(4, 3, 5, requires_grad=True),
-        torch.randn(3, 5, requires_grad=True),
-        changes.get("reciprocal_tau"),
-        changes.get("learned", []),
-        [] if "learned" in changes else [1.5, 6.0],
-        known.encode(),
-        changes.get("mode", call.SOFT),
-        torch.tensor(changes.get("hardness", 0.0), dtype=torch.float64),
-        5,
-        changes.get("store_v_seq", False),
-    )
+def arguments(make: Any, sequences: bool) -> tuple[Any, ...]:
+    """What the operator gets of a node and an input of five channels."""
+    node = make()
+    own = plan.plan(node)
+    x_seq = torch.randn(4, 3, 5, requires_grad=True)
+    states = [torch.randn(3, 5, requires_grad=True) for _ in node._memories]
+    parameters = plan.parameters_of(own, x_seq)
+    return [x_seq], states, parameters, list(own.numbers), own.traced.program, sequences
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # opcheck's own
+@pytest.mark.parametrize("sequences", [False, True], ids=["", "sequences"])
 @pytest.mark.parametrize(
-    "changes",
+    "make",
     [
-        {},
-        {"mode": call.HARD, "v_reset": None, "store_v_seq": True},
-        {"hardness": 0.3},
-        {"reciprocal_tau": torch.tensor(0.4, requires_grad=True)},
-        {"learned": [torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)]},
+        lambda: htaf_snn.LIFNode(surrogate_function=HTAFSpike(mode="soft")),
+        lambda: htaf_snn.IFNode(v_reset=None, surrogate_function=HTAFSpike(mode="hard")),
+        lambda: htaf_snn.ParametricLIFNode(surrogate_function=HTAFSpike()),
+        lambda: htaf_snn.LIFNode(
+            surrogate_function=HTAFSpike(learnable=True, num_channels=5),
+            learn=("tau", "v_threshold"),
+        ),
+        lambda: htaf_snn.convert(neuron.IzhikevichNode(a=0.1, b=0.2)),
     ],
-    ids=["soft", "hard", "hardened", "plif", "learned"],
+    ids=["soft", "hard", "plif", "learned", "two states"],
 )
-def test_operator_check(changes: dict[str, Any]) -> None:
-    torch.library.opcheck(torch.ops.htaf_snn.neuron.default, arguments(**changes))
+def test_operator_check(make: Any, sequences: bool) -> None:
+    torch.library.opcheck(torch.ops.htaf_snn.neuron.default, arguments(make, sequences))
 
 
 def network(**kwargs: Any) -> nn.Sequential:
@@ -147,7 +144,7 @@ def test_keeps_its_inputs_alone_for_backward() -> None:
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):  # type: ignore[func-returns-value]
         node(x_seq)
-    assert sorted(t.numel() for t in kept) == [1, 100, 1600]  # the number is the hardness
+    assert sorted(t.numel() for t in kept) == [100, 1600]
     assert any(t.data_ptr() == x_seq.data_ptr() for t in kept)
     kept.clear()
     with (
@@ -178,9 +175,9 @@ def test_step_loops_are_vectorised() -> None:
     known = compiler.find_compiler()
     if "clang" in known.version:
         pytest.skip("the report is GCC's")
-    found = expression(HTAFSpike())
-    assert found is not None
-    source = cpu.source(found, torch.float32)
+    text = plan.plan(htaf_snn.LIFNode(surrogate_function=HTAFSpike(mode="soft"))).traced.program
+    assert text is not None
+    source = emit.cpu_source(decode(text), torch.float32)
     done = subprocess.run(
         [known.path, *known.flags, "-fopt-info-vec-optimized", "-x", "c++", "-", "-o", os.devnull],
         input=source, capture_output=True, text=True, check=True,
@@ -191,7 +188,7 @@ def test_step_loops_are_vectorised() -> None:
     for loop in loops:
         assert any(
             f":{number}:" in done.stderr and "loop vectorized" in done.stderr
-            for number in range(loop, loop + 22)
+            for number in range(loop, loop + 30)
         ), lines[loop - 1]
 
 
@@ -199,9 +196,9 @@ def test_step_loops_are_vectorised() -> None:
 def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty kernel cache, and nothing remembered of the toolchain."""
     forget = (
-        compiler.find_compiler, cpu.kernel, backends._say_once, backends._compile_obstacle,
+        compiler.find_compiler, cpu.kernel, plan._say_once, plan._compile_obstacle,
     )  # fmt: skip
-    monkeypatch.setattr(backends, "_toolchain_obstacles", {})
+    monkeypatch.setattr(plan, "_toolchain_obstacles", {})
     monkeypatch.setenv("HTAF_SNN_CACHE", str(tmp_path))
     for function in forget:
         function.cache_clear()
@@ -211,7 +208,7 @@ def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         function.cache_clear()
 
 
-def run_layer(backend: backends.Backend = "auto") -> Tensor:
+def run_layer(backend: Backend = "auto") -> Tensor:
     node = htaf_snn.LIFNode(surrogate_function=HTAFSpike(), step_mode="m", backend=backend)
     spikes: Tensor = node(torch.ones(3, 4))
     return spikes
@@ -223,7 +220,7 @@ def assert_auto_falls_back_and_cpu_raises(caplog: pytest.LogCaptureFixture, why:
         for _ in range(2):
             torch.testing.assert_close(run_layer(), expected)
     (record,) = caplog.records
-    assert record.message.startswith("backend 'auto' runs 'torch' for HTAFSpike: ")
+    assert record.message.startswith("backend 'auto' runs 'torch' for LIFNode with HTAFSpike: ")
     assert why in record.message
     with pytest.raises(htaf_snn.BackendUnavailableError, match=re.escape(why)):
         run_layer("cpu")

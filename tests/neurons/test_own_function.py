@@ -1,7 +1,8 @@
-"""A user's own spike function: fused, checked, and told where it is wrong."""
+"""A user's own spike function: one Python function, fused, and told why where it can't be."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -9,110 +10,100 @@ import torch
 from torch import Tensor
 
 import htaf_snn
-from htaf_snn.neurons.backends import cuda
-from htaf_snn.surrogates import expressions
+from htaf_snn.neurons.backends import cuda, emit
 from tests import nvrtc
+from tests.neurons.test_cuda_source import lif
 from tests.neurons.test_fused import assert_backends_agree
 
 
 class Gaussian(htaf_snn.SpikeFunction):
     """What a user writes."""
 
-    parameter_names = ("sigma",)
-    c_primitive = "erfc(-x / (sigma * sqrt(2))) / 2"
-    c_derivative = "exp_negative(-square(x / sigma) / 2) / (sigma * sqrt(6.283185307179586))"
-
-    def __init__(self, sigma: float = 0.4, mode: htaf_snn.surrogates.Mode = "auto") -> None:
-        super().__init__(sigma=sigma, mode=mode)
+    sigma: float = 0.4
 
     @staticmethod
-    def primitive_function(x: Tensor, sigma: float) -> Tensor:
-        value: Tensor = torch.special.ndtr(x / sigma)
-        return value
+    def primitive_function(x: Tensor, sigma: float | Tensor) -> Tensor:
+        return 0.5 * torch.erfc(-x / (sigma * 2**0.5))
 
 
-class WrongPrimitive(Gaussian):
-    c_primitive = "erfc(-x / sigma) / 2"
+class Skewed(Gaussian):
+    """Adds a parameter, and asks in Python for its value."""
 
-
-class WrongDerivative(Gaussian):
-    c_derivative = "exp_negative(-square(x / sigma) / 2) / sigma"
-
-
-class WrongPython(Gaussian):
-    c_primitive = Gaussian.c_primitive
-    c_derivative = Gaussian.c_derivative
+    skew: float = 1.5
 
     @staticmethod
-    def primitive_function(x: Tensor, sigma: float) -> Tensor:
-        return Gaussian.primitive_function(x.detach(), sigma) + 0 * x
+    def primitive_function(x: Tensor, sigma: float | Tensor, skew: float = 1.0) -> Tensor:
+        if skew > 1:
+            return Gaussian.primitive_function(skew * x, sigma)
+        return Gaussian.primitive_function(x, sigma)
 
 
-class NotC(Gaussian):
-    c_primitive = "ndtr(x / sigma)"
-
-
-class AnotherPrimitive(Gaussian):
-    """Without expressions of its own it must not take its base's."""
-
-    @staticmethod
-    def primitive_function(x: Tensor, sigma: float) -> Tensor:
-        return torch.sigmoid(x / sigma)
-
-
-def layer(function: htaf_snn.SpikeFunction, backend: htaf_snn.neurons.Backend) -> Tensor:
-    node = htaf_snn.LIFNode(surrogate_function=function, step_mode="m", backend=backend)
-    spikes: Tensor = node(torch.randn(3, 4))
-    return spikes
-
-
+@pytest.mark.parametrize("learnable", [False, True], ids=["", "learnable"])
 @pytest.mark.parametrize("mode", ["soft", "hard"])
-def test_runs_fused_as_on_torch(mode: htaf_snn.surrogates.Mode) -> None:
-    def make(**options: Any) -> htaf_snn.LIFNode:
-        function = Gaussian(0.3, mode)
-        return htaf_snn.LIFNode(surrogate_function=function, step_mode="m", **options)
+@pytest.mark.parametrize("function", [Gaussian, Skewed])
+def test_runs_fused_as_on_torch(function: Any, mode: str, learnable: bool) -> None:
+    if function is Skewed and learnable:
+        pytest.skip("its control flow asks for a learned value")
 
-    assert_backends_agree(make, torch.randn(5, 7, 3, dtype=torch.float64))
+    def make(**options: Any) -> htaf_snn.LIFNode:
+        of = function(sigma=0.3, mode=mode, learnable=learnable, num_channels=7 if learnable else None)
+        return htaf_snn.LIFNode(surrogate_function=of, step_mode="m", **options)
+
+    assert_backends_agree(make, torch.randn(5, 2, 7, 3, dtype=torch.float64))
+
+
+def test_control_flow_on_a_value_is_traced_for_each_value() -> None:
+    x_seq = torch.randn(5, 7)
+    node = htaf_snn.LIFNode(surrogate_function=Skewed(mode="soft"), step_mode="m", backend="cpu")
+    seen = []
+    for skew in (1.5, 0.5):
+        node.surrogate_function.skew = skew
+        node.reset()
+        seen.append(node(x_seq))
+        node.reset()
+        node.backend = "torch"
+        torch.testing.assert_close(seen[-1], node(x_seq))
+        node.backend = "cpu"
+    assert not torch.equal(*seen)
+
+
+def test_declares_its_parameters() -> None:
+    assert Gaussian.parameter_names == ("sigma",) and Skewed.parameter_names == ("sigma", "skew")
+    assert list(inspect.signature(Skewed).parameters) == [
+        "sigma", "skew", "mode", "learnable", "num_channels",
+    ]  # fmt: skip
+    function = Skewed(0.7, skew=2.0, learnable=True)
+    assert {k: float(v) for k, v in function.named_parameters()} == pytest.approx(
+        {"sigma": 0.7, "skew": 2.0}
+    )
+    assert Gaussian().sigma == 0.4 and repr(Gaussian()) == "Gaussian(sigma=0.4, mode='auto')"
+    other = Gaussian(0.9)
+    other.load_state_dict(Gaussian(0.2).state_dict())
+    assert other.sigma == 0.2
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("make", "error", "message"),
     [
-        (WrongPrimitive, r"WrongPrimitive: c_primitive .* most at x = -?\d.*instead of"),
-        (WrongDerivative, r"WrongDerivative: c_derivative .* most at x = "),
-        (WrongPython, r"WrongPython: the gradient of primitive_function disagrees"),
+        (lambda: Gaussian(tau=1.0), TypeError, "has the parameters sigma, not tau"),
+        (lambda: Gaussian(1.0, 2.0), TypeError, "not 2 of them"),
+        (lambda: Gaussian(-1.0), ValueError, r"`sigma` \(=-1.0\) must be positive"),
     ],
 )
-def test_disagreement_is_shown(wrong: type[Gaussian], message: str) -> None:
-    for backend in ("auto", "cpu"):
-        with pytest.raises(ValueError, match=message):
-            layer(wrong(), backend)
-    layer(wrong(), "torch")
-
-
-def test_what_does_not_compile_says_so() -> None:
-    with pytest.raises(htaf_snn.BackendUnavailableError, match=r"(?s)could not compile.*ndtr"):
-        layer(NotC(), "cpu")
-    layer(NotC(), "auto")
-
-
-def test_another_primitive_without_expressions_runs_on_torch() -> None:
-    assert AnotherPrimitive.expression is None
-    layer(AnotherPrimitive(), "auto")
-    with pytest.raises(htaf_snn.BackendUnavailableError, match="no C expression"):
-        layer(AnotherPrimitive(), "cpu")
+def test_refuses(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
 
 
 @pytest.mark.skipif(nvrtc.library() is None, reason="no NVRTC: torch is not a CUDA build")
 def test_compiles_for_cuda() -> None:
-    found = expressions.expression(Gaussian())
-    assert found is not None
-    nvrtc.compile_ptx(cuda.source(found, torch.float32, 4), 80, cuda._FLAGS)
+    source = emit.cuda_source(lif(Gaussian()), torch.float32, 4)
+    nvrtc.compile_ptx(source, 80, cuda.FLAGS)
 
 
 def test_by_import_path() -> None:
     path = f"{__name__}.Gaussian"
     assert htaf_snn.spike_function(f"{path}:sigma=0.7").sigma == 0.7
-    for wrong in ("no.such.Module", f"{__name__}.nothing", f"{__name__}.layer"):
+    for wrong in ("no.such.Module", f"{__name__}.nothing", f"{__name__}.lif"):
         with pytest.raises(ValueError, match=wrong):
             htaf_snn.spike_function(wrong)

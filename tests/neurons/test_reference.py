@@ -168,20 +168,12 @@ def test_refuses_integer_input() -> None:
 
 
 def test_auto_says_once_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
-    from htaf_snn.neurons import backends
+    from htaf_snn.neurons.backends import plan
 
-    backends._say_once.cache_clear()
+    plan._say_once.cache_clear()
     with caplog.at_level("INFO", logger="htaf_snn"):
         for _ in range(2):
             htaf_snn.LIFNode()(torch.ones(2, 3))
-    assert [r.message for r in caplog.records] == ["backend 'auto' runs 'cpu' for Sigmoid"]
-
-
-def test_a_tensor_for_a_constant_runs_on_torch() -> None:
-    for name, value in (("v_threshold", torch.tensor(0.7)), ("tau", torch.tensor(3.0))):
-        node = htaf_snn.LIFNode(surrogate_function=htaf_snn.HTAFSpike(), step_mode="m")
-        setattr(node, name, value)
-        assert node(torch.rand(3, 4)).shape == (3, 4)
-        node.backend = "cpu"
-        with pytest.raises(htaf_snn.BackendUnavailableError, match="a tensor for a constant"):
-            node(torch.rand(3, 4))
+    assert [r.message for r in caplog.records] == [
+        "backend 'auto' runs 'cpu' for LIFNode with Sigmoid"
+    ]

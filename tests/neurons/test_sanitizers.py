@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from htaf_snn import HTAFSpike
-from htaf_snn.neurons.backends import cpu
-from htaf_snn.surrogates.expressions import expression
+from htaf_snn.neurons.backends import emit
+from tests.neurons.test_cuda_source import lif
 
 MAIN = """
 #include <initializer_list>
@@ -23,18 +23,21 @@ template <class A> A* make(i64 n) {
     return a;
 }
 int main() {
-    for (i64 T : {1, 5, 40}) for (i64 N : {1, 3, 61, 4099, 20001}) for (int mode : {0, 1, 2})
-    for (int learn : {0, 1}) {
-        i64 channels = learn && N % 3 == 0 ? 3 : 1;
-        R* p = make<R>(2 * channels);
-        for (i64 i = 0; i < 2 * channels; ++i) p[i] = R(1.5);
-        X *x = make<X>(T * N), *s = make<X>(T * N), *g = make<X>(T * N), *gx = make<X>(T * N);
-        R *v0 = make<R>(N), *v = make<R>(N), *vs = make<R>(T * N), *gv = make<R>(N);
-        double *gp = make<double>(2 * channels), *gr = make<double>(1);
-        forward(mode, T, 2, N, channels, 1, p, 0, .5, 1, 0, .3, 1, 0, 0, x, v0, s, v, vs);
-        backward(mode, T, 2, N, channels, 1, p, 0, .5, 1, 0, .3, 1, 0, 0, x, v0, g, v, vs, gx, gv,
-                 learn ? gp : 0, learn ? gr : 0);
-        void* all[] = {p, x, s, g, gx, v0, v, vs, gv, gp, gr};
+    const double numbers[] = {.67, 6, 16.08, .3, .3, .3, .3, .3};
+    for (i64 T : {1, 5, 40}) for (i64 N : {1, 3, 61, 4099, 20001}) for (i64 inner : {1, 2}) {
+        i64 channels = N % 3 == 0 ? 3 : 1;
+        R* p = make<R>(PARAMETERS * channels);
+        for (i64 i = 0; i < PARAMETERS * channels; ++i) p[i] = R(1.5);
+        X *x = make<X>(T * N), *o = make<X>(T * N), *go = make<X>(T * N), *gx = make<X>(T * N);
+        R *s0 = make<R>(N), *last = make<R>(N), *seq = make<R>(T * N), *gs = make<R>(N);
+        double* gp = make<double>(LEARNED * channels);
+        i64 f[] = {T, N, 2, channels, inner, (i64)numbers, (i64)p, (i64)x, (i64)s0, (i64)o,
+                   (i64)last, (i64)seq};
+        forward(f);
+        i64 b[] = {T, N, 2, channels, inner, (i64)numbers, (i64)p, (i64)x, (i64)s0, (i64)go,
+                   (i64)last, (i64)seq, (i64)gx, (i64)gs, (i64)gp};
+        backward(b);
+        void* all[] = {p, x, o, go, gx, s0, last, seq, gs, gp};
         for (void* a : all) free(a);
     }
     puts("done");
@@ -42,16 +45,17 @@ int main() {
 """
 
 
+@pytest.mark.parametrize("learned", [False, True], ids=["", "learned"])
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str
 )
-def test_no_error(dtype: torch.dtype, tmp_path: Path) -> None:
+def test_no_error(dtype: torch.dtype, learned: bool, tmp_path: Path) -> None:
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++")
-    found = expression(HTAFSpike())
-    assert found is not None
-    (tmp_path / "k.cpp").write_text(cpu.source(found, dtype) + MAIN)
+    function = HTAFSpike(mode="soft", learnable=learned, num_channels=3 if learned else None)
+    source = emit.cpu_source(lif(function), dtype)
+    (tmp_path / "k.cpp").write_text(source + MAIN)
     flags = ["-std=c++14", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined",
              "-fno-sanitize-recover=all"]  # fmt: skip
     built = subprocess.run(

@@ -79,7 +79,7 @@ def parameter_gradients(
     for k, own in zip(call.program.learned, sums, strict=True):
         parameter = parameters[k]
         if call.program.parameters[k] == "u":
-            grad = own[:1] if len(own) == call.channels else own.sum()
+            grad = own.sum()
         else:
             x = call.x[0]
             axes = varied(

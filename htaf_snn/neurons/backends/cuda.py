@@ -186,5 +186,6 @@ def backward(
         if learned:
             total += table
     # One value a neuron, summed by torch: the same order every time, no atomics.
-    sums = total.reshape(learned, -1, call.channels, call.inner).sum((1, 3), dtype=torch.float64)
+    by_channel = (learned, call.neurons // (call.channels * call.inner), call.channels, call.inner)
+    sums = total.reshape(by_channel).sum((1, 3), dtype=torch.float64)
     return [*g_x, *(g for g in last if g is not None)], sums

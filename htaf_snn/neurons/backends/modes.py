@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._decomp
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils import _python_dispatch
 
+decompositions: dict[Any, Callable[..., Any]] = torch._decomp.decomposition_table
 without = _python_dispatch._disable_current_modes  # a context in which nothing listens
 
 
@@ -26,20 +28,14 @@ def plain(x: Tensor) -> bool:
     )
 
 
-def below_autograd(name: str, implementation: Callable[..., Any], *arguments: Any) -> Any:
-    """An operator of ours without its autograd; for plain tensors its implementation at once."""
-    if plain(next(t for t in _tensors(arguments))):
+def below_autograd(
+    name: str, implementation: Callable[..., Any], x: Tensor, *arguments: Any
+) -> Any:
+    """An operator of ours without its autograd; where ``x`` is plain, its implementation at once."""
+    if plain(x):
         return implementation(*arguments)
     with torch._C._AutoDispatchBelowAutograd():
         return getattr(torch.ops.htaf_snn, name).default(*arguments)
-
-
-def _tensors(arguments: Any) -> Any:
-    for argument in arguments:
-        if isinstance(argument, Tensor):
-            yield argument
-        elif isinstance(argument, list | tuple):
-            yield from _tensors(argument)
 
 
 def obstacle(x: Tensor) -> str | None:
@@ -49,14 +45,14 @@ def obstacle(x: Tensor) -> str | None:
     """
     if torch.compiler.is_compiling():
         return "ONNX is exported" if torch.onnx.is_in_onnx_export() else None
-    if torch.onnx.is_in_onnx_export() or torch.jit.is_tracing():
-        return "torch.jit traces, or ONNX is exported"
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return "a transform of torch.func is active"
+    if torch.jit.is_tracing():
+        return "torch.jit traces"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation is active"
-    if type(x) in (Tensor, torch.nn.Parameter) and not torch._C._len_torch_dispatch_stack():
+    if plain(x):
         return None
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "a transform of torch.func is active"
     if get_proxy_mode() is not None and not _is_functional(x):
         return None
     if type(x) not in (Tensor, torch.nn.Parameter):

@@ -98,8 +98,8 @@ class _Neuron(torch.autograd.Function):
         ctx.settings = (counts, numbers, program)
         ctx.set_materialize_grads(False)
         return tuple(
-            modes.below_autograd("neuron", _neuron, *_split(counts, tensors), numbers, program,
-                                sequences)
+            modes.below_autograd("neuron", _neuron, tensors[0], *_split(counts, tensors), numbers,
+                                 program, sequences)
         )  # fmt: skip
 
     @staticmethod
@@ -110,7 +110,7 @@ class _Neuron(torch.autograd.Function):
         if torch.is_grad_enabled():
             found = torch.ops.htaf_snn.neuron_backward.default(*arguments)
         else:
-            found = modes.below_autograd("neuron_backward", _neuron_backward, *arguments)
+            found = modes.below_autograd("neuron_backward", _neuron_backward, x[0], *arguments)
         first = len(x) + len(states)
         learned = dict(zip(decode(program).learned, found[first:], strict=True))
         own = [learned.get(k) for k in range(len(parameters))]
@@ -131,7 +131,9 @@ def _split(
 class _NeuronBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, arguments: Any, *_tensors: Tensor) -> Any:
-        return tuple(modes.below_autograd("neuron_backward", _neuron_backward, *arguments))
+        return tuple(
+            modes.below_autograd("neuron_backward", _neuron_backward, arguments[1][0], *arguments)
+        )
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -162,8 +164,10 @@ def _autograd_neuron(
 ) -> Any:
     tensors = (*x, *states, *parameters)
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        if any(s.is_inference() for s in states):  # carried from inference into training
+            tensors = (*x, *(s.clone() for s in states), *parameters)
         return list(_Neuron.apply((len(x), len(states)), *settings, *tensors))
-    return modes.below_autograd("neuron", _neuron, x, states, parameters, *settings)
+    return modes.below_autograd("neuron", _neuron, x[0], x, states, parameters, *settings)
 
 
 def _autograd_neuron_backward(*arguments: Any) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import operator
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
+from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
 
 from ...surrogates.spike_function import SpikeFunction
@@ -26,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 # Attributes of a module that no step reads: torch's own, and what the host records.
 _NOT_READ = {*vars(nn.Module()), "_memories", "_memories_rv", "_plan", "_backend", "v_seq",
-             "state_seqs", "_step_mode"}  # fmt: skip
+             "state_seqs", "_step_mode", "_key"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,12 @@ class Traced:
 class Plan:
     """A node's step with its own numbers, as long as no attribute of the node changes."""
 
+    name: str  # of the neuron's class, and its spike function's
     traced: Traced
     modules: list[nn.Module]
     snapshot: list[list[Any]]
-    gradients: tuple[bool, ...]
-    numbers: list[float]
+    gradients: list[tuple[Tensor, bool]]  # of each tensor that it may read
+    numbers: Sequence[float]
     shape_parameter: Callable[[Tensor, int], Tensor] | None  # for a step of so many dimensions
 
 
@@ -70,32 +74,83 @@ def plan(node: nn.Module) -> Plan:
     tensors = list(_tensors(modules))
     key = tuple(_signature(m) for m in modules)
     traced = _traced_of(node, modules, tensors, key)
+    functions = [type(m).__name__ for m in modules if isinstance(m, SurrogateFunctionBase)]
     own = Plan(
+        " with ".join([type(node).__name__, *functions[:1]]),
         traced,
         modules,
-        [list(part) for part in _parts(modules)],
-        tuple(t.requires_grad for _, _, t in tensors),
+        [],
+        [(t, t.requires_grad) for _, _, t in tensors],
         [*traced.numbers, *(float(getattr(modules[m], name)) for m, name in traced.scalars)],
         getattr(node, "shape_parameter", None),
     )
     node.__dict__["_plan"] = own
+    own.snapshot += [list(part) for part in _parts(modules)]
     return own
+
+
+# Nodes by their key, for `plan_in_graph`.
+_NODES: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
+_keys = itertools.count()
+
+
+def register(node: nn.Module) -> int:
+    """A key by which a node is found again while torch.compile traces it."""
+    key = next(_keys)
+    _NODES[key] = node
+    return key
+
+
+def plan_in_graph(node: Any) -> Plan:
+    """`plan`, for torch.compile: a constant of the graph, guarded by the attributes it is made of."""
+    modules, values = [], [str(node._key)]
+    for path, names in _attributes(str(node._key)):
+        module = node
+        for part in path:
+            module = getattr(module, part)
+        modules.append(module)
+        values += [f"{getattr(module, name)}" for name in names]
+    name, numbers, *traced = _constants("\n".join(values))
+    return Plan(name, Traced(*traced), modules, [], [], numbers,
+                getattr(node, "shape_parameter", None))  # fmt: skip
+
+
+@torch.compiler.assume_constant_result
+def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """Of a node and the modules within: the path, and what a trace depends on that is no tensor."""
+    found = []
+    for path, module in _NODES[int(key)].named_modules():
+        names = [
+            name
+            for name, value in module.__dict__.items()
+            if name not in _NOT_READ and isinstance(value, bool | int | float | str | None)
+        ]
+        found.append((tuple(path.split(".")) if path else (), ("training", *names)))
+    return tuple(found)
+
+
+@torch.compiler.assume_constant_result
+def _constants(text: str) -> tuple[Any, ...]:
+    own = plan(_NODES[int(text.partition("\n")[0])])
+    traced = own.traced
+    return (own.name, tuple(own.numbers), traced.program, traced.reason, traced.parameters,
+            traced.letters, traced.numbers, traced.scalars)  # fmt: skip
 
 
 def _parts(modules: Sequence[nn.Module]) -> Iterator[Any]:
     for module in modules:
-        yield module.__dict__.values()
-        yield module._parameters.values()
-        yield module._buffers.values()
-        yield module._modules.values()
+        own = module.__dict__
+        yield own.values()
+        for name in ("_parameters", "_buffers", "_modules"):
+            if own[name]:
+                yield own[name].values()
 
 
 def _unchanged(known: Plan) -> bool:
-    for seen, now in zip(known.snapshot, _parts(known.modules), strict=True):
+    for seen, now in itertools.zip_longest(known.snapshot, _parts(known.modules), fillvalue=()):
         if len(seen) != len(now) or not all(map(operator.is_, seen, now)):
             return False
-    gradients = iter(known.gradients)
-    return all(t.requires_grad == next(gradients) for _, _, t in _tensors(known.modules))
+    return all(tensor.requires_grad == learned for tensor, learned in known.gradients)
 
 
 def _tensors(modules: Sequence[nn.Module]) -> Iterator[tuple[int, str, Tensor]]:
@@ -270,11 +325,7 @@ def check_backend(backend: str) -> Backend:
 
 
 def fused(
-    own: Plan,
-    backend: Backend,
-    name: str,
-    x: Sequence[Tensor],
-    states: Sequence[Any],
+    own: Plan, backend: Backend, x: Sequence[Tensor], states: Sequence[Any]
 ) -> bool:
     """Whether the layer runs on a kernel: as asked, or for "auto" if it can.
 
@@ -291,12 +342,7 @@ def fused(
             )
         return True
     if not torch.compiler.is_compiling():
-        kernel = "cupy" if x[0].is_cuda else "cpu"
-        _say_once(
-            f"backend 'auto' runs {kernel!r} for {name}"
-            if reason is None
-            else f"backend 'auto' runs 'torch' for {name}: {reason}"
-        )
+        _say_once(own.name, reason, "cupy" if x[0].is_cuda else "cpu")
     return reason is None
 
 
@@ -388,5 +434,8 @@ def _no_compiler() -> str | None:
 
 
 @functools.cache
-def _say_once(message: str) -> None:
-    _logger.info(message)
+def _say_once(name: str, reason: str | None, kernel: str) -> None:
+    if reason is None:
+        _logger.info("backend 'auto' runs %r for %s", kernel, name)
+    else:
+        _logger.info("backend 'auto' runs 'torch' for %s: %s", name, reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import traceback
@@ -136,8 +135,10 @@ class _Recorder(TorchDispatchMode):
         values = [self.value(a, name) for a in _flat(args)]
         if in_place and self._is_leaf(args[0]):
             raise NotElementwiseError(f"{name} changes an argument in place{_line()}")
+        if base in ("index", "index_put", "_index_put_impl") and _by_mask(args[0], args[1]):
+            return self._masked(base, in_place, *args, **kwargs)
         if base not in _HANDLERS:
-            decomposed = _decompositions().get(func)
+            decomposed = modes.decompositions.get(func)
             if decomposed is None or in_place:
                 raise NotElementwiseError(f"{name} is not elementwise, or not known{_line()}")
             with self:
@@ -154,6 +155,21 @@ class _Recorder(TorchDispatchMode):
             value = _HANDLERS[base](self, *args, **kwargs)
         self._know(output, value)
         return made
+
+    def _masked(
+        self, name: str, in_place: bool, x: Tensor, masks: Any, values: Any = None,
+        accumulate: bool = False, *_: Any,
+    ) -> Tensor:  # fmt: skip
+        """``x[mask]``, which stays whole until it is written back, where the mask counts."""
+        if name == "index":
+            output = x.clone()
+            self._know(output, self.of(x))
+            return output
+        new = self.make("add", x, values) if accumulate else self.of(values)
+        value = _where(self, masks[0], _Made(new), x)
+        output = x if in_place else x.clone()
+        self._know(output, value)
+        return output
 
     def _is_leaf(self, thing: object) -> bool:
         value = self._values.get(id(thing))
@@ -194,6 +210,11 @@ class _Made(int):
     """A value that a handler made, told from a Python number."""
 
 
+def _by_mask(x: Tensor, indices: Any) -> bool:
+    mask = indices[0] if len(indices) == 1 else None
+    return isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == x.shape
+
+
 def _flat(args: Sequence[Any]) -> list[Any]:
     return list(
         itertools.chain.from_iterable(a if isinstance(a, list | tuple) else [a] for a in args)
@@ -209,11 +230,6 @@ def _line() -> str:
     return ""
 
 
-@functools.cache
-def _decompositions() -> Any:
-    return torch.export.default_decompositions()
-
-
 # Handlers: aten's arguments -> the value. What torch computes of them is checked elsewhere.
 
 
@@ -226,6 +242,7 @@ def _same(r: _Recorder, x: Any, *_: Any, **__: Any) -> int:
 
 
 def _cast(r: _Recorder, x: Tensor, *args: Any, dtype: torch.dtype | None = None, **_: Any) -> int:
+    dtype = next((a for a in args if isinstance(a, torch.dtype)), dtype)
     if dtype is not None and not dtype.is_floating_point:
         if dtype == torch.bool:
             return r.truth(x)
@@ -324,6 +341,7 @@ _HANDLERS: dict[str, Any] = {
     "sigmoid_backward": _sigmoid_backward,
     "tanh_backward": _tanh_backward,
     "_to_copy": _cast,
+    "to": _cast,
     "copy": _copy,
     "fill": _copy,
     "zero": lambda r, x: r.of(0),
