@@ -4,9 +4,11 @@ from ._version import __version__ as __version__
 from .neurons import BackendUnavailableError as BackendUnavailableError
 from .neurons import IFNode as IFNode
 from .neurons import LIFNode as LIFNode
+from .neurons import Neuron as Neuron
 from .neurons import ParametricLIFNode as ParametricLIFNode
 from .neurons import backends as _backends
 from .neurons import convert as convert
+from .neurons import explain as explain
 from .neurons import revert as revert
 from .registration import register as register
 from .surrogates import HTAF as HTAF

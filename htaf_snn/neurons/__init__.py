@@ -8,6 +8,7 @@ from .base import BackendNode as BackendNode
 from .convert import convert as convert
 from .convert import revert as revert
 from .dynamics import Neuron as Neuron
+from .explain import explain as explain
 from .if_node import IFNode as IFNode
 from .lif_node import LIFNode as LIFNode
 from .plif_node import ParametricLIFNode as ParametricLIFNode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +25,20 @@ class BackendNode(base.MemoryModule):
     ``single_step_functional_forward`` and runs the fused kernels that are made of it. On the
     backend "torch", SpikingJelly's code runs as it is.
     """
+
+    _steps_singly = False  # whether a user's class redefines the single step, not the sequence
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        single, multi = (
+            next(
+                place
+                for place, owner in enumerate(cls.__mro__)
+                if name in vars(owner) and not owner.__module__.startswith("htaf_snn.")
+            )
+            for name in ("single_step_functional_forward", "multi_step_functional_forward")
+        )
+        cls._steps_singly = single < multi
 
     @property
     def backend(self) -> Backend:
@@ -130,7 +143,7 @@ class BackendNode(base.MemoryModule):
         node = self._on_torch(x.ndim - 1)
         outputs: Sequence[Tensor]
         kept: list[list[Tensor]] = []
-        if after or node is not self or _steps_singly(type(self)):
+        if after or node is not self or self._steps_singly:
             steps = []
             for t in range(x.shape[0]):
                 one = tuple(i[t].to(states[0].dtype) for i in inputs)
@@ -156,16 +169,6 @@ class BackendNode(base.MemoryModule):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, backend={self.backend!r}"
-
-
-@functools.cache
-def _steps_singly(cls: type) -> bool:
-    """Whether a class of the user's redefines the single step, and not the sequence."""
-    single, multi = (
-        next(c for c in cls.__mro__ if name in vars(c) and not c.__module__.startswith("htaf_snn."))
-        for name in ("single_step_functional_forward", "multi_step_functional_forward")
-    )
-    return cls.__mro__.index(single) < cls.__mro__.index(multi)
 
 
 def _one(outputs: tuple[Tensor, ...]) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+import inspect
+from typing import Any, NamedTuple
 
 import torch
 from spikingjelly.activation_based import base, functional, neuron
@@ -16,6 +17,18 @@ from .lif_node import LIFNode
 from .plif_node import ParametricLIFNode
 
 _PACKAGE = neuron.__name__
+
+# Constructor arguments without a default, with which a class can be made to be looked at.
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "SimpleLIFNode": {"tau": 2.0, "decay_input": True},
+    "GatedLIFNode": {"T": 2},
+    "LIAFNode": {"act": torch.tanh, "threshold_related": True},
+    "STBIFNode": {"q_threshold": 0.5, "level": 4},
+    "PSN": {"T": 2},
+    "MaskedPSN": {"k": 2, "T": 2},
+    "SlidingPSN": {"k": 2},
+    "MPBNLIFNode": {"out_features": 2},
+}
 
 
 class _Simple(BackendNode):
@@ -163,3 +176,39 @@ def why_not(node: nn.Module) -> str | None:
     twin: Any = plan.stand_in(list(node.modules()), {})
     twin.__class__ = ours
     return plan.plan(twin).traced.reason
+
+
+class Row(NamedTuple):
+    """A neuron class of SpikingJelly's: ``reason`` says why it is not fused, None if it is."""
+
+    name: str
+    states: int
+    learned: int
+    reason: str | None
+
+
+def table() -> list[Row]:
+    """Every neuron class of the SpikingJelly that is installed, fused or why not."""
+    rows = []
+    for name, value in sorted(vars(neuron).items()):
+        if not (inspect.isclass(value) and issubclass(value, nn.Module)):
+            continue
+        states = learned = 0
+        try:
+            node = value(**_ARGUMENTS.get(name, {}))
+        except (TypeError, ValueError, NotImplementedError):
+            reason: str | None = _why_not_class(value)
+        else:
+            reason = why_not(node)
+            states = len(getattr(node, "_memories", ()))
+            learned = sum(1 for _ in node.parameters())
+        rows.append(Row(name, states, learned, reason))
+    return rows
+
+
+def _why_not_class(cls: type[nn.Module]) -> str:
+    try:
+        backend_class(cls)
+    except TypeError as error:
+        return str(error)
+    return "it is a base class, or needs a network for an argument"

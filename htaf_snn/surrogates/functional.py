@@ -7,6 +7,7 @@ rounded once, at the end.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,7 +39,8 @@ def htaf(x: Tensor, alpha0: Parameter, alpha1: Parameter) -> Tensor:
         Representations". The text at hand names a sigmoid-tanh composite and its parameter
         values, not the formula; this is the one reading that fits every value it gives.
     """
-    value: Tensor = _HTAF.apply(x, alpha0, alpha1)
+    of = _HTAF if torch.compiler.is_compiling() else _DualHTAF
+    value: Tensor = of.apply(x, alpha0, alpha1)
     return value
 
 
@@ -150,26 +152,49 @@ class _HTAF(torch.autograd.Function):
         tensors = [a if isinstance(a, Tensor) else None for a in alphas]
         ctx.constants = [None if isinstance(a, Tensor) else a for a in alphas]
         ctx.save_for_backward(x, *tensors)
+        ctx.save_for_forward(x, *tensors)
+
+    @staticmethod
+    def _partials(ctx: Any, needed: Sequence[bool]) -> list[Tensor | None]:
+        """The derivatives by x, alpha0 and alpha1 that are needed, in the dtype of computation."""
+        x, *saved = ctx.saved_tensors
+        alpha0, alpha1 = (
+            constant if tensor is None else tensor
+            for tensor, constant in zip(saved, ctx.constants, strict=True)
+        )
+        wide = compute_dtype(x.dtype)
+        y = x.to(wide)
+        slope = htaf_derivative(x, alpha0, alpha1).to(wide)
+        by_alpha1 = None
+        if needed[2]:
+            t = torch.tanh(alpha0 * y)
+            by_alpha1 = t * _bump(alpha1 * t)
+        return [slope, slope * y / alpha0 if needed[1] else None, by_alpha1]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, *tensors = ctx.saved_tensors
-        alpha0, alpha1 = (
-            constant if tensor is None else tensor
-            for tensor, constant in zip(tensors, ctx.constants, strict=True)
+        x, alpha0, alpha1 = ctx.saved_tensors
+        g = grad.to(compute_dtype(x.dtype))
+        by_x, by_alpha0, by_alpha1 = _HTAF._partials(ctx, ctx.needs_input_grad)
+        assert by_x is not None
+        return (
+            (g * by_x).to(x.dtype) if ctx.needs_input_grad[0] else None,
+            None if by_alpha0 is None else _reduce_like(g * by_alpha0, alpha0),
+            None if by_alpha1 is None else _reduce_like(g * by_alpha1, alpha1),
         )
-        wide = compute_dtype(x.dtype)
-        y, g = x.to(wide), grad.to(wide)
-        g_x = g * htaf_derivative(x, alpha0, alpha1).to(wide)
-        grad_x = grad0 = grad1 = None
-        if ctx.needs_input_grad[0]:
-            grad_x = g_x.to(x.dtype)
-        if ctx.needs_input_grad[1]:
-            grad0 = _reduce_like(g_x * y / alpha0, alpha0)
-        if ctx.needs_input_grad[2]:
-            t = torch.tanh(alpha0 * y)
-            grad1 = _reduce_like(g * t * _bump(alpha1 * t), alpha1)
-        return grad_x, grad0, grad1
+
+
+class _DualHTAF(_HTAF):
+    """With a rule for forward-mode differentiation, which torch.compile does not take."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        partials = _HTAF._partials(ctx, [t is not None for t in tangents])
+        total: Any = sum(
+            p * t for p, t in zip(partials, tangents, strict=True) if p is not None and t is not None
+        )
+        made: Tensor = total.to(ctx.saved_tensors[0].dtype)
+        return made
 
 
 def _reduce_like(grad: Tensor, parameter: Tensor) -> Tensor:

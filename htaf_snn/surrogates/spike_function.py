@@ -160,7 +160,8 @@ class SpikeFunction(SurrogateFunctionBase):
         if self.mode == "auto" or not torch.is_grad_enabled():
             return functional.heaviside(x)  # differentiable, with the step's gradient: zero
         smooth = self.primitive_function(x, **self._broadcast_parameters(x))
-        output: Tensor = _StraightThrough.apply(functional.heaviside(x.detach()), smooth)
+        through = _StraightThrough if torch.compiler.is_compiling() else _DualStraightThrough
+        output: Tensor = through.apply(functional.heaviside(x.detach()), smooth)
         return output
 
     def _broadcast_parameters(self, x: Tensor) -> dict[str, functional.Parameter]:
@@ -297,3 +298,11 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         return None, grad
+
+
+class _DualStraightThrough(_StraightThrough):
+    """With a rule for forward-mode differentiation, which torch.compile does not take."""
+
+    @staticmethod
+    def jvp(ctx: Any, _spike: Tensor | None, smooth: Tensor) -> Tensor:
+        return smooth.clone()

@@ -15,7 +15,8 @@ from spikingjelly.activation_based.model import spiking_resnet
 from torch import Tensor, nn
 
 import htaf_snn
-from htaf_snn.neurons import Backend, backends
+from htaf_snn.neurons import Backend
+from htaf_snn.neurons.backends import plan
 
 PAIRS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "if": (neuron.IFNode, htaf_snn.IFNode),
@@ -190,26 +191,43 @@ def test_ours_take_the_backend() -> None:
     assert classes(net) == [neuron.IFNode, OurLIFNode, neuron.IFNode]
 
 
-def test_other_neurons_are_left_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    net = nn.Sequential(OwnLIFNode(), neuron.IFNode(), neuron.QIFNode(), OwnLIFNode())
+class OwnLoopNode(neuron.LIFNode):
+    """A user's subclass with a time loop of its own."""
+
+    def multi_step_functional_forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().multi_step_functional_forward(*args, **kwargs)
+
+
+def test_other_neurons_are_left_and_named_once_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    net = nn.Sequential(OwnLoopNode(), neuron.IFNode(), neuron.SlidingPSN(k=2), OwnLoopNode())
     with caplog.at_level(logging.INFO, "htaf_snn"):
         htaf_snn.convert(net)
-    assert classes(net) == [OwnLIFNode, htaf_snn.IFNode, neuron.QIFNode, OwnLIFNode]
+    kinds = [type(m) for m in net]
+    assert kinds == [OwnLoopNode, htaf_snn.IFNode, neuron.SlidingPSN, OwnLoopNode]
     (message,) = [r.getMessage() for r in caplog.records if "leaves" in r.getMessage()]
-    assert message.count("OwnLIFNode") == message.count("QIFNode") == 1
-    assert "IFNode" not in message.replace("OwnLIFNode", "").replace("QIFNode", "")
+    assert message.count("SlidingPSN: ") == 1
+    assert message.count("OwnLoopNode: OwnLoopNode defines multi_step_functional_forward") == 1
+
+
+def test_a_users_subclass_is_converted_and_reverted() -> None:
+    net = nn.Sequential(OwnLIFNode(), neuron.SimpleIFNode())
+    htaf_snn.convert(net)
+    assert isinstance(net[0], OwnLIFNode) and isinstance(net[0], htaf_snn.neurons.BackendNode)
+    assert [type(m) for m in htaf_snn.revert(net).children()] == [OwnLIFNode, neuron.SimpleIFNode]
 
 
 @pytest.mark.parametrize(
     ("make", "named"),
     [
         (lambda: nn.Linear(2, 2), "none"),
-        (lambda: nn.Sequential(OwnLIFNode(), neuron.SimpleIFNode()), "SimpleIFNode, .*OwnLIFNode"),
+        (lambda: nn.Sequential(neuron.SlidingPSN(k=2)), "SlidingPSN: "),
     ],
     ids=["no neurons", "others"],
 )
 def test_nothing_to_convert_or_revert(make: Callable[[], nn.Module], named: str) -> None:
-    with pytest.raises(ValueError, match=f"no IFNode, LIFNode or ParametricLIFNode.*{named}"):
+    with pytest.raises(ValueError, match=f"no neuron that can be fused.*{named}"):
         htaf_snn.convert(make())
     with pytest.raises(ValueError, match="to revert"):
         htaf_snn.revert(make())
@@ -229,7 +247,7 @@ def test_nothing_changes_before_the_backend_is_known_to_run(
     def no_compiler() -> None:
         raise htaf_snn.BackendUnavailableError("no compiler")
 
-    monkeypatch.setattr(backends, "find_compiler", no_compiler)
+    monkeypatch.setattr(plan, "find_compiler", no_compiler)
     with pytest.raises(htaf_snn.BackendUnavailableError, match="no compiler"):
         htaf_snn.convert(net, "cpu")
     assert classes(net) == before

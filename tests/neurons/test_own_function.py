@@ -73,7 +73,7 @@ def test_declares_its_parameters() -> None:
         "sigma", "skew", "mode", "learnable", "num_channels",
     ]  # fmt: skip
     function = Skewed(0.7, skew=2.0, learnable=True)
-    assert {k: float(v) for k, v in function.named_parameters()} == pytest.approx(
+    assert {k: v.item() for k, v in function.named_parameters()} == pytest.approx(
         {"sigma": 0.7, "skew": 2.0}
     )
     assert Gaussian().sigma == 0.4 and repr(Gaussian()) == "Gaussian(sigma=0.4, mode='auto')"

@@ -28,6 +28,12 @@ def plain(x: Tensor) -> bool:
     )
 
 
+def batched(x: Tensor) -> bool:
+    """Whether ``x`` stands for a batch of tensors, under torch's vmap."""
+    of = torch._C._functorch
+    return bool(of.is_functorch_wrapped_tensor(x) or of.is_legacy_batchedtensor(x))
+
+
 def below_autograd(
     name: str, implementation: Callable[..., Any], x: Tensor, *arguments: Any
 ) -> Any:

@@ -105,7 +105,21 @@ class _Neuron(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         counts, numbers, program = ctx.settings
-        x, states, parameters = _split(counts, ctx.saved_tensors)
+        try:
+            x, states, parameters = _split(counts, ctx.saved_tensors)
+        except RuntimeError as error:
+            if "inplace operation" not in str(error):
+                raise
+            raise RuntimeError(
+                "a tensor that a fused neuron reads again in its backward pass, its input or a "
+                "parameter, was changed in place after the call; change a copy, x.clone(), or set "
+                "backend='torch' on the neuron"
+            ) from error
+        if any(g is not None and modes.batched(g) for g in grads):
+            raise RuntimeError(
+                "a fused neuron's backward pass takes no batch of gradients (vmap, "
+                "is_grads_batched, vectorize=True); set backend='torch' on the neurons"
+            )
         arguments = (list(grads), x, states, parameters, numbers, program)
         if torch.is_grad_enabled():
             found = torch.ops.htaf_snn.neuron_backward.default(*arguments)
