@@ -13,12 +13,7 @@ from htaf_snn import comparison
 class GaussianSpike(htaf_snn.SpikeFunction):
     """Gaussian error function: smooth in training, the exact step at inference."""
 
-    parameter_names = ("sigma",)
-    c_primitive = "erfc(-x / (sigma * sqrt(2))) / 2"
-    c_derivative = "exp_negative(-square(x / sigma) / 2) / (sigma * sqrt(6.283185307179586))"
-
-    def __init__(self, sigma: float = 0.4) -> None:
-        super().__init__(sigma=sigma)
+    sigma: float = 0.4
 
     @staticmethod
     def primitive_function(x: torch.Tensor, sigma: float) -> torch.Tensor:

@@ -127,6 +127,18 @@ def backends(args: Sequence[str]) -> None:
     print(f"cache  {compiler.kernel_folder()}: {count} kernels, {size / 2**20:.1f} MiB")
 
 
+def neurons(args: Sequence[str]) -> None:
+    """list SpikingJelly's neuron classes: fused, or why not"""
+    from jsonargparse import ArgumentParser
+
+    from .neurons.zoo import table
+
+    ArgumentParser(prog="htaf-snn neurons", description=neurons.__doc__).parse_args(list(args))
+    for row in table():
+        counts = f"{row.states} states, {row.learned} learned"
+        print(f"{row.name:26} {counts:20} {'fused' if row.reason is None else row.reason}")
+
+
 def models(args: Sequence[str]) -> None:
     """list the networks: name, parameters, frame sizes in pixels, where they are published"""
     from jsonargparse import ArgumentParser
@@ -187,6 +199,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "calibrate": calibrate,
     "compare": compare,
     "models": models,
+    "neurons": neurons,
     "data": data,
     "backends": backends,
     "bench": bench,

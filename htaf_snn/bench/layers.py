@@ -6,12 +6,13 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from spikingjelly.activation_based import neuron, surrogate
+from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
-from ..neurons import Backend, LIFNode
+from ..neurons import Backend, LIFNode, convert
 from ..surrogates import HTAFSpike
 from ..surrogates.functional import htaf
 
@@ -57,6 +58,54 @@ def spikingjelly(function: str) -> Layer:
         lambda: neuron.LIFNode(surrogate_function=FUNCTIONS[function](), step_mode="m"),
         function=function,
     )
+
+
+def inductor(function: str) -> Layer:
+    """SpikingJelly's equation in a loop over time, compiled by torch's Inductor."""
+    return Layer(
+        f"Inductor, {function}", lambda: _CompiledLIF(FUNCTIONS[function]()), function=function
+    )
+
+
+class _CompiledLIF(nn.Module):
+    def __init__(self, fire: surrogate.SurrogateFunctionBase) -> None:
+        super().__init__()
+
+        def run(x_seq: Tensor) -> Tensor:
+            v, spikes = torch.zeros_like(x_seq[0]), []
+            for x in x_seq:
+                h = functional.lif_charge(x, v, 2.0, True, 0.0)
+                spikes.append(fire(h - 1.0))
+                v = functional.voltage_reset(h, spikes[-1], 1.0, 0.0, False)
+            return torch.stack(spikes)
+
+        self.run = torch.compile(run, dynamic=False, fullgraph=True)
+
+    def forward(self, x_seq: Tensor) -> Tensor:
+        spike_seq: Tensor = self.run(x_seq)
+        return spike_seq
+
+
+# Neurons of SpikingJelly's that `convert` fuses, beside LIF, with a smooth HTAF.
+ZOO: dict[str, Callable[[surrogate.SurrogateFunctionBase], nn.Module]] = {
+    "IF": lambda f: neuron.IFNode(surrogate_function=f),
+    "PLIF": lambda f: neuron.ParametricLIFNode(surrogate_function=f),
+    "QIF": lambda f: neuron.QIFNode(surrogate_function=f),
+    "EIF": lambda f: neuron.EIFNode(surrogate_function=f),
+    "Izhikevich": lambda f: neuron.IzhikevichNode(a=0.1, b=0.1, surrogate_function=f),
+    "CUBALIF": lambda f: neuron.CUBALIFNode(surrogate_function=f),
+    "KLIF": lambda f: neuron.KLIFNode(surrogate_function=f),
+    "ComplementaryLIF": lambda f: neuron.ComplementaryLIFNode(surrogate_function=f),
+    "RAF": lambda f: neuron.RAFNode(surrogate_function=f),
+    "TernaryLIF": lambda f: neuron.TernaryLIFNode(surrogate_function=f),
+}
+
+
+def zoo(name: str, backend: Backend | None) -> nn.Module:
+    """A neuron of `ZOO` with soft HTAF: on our backend, or SpikingJelly's own for None."""
+    node: Any = ZOO[name](FUNCTIONS["HTAF soft"]())
+    node.step_mode = "m"
+    return node if backend is None else convert(node, backend)
 
 
 def flexsn() -> Layer:

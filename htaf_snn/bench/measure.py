@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from tqdm import tqdm
 SHORTEST = 0.02  # s; what takes less is repeated, as the clocks and a busy machine ask for
 _CUDA_REPEATS = 20
 LIMIT = "ReLU"
+Task = TypeVar("Task")
 BASELINE = "SpikingJelly, ATan"
 
 
@@ -66,8 +68,11 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 def interleave(
-    tasks: Mapping[str, Callable[[], object]], rounds: int, threads: Sequence[int], progress: tqdm
-) -> dict[tuple[str, int], Timing]:
+    tasks: Mapping[Task, Callable[[], object]],
+    rounds: int,
+    threads: Sequence[int],
+    progress: tqdm,
+) -> dict[tuple[Task, int], Timing]:
     """Times every task once a round, so that what the machine does beside them hits all alike.
 
     Args:
@@ -84,7 +89,7 @@ def interleave(
         with using_threads(count):
             for name, task in tasks.items():
                 repeats[name, count] = _repeats(task)
-    samples: dict[tuple[str, int], list[Timing]] = {key: [] for key in repeats}
+    samples: dict[tuple[Task, int], list[Timing]] = {key: [] for key in repeats}
     for _ in range(rounds):
         for count in threads:
             with using_threads(count):

@@ -16,14 +16,17 @@ from ..neurons.backends import check_backend
 from . import measure
 from .layers import (
     FUNCTIONS,
+    ZOO,
     Layer,
     flexsn,
     forward_backward,
+    inductor,
     limits,
     ours,
     random_input,
     snntorch,
     spikingjelly,
+    zoo,
 )
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -99,10 +102,38 @@ def neuron(
             timings = measure.interleave(tasks, rounds, counts, progress)
             lines = measure.timing_table(timings, counts, 1e-9 * T * N)
             parts.append(f"T = {T}, {T * N} elements; ns an element and time step\n{lines}")
+    parts.append(_zoo(sizes[-1], rounds))
     legend = measure.legend(counts)
     if snntorch() is None:
         legend += "\nsnnTorch: not installed"
     return "\n\n".join([*parts, legend])
+
+
+def _zoo(size: tuple[int, int], rounds: int) -> str:
+    """Other neurons that are fused, beside SpikingJelly's own, on one thread."""
+    T, N = size
+    x_seq, grad = random_input(T, N)
+    tasks = {}
+    for name in ZOO:
+        few = x_seq[:, :1000].double().requires_grad_()
+        made = [
+            forward_backward(zoo(name, b).double(), few, grad[:, :1000].double())
+            for b in ("cpu", None)
+        ]
+        for found, wanted in zip(*made, strict=True):
+            if not torch.allclose(found, wanted, rtol=1e-9, atol=1e-9):
+                raise RuntimeError(f"{name} differs from SpikingJelly's; no speed is reported")
+        x = x_seq.clone().requires_grad_()
+        tasks[name, True] = functools.partial(forward_backward, zoo(name, "cpu"), x, grad)
+        tasks[name, False] = functools.partial(forward_backward, zoo(name, None), x, grad)
+    with tqdm(total=rounds, desc="bench neuron: other neurons", unit="round") as progress:
+        timings = measure.interleave(tasks, rounds, [1], progress)
+    rows = []
+    for name in ZOO:
+        own, host = (timings[(name, fused), 1].cpu / (T * N) * 1e9 for fused in (True, False))
+        rows.append([name, f"{own:.2f}", f"{host:.2f}", f"{host / own:.2f}"])
+    header = ["neuron, HTAF soft", "htaf_snn cpu", "SpikingJelly", "speed"]
+    return f"T = {T}, {T * N} elements; ns, CPU time, 1 thread\n{measure.table(header, rows)}"
 
 
 def _on_cuda(layers: Sequence[Layer], sizes: Sequence[tuple[int, int]], rounds: int) -> str:
@@ -146,6 +177,7 @@ def _layers(backend: Backend, dtypes: Sequence[torch.dtype]) -> list[Layer]:
         *(ours(function, backend) for function in FUNCTIONS),
         *(ours("HTAF soft", backend, dtype) for dtype in dtypes),
         ours("HTAF soft", "torch"),
+        *(inductor(function) for function in FUNCTIONS),
         spikingjelly("ATan"),
         spikingjelly("HTAF soft"),
         *([] if other is None else [other]),

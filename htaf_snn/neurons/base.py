@@ -102,7 +102,9 @@ class BackendNode(base.MemoryModule):
         one = inputs[0][0] if step_mode == "m" else inputs[0]
         rest = self._memories_rv.values()
         states = tuple(
-            r if isinstance(s, Tensor) and s.shape != one.shape and isinstance(r, int | float) else s
+            r
+            if isinstance(s, Tensor) and s.shape != one.shape and isinstance(r, int | float)
+            else s
             for s, r in zip(states, rest, strict=True)
         )
         made = []
@@ -113,7 +115,11 @@ class BackendNode(base.MemoryModule):
         return tuple(made)
 
     def _run(
-        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], after: bool = False, **kwargs: Any
+        self,
+        inputs: tuple[Tensor, ...],
+        states: tuple[Any, ...],
+        after: bool = False,
+        **kwargs: Any,
     ) -> _Run:
         x = inputs[0]
         if kwargs or self._backend == "torch":

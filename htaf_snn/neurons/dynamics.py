@@ -9,7 +9,7 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
-from ..surrogates.spike_function import take_fields
+from ..surrogates.spike_function import filled, take_fields
 from .backends import Backend, plan
 from .base import BackendNode, finite
 
@@ -57,7 +57,9 @@ class TensorConstants(BackendNode):
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
     ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
         if not self._tensors():
-            return super().single_step_functional_forward(inputs, states, **kwargs)
+            made: tuple[tuple[Tensor, ...], tuple[Any, ...]]
+            made = super().single_step_functional_forward(inputs, states, **kwargs)
+            return made
         # SpikingJelly's step takes numbers alone on some of its paths; this is its equation.
         v = states[0]
         h = self.charge(inputs[0], v)
@@ -134,14 +136,7 @@ class Neuron(TensorConstants, neuron.BaseNode):
     ) -> None:
         from ..surrogates import HTAFSpike
 
-        fields = type(self).fields
-        given = dict(zip(fields, args, strict=False)) | constants
-        unknown = [name for name in given if name not in fields]
-        if unknown or len(args) > len(fields):
-            raise TypeError(
-                f"{type(self).__name__} has the constants {', '.join(fields) or '(none)'}, "
-                f"not {', '.join(unknown) or f'{len(args)} of them'}"
-            )
+        values = filled(type(self), args, constants)
         super().__init__(
             finite("v_threshold", v_threshold),
             None if v_reset is None else finite("v_reset", v_reset),
@@ -158,12 +153,12 @@ class Neuron(TensorConstants, neuron.BaseNode):
                 self.set_reset_value("v", value if v_reset is None else self.v_reset)
             else:
                 self.register_memory(name, float(value))
-        for name, value in {**fields, **given}.items():
+        for name, value in values.items():
             setattr(self, name, finite(name, value))
         self.learn(learn, num_channels)
         self.backend = backend
 
-    def step(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+    def step(self, x: Tensor, *states: Any) -> tuple[Tensor, ...]:
         """One time step: the spike and the next states, of the input and the states, all [N, *].
 
         A pure, elementwise function in plain torch, of these and of ``self``'s constants.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,13 +37,14 @@ def explain(node: nn.Module, dtype: torch.dtype = torch.float32, cuda: bool = Fa
         [
             f"# The step of {type(node).__name__}, in Python\n\n{_python(node)}",
             f"# Its graph: {len(program.kept)} numbers kept a step\n\n{_graph(program)}",
-            f"// The text that is compiled for {'CUDA' if cuda else 'the CPU'}, {dtype}\n\n{source}",
+            f"// The text for {'CUDA' if cuda else 'the CPU'}, {dtype}\n\n{source}",
         ]
     )
 
 
 def _python(node: nn.Module) -> str:
-    step = getattr(type(node), "step", None) or type(node).single_step_functional_forward
+    kind: Any = type(node)
+    step = getattr(kind, "step", None) or kind.single_step_functional_forward
     try:
         return inspect.cleandoc(inspect.getsource(step))
     except (OSError, TypeError):
@@ -52,9 +54,7 @@ def _python(node: nn.Module) -> str:
 def _graph(program: Program) -> str:
     lines = []
     for value, op in enumerate(program.ops):
-        arguments = ", ".join(
-            f"{a!r}" if op.name in LEAVES else f"a{a}" for a in op.args
-        )
+        arguments = ", ".join(f"{a!r}" if op.name in LEAVES else f"a{a}" for a in op.args)
         star = "*" if value in program.kept else " "
         lines.append(f"{program.levels[value][0]}{star} a{value} = {op.name}({arguments})")
     outputs, states, inputs = program.outputs, program.states, program.inputs

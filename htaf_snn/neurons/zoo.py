@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from typing import Any, NamedTuple
 
@@ -47,7 +46,7 @@ class _Simple(BackendNode):
             self.__dict__["_memories"] = held
 
 
-class ActivationAwareIFNode(BackendNode, neuron.ActivationAwareIFNode):  # type: ignore[misc]
+class ActivationAwareIFNode(BackendNode, neuron.ActivationAwareIFNode):
     """SpikingJelly's, its per-channel threshold and offset shaped outside of the step."""
 
     def _broadcast_parameter(self, param: Tensor, x: Tensor, name: str) -> Tensor:
@@ -63,7 +62,7 @@ class ActivationAwareIFNode(BackendNode, neuron.ActivationAwareIFNode):  # type:
         return value.view(-1, *[1] * after)
 
 
-class OTTTLIFNode(BackendNode, neuron.OTTTLIFNode):  # type: ignore[misc]
+class OTTTLIFNode(BackendNode, neuron.OTTTLIFNode):
     """SpikingJelly's, which in training puts out a list of the spike and its trace."""
 
     def single_step_forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -71,7 +70,7 @@ class OTTTLIFNode(BackendNode, neuron.OTTTLIFNode):  # type: ignore[misc]
         return list(made) if isinstance(made, tuple) else made
 
 
-class GatedLIFNode(BackendNode, neuron.GatedLIFNode):  # type: ignore[misc]
+class GatedLIFNode(BackendNode, neuron.GatedLIFNode):
     """SpikingJelly's, whose parameter of each time step is a second input of the step."""
 
     inputs = 2
@@ -99,16 +98,14 @@ class GatedLIFNode(BackendNode, neuron.GatedLIFNode):  # type: ignore[misc]
         x_seq = x_seq[: self.T]
         conduct = self.conduct.sigmoid().view(self.T, 1, -1, *[1] * (x_seq.ndim - 3))
         spike = torch.zeros_like(states[0])  # a sequence begins with none
-        outputs, (v, _), _ = self._run((x_seq, conduct.expand_as(x_seq)), (states[0], spike))
-        return outputs, (v, v)
+        made = self._run((x_seq, conduct.expand_as(x_seq)), (states[0], spike))
+        return made[0], (made[1][0], made[1][0])
 
     def _run_on_torch(
-        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], after: bool, **_: Any
+        self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], *_: Any, **__: Any
     ) -> Any:
-        outputs, ends = neuron.GatedLIFNode.multi_step_functional_forward(
-            self, inputs[:1], states
-        )
-        return tuple(o.to(inputs[0].dtype) for o in outputs), ends, []
+        made = neuron.GatedLIFNode.multi_step_functional_forward(self, inputs[:1], states)
+        return tuple(o.to(inputs[0].dtype) for o in made[0]), made[1], []
 
     def shape_parameter(self, value: Tensor, dimensions: int) -> Tensor:
         return value if value.numel() == 1 else value.view(-1, *[1] * (dimensions - 2))
@@ -122,18 +119,23 @@ OURS: dict[type[nn.Module], type[BackendNode]] = {
     neuron.OTTTLIFNode: OTTTLIFNode,
     neuron.GatedLIFNode: GatedLIFNode,
 }
+_MADE: dict[type[nn.Module], type[BackendNode]] = {}  # the classes that were asked for
 HOSTS: dict[type[nn.Module], type[nn.Module]] = {ours: host for host, ours in OURS.items()}
 
 
 def is_neuron(module: nn.Module) -> bool:
     """Whether a module is a neuron of SpikingJelly's, of ours, or of a subclass."""
-    return isinstance(module, base.MemoryModule | base.MultiStepModule) and any(
-        c.__module__.startswith(_PACKAGE) for c in type(module).__mro__
+    return is_neuron_class(type(module))
+
+
+def is_neuron_class(cls: type) -> bool:
+    """Whether a class is a neuron of SpikingJelly's, of ours, or a subclass of one."""
+    return issubclass(cls, base.MemoryModule | base.MultiStepModule) and any(
+        c.__module__.startswith(_PACKAGE) for c in cls.__mro__
     )
 
 
-@functools.cache
-def backend_class(host: type[nn.Module]) -> type[BackendNode]:
+def backend_class(host: type[Any]) -> type[BackendNode]:
     """The class of ours for a neuron class: SpikingJelly's, or a subclass of it.
 
     Raises:
@@ -143,6 +145,8 @@ def backend_class(host: type[nn.Module]) -> type[BackendNode]:
         return host
     if host in OURS:
         return OURS[host]
+    if host in _MADE:
+        return _MADE[host]
     if not issubclass(host, base.MemoryModule):
         raise TypeError("it carries its state outside of SpikingJelly's memories")
     for name in ("forward", "multi_step_forward", "multi_step_functional_forward"):
@@ -154,12 +158,14 @@ def backend_class(host: type[nn.Module]) -> type[BackendNode]:
         host.single_step_functional_forward is base.MemoryModule.single_step_functional_forward
     ):
         raise TypeError("it has no single_step_functional_forward")
-    made = type(host.__name__, (_Simple if simple else BackendNode, host), {"__reduce_ex__": _reduce})
-    HOSTS[made] = host
+    made = type(
+        host.__name__, (_Simple if simple else BackendNode, host), {"__reduce_ex__": _reduce}
+    )
+    HOSTS[made], _MADE[host] = host, made
     return made
 
 
-def _reduce(self: nn.Module, protocol: Any) -> Any:
+def _reduce(self: nn.Module, _protocol: Any) -> Any:
     return _empty, (HOSTS[type(self)],), BackendNode.__getstate__(self)  # type: ignore[arg-type]
 
 
@@ -194,10 +200,11 @@ def table() -> list[Row]:
         if not (inspect.isclass(value) and issubclass(value, nn.Module)):
             continue
         states = learned = 0
+        reason: str | None
         try:
             node = value(**_ARGUMENTS.get(name, {}))
         except (TypeError, ValueError, NotImplementedError):
-            reason: str | None = _why_not_class(value)
+            reason = _why_not_class(value)
         else:
             reason = why_not(node)
             states = len(getattr(node, "_memories", ()))

@@ -191,7 +191,9 @@ class _DualHTAF(_HTAF):
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         partials = _HTAF._partials(ctx, [t is not None for t in tangents])
         total: Any = sum(
-            p * t for p, t in zip(partials, tangents, strict=True) if p is not None and t is not None
+            p * t
+            for p, t in zip(partials, tangents, strict=True)
+            if p is not None and t is not None
         )
         made: Tensor = total.to(ctx.saved_tensors[0].dtype)
         return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from . import functional
 
 Mode = Literal["auto", "soft", "hard"]
+
 
 class SpikeFunction(SurrogateFunctionBase):
     """A firing function with a smooth primitive, for the ``surrogate_function`` of any neuron.
@@ -40,7 +41,7 @@ class SpikeFunction(SurrogateFunctionBase):
         mode: "auto", "soft" or "hard".
         learnable: whether the parameters are trained.
         num_channels: one value a channel instead of one for all; with ``learnable`` only.
-        **parameters: initial value of each parameter, > 0, dimensionless.
+        *values, **parameters: initial value of each parameter, > 0, dimensionless.
 
     Raises:
         ValueError: an unknown mode, a parameter that is not positive and finite, or
@@ -48,16 +49,20 @@ class SpikeFunction(SurrogateFunctionBase):
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
+    fields: ClassVar[dict[str, float]] = {}  # the parameters that are declared, with defaults
+    __signature__: ClassVar[inspect.Signature | None] = None
 
     def __init__(
         self,
-        *,
+        *values: float,
         mode: Mode = "auto",
         learnable: bool = False,
         num_channels: int | None = None,
         **parameters: float,
     ) -> None:
         super().__init__()
+        if self.fields:
+            parameters = filled(type(self), values, parameters)
         if num_channels is not None and not (learnable and num_channels >= 1):
             raise ValueError(
                 f"`num_channels` (={num_channels}) must be at least 1 and needs learnable=True"
@@ -77,8 +82,8 @@ class SpikeFunction(SurrogateFunctionBase):
         fields = take_fields(cls)
         if "parameter_names" not in vars(cls):
             cls.parameter_names = tuple(fields) or cls.parameter_names
-        if fields and "__init__" not in vars(cls):
-            cls.__init__ = _initialiser(cls, fields)  # type: ignore[method-assign]
+        declared = bool(fields) and "__init__" not in vars(cls)
+        cls.__signature__ = _signature(fields) if declared else None
 
     @staticmethod
     def primitive_function(x: Tensor, *args: Any, **parameters: Any) -> Tensor:
@@ -240,39 +245,31 @@ def take_fields(cls: Any) -> dict[str, float]:
     return fields
 
 
-def _initialiser(cls: type[SpikeFunction], fields: dict[str, float]) -> Callable[..., None]:
-    """``__init__`` of a subclass that declares its parameters as fields."""
-
-    def __init__(  # noqa: N807
-        self: SpikeFunction,
-        *args: float,
-        mode: Mode = "auto",
-        learnable: bool = False,
-        num_channels: int | None = None,
-        **values: float,
-    ) -> None:
-        given = dict(zip(fields, args, strict=False)) | values
-        unknown = [name for name in given if name not in fields]
-        if unknown or len(args) > len(fields):
-            raise TypeError(
-                f"{cls.__name__} has the parameters {', '.join(fields)}, "
-                f"not {', '.join(unknown) or f'{len(args)} of them'}"
-            )
-        SpikeFunction.__init__(
-            self, mode=mode, learnable=learnable, num_channels=num_channels, **{**fields, **given}
-        )
-
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    own = [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value)
-        for name, value in fields.items()
-    ]
+def _signature(fields: Mapping[str, float]) -> inspect.Signature:
+    """What ``__init__`` takes of a class that declares its parameters as fields."""
+    either, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     shared: dict[str, object] = {"mode": "auto", "learnable": False, "num_channels": None}
-    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    __init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [first, *own, *(inspect.Parameter(k, keyword, default=v) for k, v in shared.items())]
+    return inspect.Signature(
+        [inspect.Parameter(name, either, default=value) for name, value in fields.items()]
+        + [inspect.Parameter(name, keyword, default=value) for name, value in shared.items()]
     )
-    return __init__
+
+
+def filled(cls: Any, args: Sequence[float], values: Mapping[str, float]) -> dict[str, float]:
+    """The values of a class's fields: those given, in order or by name, and its defaults.
+
+    Raises:
+        TypeError: a name that is no field, or more values than fields.
+    """
+    fields: dict[str, float] = cls.fields
+    given = {**dict(zip(fields, args, strict=False)), **values}
+    unknown = [name for name in given if name not in fields]
+    if unknown or len(args) > len(fields):
+        raise TypeError(
+            f"{cls.__name__} has the fields {', '.join(fields) or '(none)'}, "
+            f"not {', '.join(unknown) or f'{len(args)} of them'}"
+        )
+    return fields | given
 
 
 def _positive(name: str, value: float) -> float:

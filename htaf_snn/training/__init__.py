@@ -1,6 +1,5 @@
 """Training and evaluation with Lightning."""
 
-from .module import NEURONS as NEURONS
 from .module import SpikingClassifier as SpikingClassifier
 from .plain import classification_loss as classification_loss
 from .plain import train_plain as train_plain

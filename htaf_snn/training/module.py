@@ -20,17 +20,12 @@ from .. import neurons
 from ..arguments import one_of
 from ..models import model as build_model
 from ..models.parts import Norm, SpikingNetwork
+from ..neurons.registry import neuron_class
 from ..seeds import seed_torch
 from ..surrogates import SpikeFunction, spike_function, trains_smooth
 from ..transfer import Shape, SharpnessSchedule, firing_as_trained, firing_hard, spike_functions
 from .finite import DivergedError, first_not_finite
 from .losses import LOSSES
-
-NEURONS: dict[str, type[neurons.BackendNode]] = {
-    "if": neurons.IFNode,
-    "lif": neurons.LIFNode,
-    "plif": neurons.ParametricLIFNode,
-}
 
 Batch = tuple[Tensor, Tensor]  # frames [T, N, C, H, W], labels [N] or probabilities [N, classes]
 
@@ -47,7 +42,8 @@ class SpikingClassifier(L.LightningModule):
         num_classes: number of labels.
         spike: a spike function, ``name`` or ``name:parameter=value``; see
             `htaf_snn.spike_function`.
-        neuron: "if", "lif" or "plif".
+        neuron: "if", "lif" or "plif", or the import path of a neuron class, one's own or
+            SpikingJelly's: "my_module.MyNeuron".
         neuron_options: further arguments of every neuron, such as ``tau`` (``init_tau`` of
             "plif"), ``v_threshold`` or ``detach_reset``.
         model: the network's name; ``htaf-snn models`` lists them.
@@ -109,7 +105,7 @@ class SpikingClassifier(L.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        one_of("neuron", neuron, NEURONS)
+        make_neuron = neuron_class(neuron)
         one_of("loss", loss, LOSSES)
         one_of("optimizer", optimizer, ("adamw", "sgd"))
         if not 0 < learning_rate < math.inf:
@@ -137,7 +133,7 @@ class SpikingClassifier(L.LightningModule):
             model,
             in_shape,
             num_classes,
-            NEURONS[neuron],
+            make_neuron,
             width,
             norm,
             dropout,

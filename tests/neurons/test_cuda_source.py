@@ -64,7 +64,7 @@ def shim_kernel(
 
     def launch(blocks: int, threads: int, words: Any) -> None:
         launches.append(name)
-        structure = type("Call", (ctypes.Structure,), {
+        structure: Any = type("Call", (ctypes.Structure,), {
             "_fields_": [("words", ctypes.c_longlong * len(words))]
         })  # fmt: skip
         call = structure.from_buffer_copy(words.tobytes())
@@ -170,7 +170,9 @@ def test_nothing_spills(architecture: int) -> None:
         found = lif(HTAFSpike(mode="soft", learnable=learnable))
         for T, checked in ((cuda.SEGMENT, "forward"), (cuda.backward_segment(found), "backward")):
             source = emit.cuda_source(found, torch.float32, T)
-            used = nvrtc.resources(nvrtc.compile_ptx(source, architecture, cuda.FLAGS), architecture)
+            used = nvrtc.resources(
+                nvrtc.compile_ptx(source, architecture, cuda.FLAGS), architecture
+            )
             assert sorted(used) == ["backward", "forward"]
             assert used[checked].spilled_bytes == 0, (learnable, T, used)
 

@@ -1,4 +1,4 @@
-"""Where a fused layer could differ from SpikingJelly's unseen: each is as SpikingJelly's, or says."""
+"""Where a fused layer could differ from SpikingJelly's unseen: it is the same, or says so."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs of a kernel in this test."""
     ran: list[str] = []
     run = cpu._run
-    monkeypatch.setattr(cpu, "_run", lambda n, *a: (ran.append(n), run(n, *a))[1])
+    monkeypatch.setattr(cpu, "_run", lambda n, *a: [ran.append(n), run(n, *a)][1])  # type: ignore[func-returns-value]
     return ran
 
 
@@ -101,7 +101,7 @@ def test_onnx_export(dynamo: bool) -> None:
     else:
         pytest.importorskip("onnx")
     file = io.BytesIO()
-    torch.onnx.export(soft().eval(), (torch.randn(3, 2, 4),), file, dynamo=dynamo)
+    torch.onnx.export(soft().eval(), (torch.randn(3, 2, 4),), file, dynamo=dynamo)  # type: ignore[arg-type]
     assert file.getvalue()
 
 
@@ -173,7 +173,7 @@ def test_constants_that_are_tensors(
     for backend in ("torch", "cpu"):
         torch.manual_seed(0)
         for function in (HTAFSpike(mode="soft"), surrogate.ATan()):
-            node = htaf_snn.LIFNode(surrogate_function=function, step_mode="m", backend=backend)  # type: ignore[arg-type]
+            node = htaf_snn.LIFNode(surrogate_function=function, step_mode="m", backend=backend)
             name, value = constant.split()[0], CONSTANTS[constant]()
             node.__dict__.pop(name)
             setattr(node, name, value)
@@ -209,7 +209,9 @@ def test_a_plif_whose_w_is_no_scalar(shape: tuple[int, ...], kernels: list[str])
     seen = []
     for backend in ("torch", "cpu"):
         node = htaf_snn.ParametricLIFNode(
-            surrogate_function=HTAFSpike(mode="soft"), step_mode="m", backend=backend  # type: ignore[arg-type]
+            surrogate_function=HTAFSpike(mode="soft"),
+            step_mode="m",
+            backend=backend,
         )
         node.w = nn.Parameter(torch.linspace(-1, 1, shape[0]))
         x = torch.linspace(-3, 3, 4 * 2 * 3 * 2).reshape(4, 2, 3, 2).requires_grad_()

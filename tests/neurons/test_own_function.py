@@ -46,7 +46,9 @@ def test_runs_fused_as_on_torch(function: Any, mode: str, learnable: bool) -> No
         pytest.skip("its control flow asks for a learned value")
 
     def make(**options: Any) -> htaf_snn.LIFNode:
-        of = function(sigma=0.3, mode=mode, learnable=learnable, num_channels=7 if learnable else None)
+        of = function(
+            sigma=0.3, mode=mode, learnable=learnable, num_channels=7 if learnable else None
+        )
         return htaf_snn.LIFNode(surrogate_function=of, step_mode="m", **options)
 
     assert_backends_agree(make, torch.randn(5, 2, 7, 3, dtype=torch.float64))
@@ -85,7 +87,7 @@ def test_declares_its_parameters() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Gaussian(tau=1.0), TypeError, "has the parameters sigma, not tau"),
+        (lambda: Gaussian(tau=1.0), TypeError, "has the fields sigma, not tau"),
         (lambda: Gaussian(1.0, 2.0), TypeError, "not 2 of them"),
         (lambda: Gaussian(-1.0), ValueError, r"`sigma` \(=-1.0\) must be positive"),
     ],

@@ -52,7 +52,7 @@ FUNCTIONS = {
 SINGLE = ("OTTTLIFNode", "SLTTLIFNode")  # SpikingJelly runs them step by step alone
 
 
-def observe(node: nn.Module, x_seq: Tensor, steps: bool) -> list[Tensor]:
+def observe(node: Any, x_seq: Tensor, steps: bool) -> list[Tensor]:
     """Outputs, states and every gradient of two calls from the carried state."""
     node.double()
     functional.reset_net(node)
@@ -62,8 +62,8 @@ def observe(node: nn.Module, x_seq: Tensor, steps: bool) -> list[Tensor]:
         for x in x_seq if steps else [x_seq]:
             made = node(x)
             outputs += made if isinstance(made, list | tuple) else [made]
-    states = [v for v in node._memories.values() if isinstance(v, Tensor)]  # type: ignore[union-attr, operator]
-    sum((t.sin()).sum() for t in (*outputs, *states)).backward()  # type: ignore[union-attr]
+    states = [v for v in node._memories.values() if isinstance(v, Tensor)]
+    torch.stack([t.sin().sum() for t in (*outputs, *states)]).sum().backward()
     grads = [x_seq.grad, *(p.grad for p in node.parameters())]
     return [*outputs, *states, *(g for g in grads if g is not None)]
 
@@ -73,7 +73,7 @@ def observe(node: nn.Module, x_seq: Tensor, steps: bool) -> list[Tensor]:
 def test_equals_the_hosts(name: str, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     run = cpu._run
-    monkeypatch.setattr(cpu, "_run", lambda n, *a: (ran.append(n), run(n, *a))[1])
+    monkeypatch.setattr(cpu, "_run", lambda n, *a: [ran.append(n), run(n, *a)][1])  # type: ignore[func-returns-value]
     host = FUSED[name](FUNCTIONS[function]())
     node = htaf_snn.convert(copy.deepcopy(host), "cpu")
     x_seq = torch.randn(6, 3, 5, 2, 2, dtype=torch.float64)
@@ -138,7 +138,7 @@ def test_a_subclass_with_a_second_memory_and_an_equation_of_its_own() -> None:
         seen = []
         for backend in ("torch", "cpu"):
             node = make(surrogate_function=HTAFSpike(mode="soft"), step_mode="m")
-            htaf_snn.convert(node, backend)  # type: ignore[arg-type]
+            htaf_snn.convert(node, backend)
             seen.append(observe(node, x_seq, False))
         for a, b in zip(*seen, strict=True):
             torch.testing.assert_close(a, b)
@@ -148,7 +148,7 @@ def test_a_subclass_with_a_second_memory_and_an_equation_of_its_own() -> None:
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_a_converted_neuron_is_copied_and_reverted(duplicate: Any) -> None:
-    node = htaf_snn.convert(neuron.CUBALIFNode(), "cpu")
+    node: Any = htaf_snn.convert(neuron.CUBALIFNode(), "cpu")
     node.step_mode = "m"
     x_seq = torch.randn(4, 3)
     expected = node(x_seq)

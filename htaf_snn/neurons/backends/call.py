@@ -53,10 +53,11 @@ def make_call(
         return Call(known, x, states, numbers, None, 1, 1)
     letters = known.parameters
     uniform = [p.detach() for p, letter in zip(parameters, letters, strict=True) if letter == "u"]
-    numbers = [*numbers, *(float(p) if p.device.type == "cpu" else p for p in uniform)]
+    held = [float(p) if p.device.type == "cpu" else p for p in uniform]
+    all_numbers: list[float | Tensor] = [*numbers, *held]
     each = [p.detach() for p, letter in zip(parameters, letters, strict=True) if letter == "n"]
     if not each:
-        return Call(known, x, states, numbers, None, 1, 1)
+        return Call(known, x, states, all_numbers, None, 1, 1)
     axes = varied(each, x[0])
     sizes = [x[0].shape[1 + a] for a in axes]
     order = memory_order(x[0])
@@ -68,12 +69,10 @@ def make_call(
         for p in each
     ]  # fmt: skip
     table = torch.stack([row.reshape(-1) for row in rows])
-    return Call(known, x, states, numbers, table, math.prod(sizes), inner)
+    return Call(known, x, states, all_numbers, table, math.prod(sizes), inner)
 
 
-def parameter_gradients(
-    call: Call, parameters: Sequence[Tensor], sums: Tensor
-) -> list[Tensor]:
+def parameter_gradients(call: Call, parameters: Sequence[Tensor], sums: Tensor) -> list[Tensor]:
     """The gradients of the learned parameters, like each, from the kernel's [learned, channels]."""
     found = []
     for k, own in zip(call.program.learned, sums, strict=True):
@@ -83,7 +82,8 @@ def parameter_gradients(
         else:
             x = call.x[0]
             axes = varied(
-                [p for p, le in zip(parameters, call.program.parameters, strict=True) if le == "n"], x
+                [p for p, le in zip(parameters, call.program.parameters, strict=True) if le == "n"],
+                x,
             )
             order = memory_order(x)
             shape = [x.shape[1 + a] if a in axes else 1 for a in order]
@@ -124,7 +124,7 @@ def padded(parameter: Tensor, x_seq: Tensor) -> Tensor:
 
 
 def varied(parameters: Sequence[Tensor], x_seq: Tensor) -> list[int]:
-    """The dimensions of a step along which parameters vary, and those between, in memory's order."""
+    """The dimensions of a step along which parameters vary, and those between."""
     order = memory_order(x_seq)
     found = [
         place

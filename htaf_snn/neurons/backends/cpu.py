@@ -61,7 +61,7 @@ def backward(
 
 def _run(name: str, call: Call, *arrays: Sequence[Tensor | None]) -> None:
     x = call.x[0]
-    numbers = (ctypes.c_double * len(call.numbers))(*call.numbers)
+    numbers = (ctypes.c_double * len(call.numbers))(*map(float, call.numbers))
     description = [
         x.shape[0], call.neurons, torch.get_num_threads(), call.channels, call.inner,
         ctypes.addressof(numbers), 0 if call.table is None else call.table.data_ptr(),

@@ -80,7 +80,7 @@ def _constants(program: Program) -> str:
             *(f"const int {name} = {value};" for name, value in numbers.items()),
             "// An array has at least one element.",
             "#define AT_LEAST_ONE(n) ((n) > 0 ? (n) : 1)",
-            "// Whether each learned parameter has a value a neuron or channel, or one for the layer.",
+            "// Whether each learned parameter has a value a neuron, or one for the layer.",
             f"const bool BY_NEURON[] = {{{by_neuron}false}};",
             "}",
         ]
@@ -114,7 +114,9 @@ class _Body:
         reads: Mapping[str, Sequence[int]],
     ) -> None:
         self.program = program
-        self.writes = [(array, k, v) for array, values in writes.items() for k, v in enumerate(values)]
+        self.writes = [
+            (array, k, v) for array, values in writes.items() for k, v in enumerate(values)
+        ]
         given = {v: (array, k) for array, values in reads.items() for k, v in enumerate(values)}
         wanted = {value for _, _, value in self.writes}
         computed = program.needed(wanted, given=given)
@@ -203,7 +205,8 @@ def _values(program: Program) -> str:
             "namespace htaf_snn {",
             "// Of the numbers n, what the layer's neurons share, u; of their parameters p, c.",
             _function(
-                "layer_values", "const double* n, R* u", _Body(program, {"u": layer}, {"n": numbers})
+                "layer_values", "const double* n, R* u",
+                _Body(program, {"u": layer}, {"n": numbers}),
             ),
             _function(
                 "neuron_values", "const R* u, const R* p, R* c",
@@ -250,7 +253,8 @@ def _functions(program: Program) -> str:
     arguments = {
         "forward": "const R* u, const R* c, const R* x, R* s, R* o",
         "record": "const R* u, const R* c, const R* x, R* s, R* k",
-        "backward": "const R* u, const R* c, const R* x, const R* k, const R* go, R* gs, R* gx, R* gp",
+        "backward": "const R* u, const R* c, const R* x, const R* k, const R* go, "
+        "R* gs, R* gx, R* gp",
     }  # fmt: skip
     functions = [
         _function(f"{name}_step", arguments[name], body) for name, body in _passes(program).items()

@@ -37,7 +37,7 @@ def batched(x: Tensor) -> bool:
 def below_autograd(
     name: str, implementation: Callable[..., Any], x: Tensor, *arguments: Any
 ) -> Any:
-    """An operator of ours without its autograd; where ``x`` is plain, its implementation at once."""
+    """An operator of ours without its autograd; at once, where ``x`` is plain."""
     if plain(x):
         return implementation(*arguments)
     with torch._C._AutoDispatchBelowAutograd():
@@ -51,7 +51,7 @@ def obstacle(x: Tensor) -> str | None:
     """
     if torch.compiler.is_compiling():
         return "ONNX is exported" if torch.onnx.is_in_onnx_export() else None
-    if torch.jit.is_tracing():
+    if torch._C._is_tracing():
         return "torch.jit traces"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation is active"

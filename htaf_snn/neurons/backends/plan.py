@@ -16,11 +16,11 @@ from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
 
 from ...surrogates.spike_function import SpikeFunction
-from . import cpu, cuda, modes, operators
+from . import cpu, cuda, modes
 from .compiler import find_compiler
 from .emit import X_TYPES
 from .errors import BackendUnavailableError
-from .program import Op, Program
+from .program import Op, Program, decode
 from .trace import NotElementwiseError, trace
 
 Backend = Literal["auto", "torch", "cpu", "cupy"]
@@ -102,7 +102,7 @@ def register(node: nn.Module) -> int:
 
 
 def plan_in_graph(node: Any) -> Plan:
-    """`plan`, for torch.compile: a constant of the graph, guarded by the attributes it is made of."""
+    """`plan`, for torch.compile: a constant, guarded by the attributes that it is made of."""
     modules, values = [], [str(node._key)]
     for path, names in _attributes(str(node._key)):
         module = node
@@ -115,7 +115,7 @@ def plan_in_graph(node: Any) -> Plan:
                 getattr(node, "shape_parameter", None))  # fmt: skip
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     """Of a node and the modules within: the path, and what a trace depends on that is no tensor."""
     found = []
@@ -129,7 +129,7 @@ def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     return tuple(found)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _constants(text: str) -> tuple[Any, ...]:
     own = plan(_NODES[int(text.partition("\n")[0])])
     traced = own.traced
@@ -324,9 +324,7 @@ def check_backend(backend: str) -> Backend:
     return backend  # type: ignore[return-value]  # narrowed by the first check
 
 
-def fused(
-    own: Plan, backend: Backend, x: Sequence[Tensor], states: Sequence[Any]
-) -> bool:
+def fused(own: Plan, backend: Backend, x: Sequence[Tensor], states: Sequence[Any]) -> bool:
     """Whether the layer runs on a kernel: as asked, or for "auto" if it can.
 
     Raises:
@@ -410,7 +408,7 @@ def _broadcasts(parameter: Tensor, x: Tensor) -> bool:
 @functools.cache
 def _compile_obstacle(program: str, dtype: torch.dtype) -> str | None:
     try:
-        cpu.kernel(operators.decode(program), dtype)
+        cpu.kernel(decode(program), dtype)
     except BackendUnavailableError as error:
         return str(error)
     return None

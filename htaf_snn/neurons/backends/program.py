@@ -142,9 +142,7 @@ class Graph:
             mirrored = self._argument_of("sigmoid", other)
             rest = self.ops[other]
             if (mirrored is not None and self.add("neg", z) == mirrored) or (
-                rest.name == "sub"
-                and self._literal(int(rest.args[0])) == 1
-                and rest.args[1] == one
+                rest.name == "sub" and self._literal(int(rest.args[0])) == 1 and rest.args[1] == one
             ):
                 return self.add("sigmoid_derivative", z)
         for one, other in ((a, b), (b, a)):
@@ -260,6 +258,7 @@ class Program:
         The values that do not depend on an incoming gradient and that others, which do, read;
         less those that one cheap operation makes of the rest.
         """
+
         def steps(value: int) -> set[int]:
             return {a for a in self.arguments_of(value) if self.levels[a] == "step"}
 
@@ -374,7 +373,9 @@ def _collected(program: Program) -> Program:
             found = dict(sums[args[0]])
             for g, f in sums[args[1]].items():
                 zero = graph.constant(0.0)
-                found[g] = graph.add(name, found.get(g, zero), f) if g in found or name == "sub" else f
+                found[g] = (
+                    graph.add(name, found.get(g, zero), f) if g in found or name == "sub" else f
+                )
             return found
         return None
 

@@ -109,7 +109,9 @@ class _Recorder(TorchDispatchMode):
         if id(thing) in self._values:
             return self._values[id(thing)]
         if thing.requires_grad:
-            raise NotElementwiseError(f"{what} reads a learned tensor that is no attribute{_line()}")
+            raise NotElementwiseError(
+                f"{what} reads a learned tensor that is no attribute{_line()}"
+            )
         return self._literal(thing, what)
 
     def number(self, tensor: Tensor) -> int:
@@ -320,7 +322,7 @@ _HANDLERS: dict[str, Any] = {
     **{name: _plain(name) for name in OPERATIONS if name not in ("and", "or", "xor", "not")},
     **{f"logical_{name}": _plain(name) for name in ("and", "or", "xor", "not")},
     **{f"bitwise_{name}": _plain(name) for name in ("and", "or", "xor", "not")},
-    **{name: _same for name in (*_KEPT, *_CREATED)},
+    **dict.fromkeys((*_KEPT, *_CREATED), _same),
     "add": _scaled("add"),
     "sub": _scaled("sub"),
     "rsub": _scaled("rsub"),
@@ -344,5 +346,5 @@ _HANDLERS: dict[str, Any] = {
     "to": _cast,
     "copy": _copy,
     "fill": _copy,
-    "zero": lambda r, x: r.of(0),
+    "zero": lambda r, _: r.of(0),
 }

@@ -1,0 +1,51 @@
+"""Neurons by name, for command lines and configuration files."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..arguments import one_of
+from .backends import Backend
+from .base import BackendNode
+from .convert import convert
+from .if_node import IFNode
+from .lif_node import LIFNode
+from .plif_node import ParametricLIFNode
+from .zoo import is_neuron_class
+
+NEURONS: dict[str, type[BackendNode]] = {"if": IFNode, "lif": LIFNode, "plif": ParametricLIFNode}
+
+
+def neuron_class(name: str) -> Callable[..., nn.Module]:
+    """What makes the neurons that ``name`` names, of their arguments and a ``backend``.
+
+    Args:
+        name: "if", "lif" or "plif"; or the import path of a class, one's own or SpikingJelly's:
+            ``"my_module.MyNeuron"``, ``"spikingjelly.activation_based.neuron.QIFNode"``.
+
+    Raises:
+        ValueError: an unknown name, or a path to what is no neuron.
+    """
+    if "." not in name:
+        one_of("neuron", name, NEURONS)
+        return NEURONS[name]
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no neuron {name!r}: {error}") from error
+    if not (inspect.isclass(found) and is_neuron_class(found)):
+        raise ValueError(f"{name!r} is no neuron class of SpikingJelly's or a subclass of one")
+    if issubclass(found, BackendNode):
+        return found
+
+    def made(backend: Backend = "auto", **arguments: Any) -> nn.Module:
+        node: Any = found(**arguments)
+        return convert(node, backend)
+
+    return made
