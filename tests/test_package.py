@@ -77,6 +77,7 @@ def test_readme_has_both_set_up_commands() -> None:
 SHORTENED = {  # arguments
     "gap_tried": "--data digits --T 2 --batch_size 256 --epochs 1 --seeds 1",
     "gradient_norms": "vgg5",
+    "own_neuron": "1",
     "own_spike_function": "1",
 }
 

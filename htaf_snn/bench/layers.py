@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -60,11 +62,14 @@ def spikingjelly(function: str) -> Layer:
     )
 
 
-def inductor(function: str) -> Layer:
+def inductor_lif(function: str) -> Layer:
     """SpikingJelly's equation in a loop over time, compiled by torch's Inductor."""
     return Layer(
         f"Inductor, {function}", lambda: _CompiledLIF(FUNCTIONS[function]()), function=function
     )
+
+
+_line = itertools.count(1)
 
 
 class _CompiledLIF(nn.Module):
@@ -79,7 +84,15 @@ class _CompiledLIF(nn.Module):
                 v = functional.voltage_reset(h, spikes[-1], 1.0, 0.0, False)
             return torch.stack(spikes)
 
-        self.run = torch.compile(run, dynamic=False, fullgraph=True)
+        # Torch counts the compilations of a code object, however many functions share it.
+        own = types.FunctionType(
+            run.__code__.replace(co_firstlineno=next(_line)),
+            globals(),
+            "run",
+            None,
+            run.__closure__,
+        )
+        self.run = torch.compile(own, dynamic=False, fullgraph=True)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         spike_seq: Tensor = self.run(x_seq)

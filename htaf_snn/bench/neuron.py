@@ -20,7 +20,7 @@ from .layers import (
     Layer,
     flexsn,
     forward_backward,
-    inductor,
+    inductor_lif,
     limits,
     ours,
     random_input,
@@ -42,6 +42,7 @@ def neuron(
     threads: Sequence[int] | None = None,
     dtypes: Sequence[str] = ("bfloat16",),
     device: Literal["cpu", "cuda"] = "cpu",
+    inductor: bool = True,
 ) -> str:
     """Times forward and backward of one LIF layer: ours, SpikingJelly's, snnTorch's, a ReLU.
 
@@ -57,6 +58,8 @@ def neuron(
         dtypes: types of the input in which our HTAF layer runs beside float32: bfloat16, float16.
         device: "cpu"; or "cuda", with CuPy's kernels, SpikingJelly's Triton kernel and its FlexSN,
             timed by CUDA events, and float32's least traffic beside the device's bandwidth.
+        inductor: whether SpikingJelly's loop runs under torch.compile too, which compiles for each
+            size.
 
     Returns:
         a table for each size and number of time steps, in nanoseconds an element and time step.
@@ -80,9 +83,9 @@ def neuron(
     sizes = [(T, size // T) for size in elements for T in steps]
     if device == "cuda":
         check_backend("cupy")
-        return _on_cuda([*_layers("cupy", wanted), flexsn()], sizes, rounds)
+        return _on_cuda([*_layers("cupy", wanted, inductor), flexsn()], sizes, rounds)
     counts = measure.thread_counts(threads)
-    layers = _layers("cpu", wanted)
+    layers = _layers("cpu", wanted, inductor)
     for T, N in tqdm(sizes, desc="bench neuron: comparing with the reference", unit="size"):
         with measure.using_threads(counts[-1]):
             check(layers, *random_input(T, N))
@@ -171,13 +174,13 @@ def _on_cuda(layers: Sequence[Layer], sizes: Sequence[tuple[int, int]], rounds: 
     return "\n\n".join(parts)
 
 
-def _layers(backend: Backend, dtypes: Sequence[torch.dtype]) -> list[Layer]:
+def _layers(backend: Backend, dtypes: Sequence[torch.dtype], compiled: bool) -> list[Layer]:
     other = snntorch()
     return [
         *(ours(function, backend) for function in FUNCTIONS),
         *(ours("HTAF soft", backend, dtype) for dtype in dtypes),
         ours("HTAF soft", "torch"),
-        *(inductor(function) for function in FUNCTIONS),
+        *(inductor_lif(function) for function in FUNCTIONS if compiled),
         spikingjelly("ATan"),
         spikingjelly("HTAF soft"),
         *([] if other is None else [other]),

@@ -22,6 +22,12 @@ class TensorConstants(BackendNode):
     """
 
     _scalars: ClassVar[tuple[str, ...]] = ()  # that SpikingJelly's class learns, of shape []
+    _equation = False  # whether a user's class has a charge equation of its own
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "charge" in vars(cls) and not cls.__module__.startswith("htaf_snn."):
+            cls._equation = cls._steps_singly = True
 
     def shape_parameter(self, value: Tensor, dimensions: int) -> Tensor:
         return plan.channelwise(value, dimensions)
@@ -56,7 +62,7 @@ class TensorConstants(BackendNode):
     def single_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
     ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
-        if not self._tensors():
+        if not (self._equation or self._tensors()):
             made: tuple[tuple[Tensor, ...], tuple[Any, ...]]
             made = super().single_step_functional_forward(inputs, states, **kwargs)
             return made

@@ -66,6 +66,7 @@ def test_neuron_has_a_row_a_layer_and_finite_ratios() -> None:
             "htaf_snn torch, HTAF soft",
             "SpikingJelly, ATan",
             "SpikingJelly, HTAF soft",
+            *(f"Inductor, {function}" for function in layers.FUNCTIONS),
             "ReLU",
             "sigmoid",
         }
@@ -76,6 +77,8 @@ def test_neuron_has_a_row_a_layer_and_finite_ratios() -> None:
         assert rows["SpikingJelly, ATan"][2] == rows["SpikingJelly, ATan"][5] == 1
     assert re.search(r"^layer +CPU, 1 thread +/ ReLU +speed +wall, 2 threads", text, re.MULTILINE)
     assert "speed: how many times as fast as SpikingJelly, ATan" in text
+    (zoo,) = columns(text, "neuron, HTAF soft  ")
+    assert zoo.keys() == layers.ZOO.keys() and all(len(row) == 3 for row in zoo.values())
 
 
 def test_a_missing_snntorch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,14 +86,14 @@ def test_a_missing_snntorch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "snntorch" else find(name)
     )
-    text = bench.neuron([8], steps=[2], rounds=1, threads=[1])
+    text = bench.neuron([8], steps=[2], rounds=1, threads=[1], inductor=False)
     assert "snnTorch: not installed" in text
     assert "snnTorch, ATan" not in text
 
 
 def test_snntorch_is_measured_where_it_is_installed() -> None:
     pytest.importorskip("snntorch")
-    text = bench.neuron([8], steps=[2], rounds=1, threads=[1])
+    text = bench.neuron([8], steps=[2], rounds=1, threads=[1], inductor=False)
     assert len(columns(text, "layer  ")[0]["snnTorch, ATan"]) == 3
     assert "not installed" not in text
 
@@ -132,14 +135,14 @@ def test_a_wrong_layer_has_no_speed(
     break_fused(monkeypatch, change)
     red = f"^htaf_snn cpu, HTAF soft: {what} differs .* T = 2, 100 elements; no speed is reported$"
     with pytest.raises(RuntimeError, match=red):
-        bench.neuron([100], steps=[2], rounds=1)
+        bench.neuron([100], steps=[2], rounds=1, inductor=False)
 
 
 @pytest.mark.usefixtures("_no_clock")
 def test_a_right_layer_goes_on_to_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     break_fused(monkeypatch, untouched)
     with pytest.raises(AssertionError, match="a speed was measured"):
-        bench.neuron([100], steps=[2], rounds=1)
+        bench.neuron([100], steps=[2], rounds=1, inductor=False)
 
 
 @pytest.mark.parametrize("function", layers.FUNCTIONS)
@@ -198,7 +201,7 @@ def test_a_wrong_network_has_no_speed(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]
 ) -> None:
     if change is wrong_output:  # batch norm takes a constant away
-        change = lambda result: (0.98 * result[0], *result[1:])  # noqa: E731
+        change = lambda spike_seq: 0.98 * spike_seq  # noqa: E731
     break_fused(monkeypatch, change)
     with pytest.raises(RuntimeError, match=r"^htaf_snn, HTAF: loss .* no speed is reported$"):
         bench.train(batch=2, steps=2, rounds=1)

@@ -16,7 +16,10 @@ from torch import Tensor, nn
 import htaf_snn
 from htaf_snn import HTAFSpike
 from htaf_snn.neurons import zoo
-from htaf_snn.neurons.backends import cpu
+from htaf_snn.neurons.backends import cpu, cuda, emit, operators, plan
+from htaf_snn.neurons.backends.program import decode
+from tests import nvrtc
+from tests.neurons.test_cuda_source import ARCHITECTURES, launches, shim_kernel
 
 FUSED: dict[str, Callable[[Any], Any]] = {
     "SimpleIFNode": lambda f: neuron.SimpleIFNode(surrogate_function=f),
@@ -90,6 +93,36 @@ def test_equals_the_hosts(name: str, function: str, monkeypatch: pytest.MonkeyPa
         assert len(actual) == len(expected) and {"forward", "backward"} <= set(ran)
         for a, b in zip(actual, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_the_cuda_kernels_equal_the_hosts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launches.clear()
+    monkeypatch.setattr(cuda, "get_kernel", shim_kernel)
+    monkeypatch.setattr(cuda, "_THREADS", 32)
+    monkeypatch.setitem(operators._KERNELS, "cpu", cuda)
+    host = FUSED[name](HTAFSpike(mode="soft"))
+    node: Any = htaf_snn.convert(copy.deepcopy(host), "cpu")
+    mode = "s" if name in SINGLE or name == "LIAFNode" else "m"
+    for module in (host, node):
+        if name != "GatedLIFNode":
+            module.step_mode = mode
+    x_seq = torch.randn(6, 3, 5, 2, 2, dtype=torch.float64)
+    expected, actual = observe(host, x_seq, mode == "s"), observe(node, x_seq, mode == "s")
+    assert {"forward", "backward"} <= set(launches)
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.skipif(nvrtc.library() is None, reason="no NVRTC: torch is not a CUDA build")
+@pytest.mark.parametrize("name", FUSED)
+def test_compiles_for_cuda(name: str) -> None:
+    node: Any = htaf_snn.convert(FUSED[name](HTAFSpike(mode="soft", learnable=True)))
+    text = plan.plan(node).traced.program
+    assert text is not None
+    for architecture in (ARCHITECTURES[0], ARCHITECTURES[-1]):
+        source = emit.cuda_source(decode(text), torch.float32, 4)
+        nvrtc.compile_ptx(source, architecture, cuda.FLAGS)
 
 
 def test_every_class_is_fused_or_says_why_not() -> None:

@@ -44,10 +44,11 @@ def below_autograd(
         return getattr(torch.ops.htaf_snn, name).default(*arguments)
 
 
-def obstacle(x: Tensor) -> str | None:
+def obstacle(x: Tensor, named: bool = False) -> str | None:
     """Why no kernel of ours may run on ``x`` now, for what torch is doing; None if one may.
 
-    `torch.compile`, `torch.export` and `make_fx` take the operator, and are no obstacle.
+    `torch.compile`, `torch.export` and `make_fx` take the operator, and are no obstacle; nor is a
+    mode that only looks on, such as SpikingJelly's counters, where the backend was named.
     """
     if torch.compiler.is_compiling():
         return "ONNX is exported" if torch.onnx.is_in_onnx_export() else None
@@ -63,6 +64,8 @@ def obstacle(x: Tensor) -> str | None:
         return None
     if type(x) not in (Tensor, torch.nn.Parameter):
         return f"the input is a {type(x).__name__}"
+    if named:
+        return None
     mode = _python_dispatch._get_current_dispatch_mode()
     return f"{type(mode).__name__} is active, which sees no operation inside a kernel"
 

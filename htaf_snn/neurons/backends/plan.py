@@ -366,7 +366,7 @@ def _obstacle(
         _broadcasts(p, first) for p in parameters_of(own, first)
     ):
         return "a parameter does not broadcast to the input"  # torch explains
-    reason = modes.obstacle(first)
+    reason = modes.obstacle(first, named=backend != "auto")
     if reason is not None or torch.compiler.is_compiling():
         return reason or _toolchain_obstacles.get(needs)  # known since the neuron was made
     return _toolchain_obstacle(needs) or (
