@@ -32,7 +32,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         OSError: it can't be written; what was at ``path`` is still there.
     """
     for stale in path.parent.glob(f".{path.name}.partial-*"):
-        if not _is_alive(stale.name.rpartition("-")[2]):
+        if not is_alive(stale.name.rpartition("-")[2]):
             stale.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
@@ -44,7 +44,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _is_alive(process: str) -> bool:
+def is_alive(process: str) -> bool:
+    """Whether there is a process of that number on this machine."""
     try:
         os.kill(int(process), 0)
     except (ValueError, OverflowError, ProcessLookupError):

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ...surrogates.expressions import Expression
 from .call import LAYER_FIELDS, X_TYPES, Call, pointer
-from .compiler import compile_library
-from .errors import BackendUnavailableError
+from .compiler import load_library
 from .source import function_struct, read
 
 _C_TYPES = {
@@ -43,11 +42,7 @@ def kernel(expression: Expression, dtype: torch.dtype) -> ctypes.CDLL:
     Raises:
         BackendUnavailableError: it can't be compiled or loaded.
     """
-    path = compile_library(source(expression, dtype))
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise BackendUnavailableError(f"the kernel {path} does not load: {error}") from error
+    library = load_library(source(expression, dtype), ("forward", "backward"))
     for name, outputs in (("forward", "PPP"), ("backward", "PPPPPPP")):
         function = getattr(library, name)
         function.argtypes = [_C_TYPES[c] for c in "iqq" + LAYER_FIELDS + outputs]
