@@ -20,7 +20,9 @@ _DEFAULTS: dict[str, Any] = {"contenders": ["htaf", "atan", "sigmoid"], "seeds":
 
 
 def _parser(description: str | None) -> ArgumentParser:
-    parser = ArgumentParser(prog="htaf-snn compare", description=description)
+    parser = ArgumentParser(
+        prog="htaf-snn compare", usage="htaf-snn compare [options]", description=description
+    )
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(
         "--preset",

@@ -126,7 +126,7 @@ class FitCLI(LightningCLI):
         config, out = self.config_init, self.config_init.out
         data = self.datamodule
         batch = 4 * data.options.T * data.batch_size * math.prod(data.in_shape)
-        if 8 * batch > physical():
+        if 16 * batch > physical():
             raise ValueError(
                 f"`data.T` (={data.options.T}) and `data.batch_size` (={data.batch_size}): a batch "
                 f"has {batch / 2**30:.1f} GiB, too much for this machine's memory; lower one"
@@ -226,7 +226,11 @@ def fit(args: Sequence[str]) -> None:
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
-        parser_kwargs={"prog": "htaf-snn fit", "description": "Trains a network."},
+        parser_kwargs={
+            "prog": "htaf-snn fit",
+            "usage": "htaf-snn fit [options]",  # which are a page
+            "description": "Trains a network.",
+        },
         args=list(args),
         run=False,
     ).run()
