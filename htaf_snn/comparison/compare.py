@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from ..arguments import in_range, one_of
+from ..arguments import arguments_of, in_range, one_of
 from ..data import SpikingDataModule
 from ..files import only_writer, write_whole
+from ..training import SpikingClassifier
 from ..training.checkpoint_io import check_writable
 from ..training.finite import DivergedError
 from .contender import Contender
@@ -63,6 +64,8 @@ class Study:
         for label in self.contenders:
             Contender(label)
         in_range("epochs", self.epochs, 1)
+        arguments_of(SpikingDataModule, self.data, "option of data")
+        arguments_of(SpikingClassifier, self.model, "option of model")
         SpikingDataModule(**self.data)  # checks its arguments
         same: dict[str, str] = {}
         for task in self.tasks()[: len(self.contenders)]:

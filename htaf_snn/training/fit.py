@@ -23,6 +23,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from ..arguments import arguments_of
 from ..data import SpikingDataModule
 from ..files import only_writer
 from ..memory import physical
@@ -118,6 +119,9 @@ class FitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
+        for part, of in (("model", SpikingClassifier), ("data", SpikingDataModule)):
+            # The parser takes null for any type.
+            arguments_of(of, self.config[part].as_dict(), f"option of {part}")
         check_run(self.config)
         check_trainer(self.config.trainer)
         check_checkpoints(self.config.checkpoint, parser.get_defaults().checkpoint)

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import StrategyRegistry
 
-from ..arguments import in_range, one_of, quoted
+from ..arguments import in_range, one_of, quoted, typed
 
 METRICS = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
 
@@ -114,7 +114,7 @@ def check_run(options: Mapping[str, Any]) -> None:
         ValueError: a number out of its range, or a checkpoint that there is not.
         FileNotFoundError: likewise.
     """
-    in_range("seed", options["seed"], 0, 2**32 - 1)
+    in_range("seed", typed("seed", options["seed"], int), 0, 2**32 - 1)
     for name in ("save_steps", "patience"):
         if options[name] is not None:
             in_range(name, options[name], 1)

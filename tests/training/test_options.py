@@ -63,6 +63,12 @@ def test_a_refused_run_leaves_no_folder(
     assert len(done.stderr.splitlines()) < 10 and not list(tmp_path.iterdir())
 
 
+def test_null_is_no_spike_function(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("model: {spike: null}\n")
+    done = command("fit", "--config", tmp_path / "c.yaml", "--out", tmp_path / "o", check=False)
+    assert done.returncode == 1 and "`spike` (=None) must be a string" in done.stderr
+
+
 def test_another_neurons_option(tmp_path: Path) -> None:
     done = command(
         "fit", *DIGITS, "--model.neuron=plif", "--model.neuron_options={tau: 3.0}",
