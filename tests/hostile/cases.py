@@ -79,7 +79,7 @@ def _ran(*arguments: str | Path) -> tuple[str, str]:
     if begun.called or not done.returncode:
         return ACCEPTED, ""
     said = done.stderr.strip()
-    clear = said and len(said.splitlines()) < 60 and "Traceback" not in said
+    clear = said and len(said.splitlines()) < 150 and "Traceback" not in said
     if not clear or "fault of htaf-snn" in said or left:
         return TRACEBACK, said[-500:] + (" (left a folder)" if left else "")
     return REFUSED, said.splitlines()[-1]
