@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ class FitCLI(LightningCLI):
         trainer.callbacks.append(LambdaCallback(on_train_start=lambda *_: begun.append(1)))
         try:
             check_writable(out / "checkpoints")
-            with only_writer(out) if trainer.is_global_zero else contextlib.nullcontext():
+            with self._writing(made) if trainer.is_global_zero else contextlib.nullcontext():
                 self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint)
         except Stopped as stopped:
             stopped.advice = f"stopped at step {self.trainer.global_step}; {self._how_to_go_on()}"
@@ -192,13 +192,20 @@ class FitCLI(LightningCLI):
                     f"can't go on from the checkpoint {checkpoint}: {error}"
                 ) from error
             raise
-        finally:
-            if made and not self.trainer.global_step:
-                shutil.rmtree(out, ignore_errors=True)
-                with contextlib.suppress(OSError):  # not empty: another run is there
-                    for path in made[1:]:
-                        path.rmdir()
         self._say_which_is_best()
+
+    @contextlib.contextmanager
+    def _writing(self, made: list[Path]) -> Iterator[None]:
+        """As the only writer; folders that were made for a training without a step are removed."""
+        with only_writer(self.config.out):
+            try:
+                yield
+            finally:
+                if made and not self.trainer.global_step:
+                    shutil.rmtree(self.config.out, ignore_errors=True)
+                    with contextlib.suppress(OSError):  # not empty: another run is there
+                        for path in made[1:]:
+                            path.rmdir()
 
     def _how_to_go_on(self) -> str:
         if (self.config.out / "checkpoints" / "last.ckpt").exists():
