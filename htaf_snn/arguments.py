@@ -1,11 +1,162 @@
-"""Checks of arguments that many modules make."""
+"""Checks of arguments that many modules make: what comes from outside is checked by its type."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+import inspect
+import math
+import reprlib
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union
+
+# Of a value that an error quotes: hostile ones are deep, long, or both.
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxother = 3, 100, 100
+
+
+def quoted(value: object) -> str:
+    """``value`` as an error shows it, in a line of bearable length."""
+    return _short.repr(value)
 
 
 def one_of(name: str, value: str, known: Iterable[str]) -> None:
-    """Raises a ValueError that lists what is known, unless ``value`` is among it."""
+    """Raises a ValueError that lists what is known, and what is nearest, unless it is ``value``."""
+    known = list(known)
     if value not in known:
-        raise ValueError(f"unknown {name} {value!r}; the known ones are {', '.join(known)}")
+        raise ValueError(f"unknown {name} {quoted(value)}{nearest(value, known)}")
+
+
+def nearest(value: object, known: Sequence[str]) -> str:
+    """The end of an error about an unknown word: the known ones, and what it may have meant."""
+    close = difflib.get_close_matches(str(value)[:100], known, 1)
+    meant = f". Did you mean {close[0]}?" if close else ""
+    return f"; the known ones are {', '.join(known) or 'none'}{meant}"
+
+
+def in_range(
+    name: str, value: float, least: float, most: float = math.inf, *, open_: bool = False
+) -> None:
+    """Raises a ValueError unless ``value`` is a finite number from ``least`` to ``most``.
+
+    Args:
+        name: of the argument.
+        value: it.
+        least: >= it, or > it if ``open_``.
+        most: <= it; infinity for any finite number.
+        open_: whether ``least`` itself is refused.
+    """
+    if not (math.isfinite(value) and (value > least or (value == least and not open_))):
+        raise ValueError(
+            f"`{name}` (={value}) must be {'above' if open_ else 'at least'} {least:g}"
+            + (f" and at most {most:g}" if most < math.inf else "")
+        )
+    if value > most:
+        raise ValueError(f"`{name}` (={value}) must be at most {most:g}")
+
+
+def typed(name: str, value: object, hint: Any) -> Any:
+    """``value`` as the type ``hint``, if it is of that type or a plain form of it.
+
+    A list stands for a tuple, an integer for a float, a string for a path. Nothing is built by
+    name: the types are None, bool, int, finite float, str, Path, Literal, and tuples, dicts and
+    unions of them.
+
+    Raises:
+        ValueError: it is not; the message quotes both.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        for one in arguments:
+            try:
+                return typed(name, value, one)
+            except ValueError:
+                continue
+    elif origin is Literal:
+        if type(value) in {type(one) for one in arguments} and value in arguments:
+            return value
+        if isinstance(value, str):
+            one_of(name, value, map(str, arguments))
+    elif origin is tuple and isinstance(value, list | tuple):
+        if arguments[-1] is Ellipsis:
+            return tuple(typed(f"{name}[{i}]", one, arguments[0]) for i, one in enumerate(value))
+        if len(value) == len(arguments):
+            pairs = zip(value, arguments, strict=True)
+            return tuple(typed(f"{name}[{i}]", *pair) for i, pair in enumerate(pairs))
+    elif origin is dict and isinstance(value, dict):
+        return {
+            typed(f"a name in {name}", key, arguments[0]): typed(f"{name}.{key}", one, arguments[1])
+            for key, one in value.items()
+        }
+    elif hint in (bool, str) and isinstance(value, hint):
+        return value
+    elif hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    elif hint in (int, float) and isinstance(value, (int, hint)) and not isinstance(value, bool):
+        try:
+            number: float = hint(value)
+        except OverflowError:
+            number = math.inf
+        if isinstance(number, int) or math.isfinite(number):
+            return number
+    elif hint in (None, types.NoneType) and value is None:
+        return None
+    raise ValueError(f"`{name}` (={quoted(value)}) must be {_words(hint)}")
+
+
+def _words(hint: Any) -> str:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(map(_words, arguments))
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if typing.get_origin(hint) is dict:
+        return f"a dict of {_words(arguments[1])} by name"
+    if typing.get_origin(hint) is tuple:
+        if arguments[-1] is Ellipsis:
+            return f"a list of {_words(arguments[0])}"
+        return f"a list of {len(arguments)}: {', '.join(map(_words, arguments))}"
+    plain = {bool: "true or false", int: "an integer", float: "a finite number", str: "a string",
+             Path: "a path", types.NoneType: "null"}  # fmt: skip
+    return plain.get(hint, str(hint))
+
+
+def arguments_of(
+    function: Callable[..., Any],
+    values: Mapping[str, object],
+    what: str,
+    *,
+    skip: Iterable[str] = (),
+    numbers: Iterable[str] = (),
+    complete: bool = False,
+) -> dict[str, Any]:
+    """``values`` as arguments of ``function``, each of the type that its signature says.
+
+    Args:
+        function: a class or a function whose arguments have the types that `typed` knows.
+        values: by name.
+        what: they are, for the error.
+        skip: arguments that may not be among them.
+        numbers: further names, of floats, that a ``**`` argument takes.
+        complete: whether each must be there, even one with a default.
+
+    Raises:
+        ValueError: an unknown name, a missing one, or a value of another type.
+    """
+    called = function.__init__ if inspect.isclass(function) else function
+    hints = typing.get_type_hints(called)
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    known = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in set(skip) and parameter.kind not in variable
+    ]
+    hints |= dict.fromkeys(numbers, float)
+    known += numbers
+    for name in values:
+        one_of(what, name, known)
+    if complete and (missing := [name for name in known if name not in values]):
+        raise ValueError(f"there is no {what} {', '.join(missing)}")
+    return {name: typed(name, value, hints[name]) for name, value in values.items()}

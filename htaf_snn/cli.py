@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ._version import __version__
+from .arguments import nearest
+from .stopping import Stopped, stoppable
+from .yaml_text import guard_jsonargparse
 
 
 def fit(args: Sequence[str]) -> None:
@@ -88,9 +91,13 @@ def compare(args: Sequence[str]) -> None:
     options = arguments.options(args, compare.__doc__)
     how = {"trials": options.tune, "workers": options.workers, "ray_address": options.ray_address}
     studies = arguments.studies(options)
-    runs = comparison.compare(studies, options.out, **how)
-    grid = [comparison.sensitivity(study) for study in studies if options.sensitivity]
-    grid_runs = comparison.compare(grid, options.out, **how | {"trials": 0}) if grid else []
+    try:
+        runs = comparison.compare(studies, options.out, **how)
+        grid = [comparison.sensitivity(study) for study in studies if options.sensitivity]
+        grid_runs = comparison.compare(grid, options.out, **how | {"trials": 0}) if grid else []
+    except Stopped as stopped:
+        stopped.advice = f"stopped; the same command goes on, with --out {options.out}"
+        raise
     comparison.write_report(
         runs, options.out, shlex.join(["htaf-snn", "compare", *args]), grid_runs
     )
@@ -215,19 +222,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if not argv or argv[0] not in COMMANDS:
         asked_for_help = argv[:1] in (["-h"], ["--help"])
+        if argv and not asked_for_help:
+            print(f"unknown command {argv[0]!r}{nearest(argv[0], list(COMMANDS))}", file=sys.stderr)
         print(_usage(), file=sys.stdout if asked_for_help else sys.stderr)
         if not asked_for_help:
             sys.exit(2)
         return
-    _configure_logging()
     command, *rest = argv
     try:
-        COMMANDS[command](_name_shorthand(rest))
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        with stoppable():
+            _configure_logging()
+            guard_jsonargparse()
+            COMMANDS[command](_name_shorthand(rest))
+    except Stopped as stopped:
+        print(f"htaf-snn {command}: {stopped}", file=sys.stderr)
+        sys.exit(stopped.code)
+    except Exception as error:
         if os.environ.get("HTAF_SNN_TRACEBACK"):
             raise
-        print(f"htaf-snn {command}: {error}", file=sys.stderr)
+        expected = isinstance(error, ValueError | OSError | ImportError | RuntimeError)
+        print(f"htaf-snn {command}: {error if expected else _fault(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _fault(error: Exception) -> str:
+    return (
+        f"a fault of htaf-snn, {type(error).__name__}: {error}; HTAF_SNN_TRACEBACK=1 shows where: "
+        "please report it"
+    )
 
 
 def _usage() -> str:

@@ -1,9 +1,12 @@
-"""The user's cache folder, and files that are whole or absent."""
+"""The user's cache folder, files that are whole or absent, and folders with one writer."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import platformdirs
@@ -15,6 +18,13 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("htaf-snn")
 
 
+def others_can_change(path: Path) -> bool:
+    """Whether ``path`` itself is another user's, or may be written by others."""
+    status = path.lstat()
+    loose = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(status.st_mode)
+    return status.st_uid != os.getuid() or bool(loose)
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Lets ``write`` fill a file beside ``path``, which takes its place when it is complete.
 
@@ -22,7 +32,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         OSError: it can't be written; what was at ``path`` is still there.
     """
     for stale in path.parent.glob(f".{path.name}.partial-*"):
-        stale.unlink(missing_ok=True)  # of a process that was killed
+        if not is_alive(stale.name.rpartition("-")[2]):
+            stale.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         write(partial)
@@ -31,3 +42,42 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_alive(process: str) -> bool:
+    """Whether there is a process of that number on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keeps other processes of this library from writing into ``folder`` meanwhile.
+
+    The lock is the process's own: its children do not hold it, and it ends with the process,
+    however that ends. The file that carries it is removed at the end.
+
+    Raises:
+        OSError: another process has it.
+    """
+    path = folder / ".lock"
+    with path.open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path_is_locked = os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except OSError:
+            path_is_locked = False
+        if not path_is_locked:  # or its holder removed it, and another made it anew
+            raise OSError(
+                f"another process is writing into {folder}; wait until it has ended, or choose "
+                "another folder with --out"
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

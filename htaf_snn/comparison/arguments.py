@@ -20,7 +20,9 @@ _DEFAULTS: dict[str, Any] = {"contenders": ["htaf", "atan", "sigmoid"], "seeds":
 
 
 def _parser(description: str | None) -> ArgumentParser:
-    parser = ArgumentParser(prog="htaf-snn compare", description=description)
+    parser = ArgumentParser(
+        prog="htaf-snn compare", usage="htaf-snn compare [options]", description=description
+    )
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(
         "--preset",
@@ -30,7 +32,6 @@ def _parser(description: str | None) -> ArgumentParser:
     parser.add_argument(
         "--data_folder",
         type=Path,
-        default=os.environ.get("HTAF_SNN_DATA"),
         help="where a preset's data are (default: $HTAF_SNN_DATA)",
     )
     parser.add_argument(
@@ -71,6 +72,11 @@ def options(args: Sequence[str], description: str | None = None) -> Namespace:
     """
     parser = _parser(description)
     options = parser.parse_args(list(args))
+    if options.preset is None and options.data_folder is not None:
+        raise ValueError(
+            f"`data_folder` (={options.data_folder}) is where a preset's data are; without "
+            "--preset, name the folder with --data.root"
+        )
     if options.preset is not None:
         known = parser.get_defaults()
         if options.data != known.data or options.model != known.model:
@@ -99,11 +105,12 @@ def studies(options: Namespace) -> list[Study]:
     if options.preset is None:
         described = {"data": options.data.as_dict(), "model": options.model.as_dict()}
         return [Study(**_DEFAULTS | described | changes)]
-    if options.data_folder is None:
+    folder = options.data_folder or os.environ.get("HTAF_SNN_DATA")
+    if folder is None:
         raise ValueError(
             f"`preset` (={options.preset}) needs the folder of its data: --data_folder"
         )
-    return [replace(study, **changes) for study in preset(options.preset, options.data_folder)]
+    return [replace(study, **changes) for study in preset(options.preset, Path(folder))]
 
 
 def _seeds(given: Any) -> list[int]:

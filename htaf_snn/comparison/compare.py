@@ -14,9 +14,11 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from ..arguments import one_of
+from ..arguments import arguments_of, in_range, one_of
 from ..data import SpikingDataModule
-from ..files import write_whole
+from ..files import only_writer, write_whole
+from ..training import SpikingClassifier
+from ..training.checkpoint_io import check_writable
 from ..training.finite import DivergedError
 from .contender import Contender
 from .record import Run, from_json, to_json
@@ -61,9 +63,18 @@ class Study:
                 raise ValueError(f"`{name}` (={values}) must name at least one, and each once")
         for label in self.contenders:
             Contender(label)
-        if self.epochs < 1:
-            raise ValueError(f"`epochs` (={self.epochs}) must be at least 1")
+        in_range("epochs", self.epochs, 1)
+        arguments_of(SpikingDataModule, self.data, "option of data")
+        arguments_of(SpikingClassifier, self.model, "option of model")
         SpikingDataModule(**self.data)  # checks its arguments
+        same: dict[str, str] = {}
+        for task in self.tasks()[: len(self.contenders)]:
+            settings = json.dumps(task.settings(), sort_keys=True)
+            if settings in same:
+                raise ValueError(
+                    f"`contenders`: {task.contender} is the same as {same[settings]}; leave one out"
+                )
+            same[settings] = task.contender
 
     def tasks(self) -> list[Task]:
         """The runs to be made, seed by seed."""
@@ -155,13 +166,11 @@ def compare(
             that the network refuses; before anything is trained.
         ImportError: tuning without Optuna, several workers without Ray; likewise.
     """
-    for name, value, least in (("tune", trials, 0), ("workers", workers, 1)):
-        if value < least:
-            raise ValueError(f"`{name}` (={value}) must be at least {least}")
+    in_range("tune", trials, 0, 1e6)
+    in_range("workers", workers, 1, 1e4)
     if trials:
         import_optuna()
-    parallel = workers > 1 or ray_address is not None
-    if parallel:
+    if workers > 1 or ray_address is not None:
         import_ray()
     titles = [study.title or study.data["name"] for study in studies]
     if len(set(titles)) < len(titles):
@@ -171,8 +180,15 @@ def compare(
         for task in study.tasks()[: len(study.contenders)]:
             task.build()
     for folder in ("runs", "checkpoints"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        check_writable(out / folder)
+    with only_writer(out):
+        return _compare(studies, out, trials, workers, ray_address)
 
+
+def _compare(
+    studies: Sequence[Study], out: Path, trials: int, workers: int, ray_address: str | None
+) -> list[Run]:
+    parallel = workers > 1 or ray_address is not None
     tasks = [task for study in studies for task in study.tasks()]
     if trials:
         tuning = functools.partial(

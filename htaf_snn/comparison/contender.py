@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from ..arguments import one_of
+from ..arguments import arguments_of, in_range, one_of, quoted, typed
 from ..surrogates import spike_function
 from ..training import SpikingClassifier
+from ..yaml_text import load_yaml
 
 # What all contenders share: the network, and what it runs on.
 _SHARED = {
     "in_shape", "num_classes", "spike", "seed", "model", "width", "widths", "norm", "neuron",
     "backend", "compile",
 }  # fmt: skip
+_LABEL = re.compile(r"[\w.:=@+\-,\[\]{} ]{1,200}")
 _TRAINING = [n for n in inspect.signature(SpikingClassifier).parameters if n not in _SHARED]
 
 
@@ -39,21 +42,30 @@ class Contender:
     label: str
 
     def __post_init__(self) -> None:
+        if not _LABEL.fullmatch(self.label):
+            raise ValueError(
+                f"{quoted(self.label)} must have letters, digits and . _ : = @ + - , [ ] {{ }} "
+                "and blanks alone, as figures, tables and files are named after it"
+            )
         spike_function(self.spike)
         for assignment in self._assignments():
             name, equals, _ = assignment.partition("=")
             if not equals:
                 raise ValueError(f"{assignment!r} in {self.label!r} must read option=value")
             one_of("option", name, [*_TRAINING, "calibrate"])
-        if not (isinstance(self.calibrate, int) and self.calibrate >= 0):
-            raise ValueError(f"`calibrate` (={self.calibrate!r}) must be a number of batches")
+        try:
+            arguments_of(SpikingClassifier, self.options, "option", skip=_SHARED)
+            in_range("calibrate", typed("calibrate", self.calibrate, int), 0)
+        except (ValueError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self.label!r}: {reason}") from error
 
     def _assignments(self) -> list[str]:
         return self.label.split("@")[1:]
 
     def _options(self) -> dict[str, Any]:
         pairs = (assignment.split("=", 1) for assignment in self._assignments())
-        return {name: _value(text) for name, text in pairs}
+        return {name: load_yaml(text) for name, text in pairs}
 
     @property
     def spike(self) -> str:
@@ -67,14 +79,6 @@ class Contender:
     @property
     def calibrate(self) -> int:
         value: int = self._options().get("calibrate", 0)
-        return value
-
-
-def _value(text: str) -> Any:
-    value = yaml.safe_load(text)
-    try:
-        return float(value) if isinstance(value, str) else value  # YAML reads 1e-3 as a string
-    except ValueError:
         return value
 
 

@@ -17,6 +17,7 @@ import lightning as L
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from ..arguments import arguments_of
 from ..data import SpikingDataModule
 from ..data.splits import frames_first
 from ..memory import peak_resident
@@ -55,7 +56,8 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """All that decides the run, defaults included, in types that JSON has."""
         contender = Contender(self.contender)
-        model = _defaults(SpikingClassifier) | self.model | contender.options
+        options = arguments_of(SpikingClassifier, contender.options, "option")
+        model = _defaults(SpikingClassifier) | self.model | options
         settings = {
             "spike": repr(spike_function(contender.spike)),
             "epochs": self.epochs,

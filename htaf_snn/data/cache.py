@@ -16,6 +16,8 @@ from typing import TypeVar
 from filelock import FileLock
 from tqdm import tqdm
 
+from ..files import others_can_change
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -39,13 +41,16 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
     ``build`` fills a temporary folder beside it, which takes its name when it is complete, so
     that ``target`` is never half-written. Of two processes that build at once, one waits for the
     other; what a killed one left behind is removed by the next.
+
+    Raises:
+        OSError: the folder is another user's, or others can write to it.
     """
     if target.is_dir():
-        return target
+        return _trusted(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(target.name + ".lock")):
         if target.is_dir():
-            return target
+            return _trusted(target)
         for stale in target.parent.glob(f"{target.name}.partial-*"):
             shutil.rmtree(stale)
         partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=target.parent))
@@ -56,6 +61,16 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     return target
+
+
+def _trusted(folder: Path) -> Path:
+    if others_can_change(folder):
+        raise OSError(
+            f"the cache {folder} is another user's, or others can write to it, so nothing is read "
+            f"from it; remove it, with 'rm -r {folder}', or name another folder in the environment "
+            "variable HTAF_SNN_CACHE"
+        )
+    return folder
 
 
 def map_in_order(

@@ -12,6 +12,7 @@ from .splits import Splits
 
 Shape = tuple[int, int, int]  # C, H, W of a frame
 
+SOURCE_OPTIONS = frozenset({"root", "download"})
 EVENT_OPTIONS = frozenset({"frames_by", "downsample", "event_augment"})
 
 
@@ -22,12 +23,12 @@ class LoadOptions:
     Those with a default apply to some sets only.
     """
 
-    root: Path | None
     T: int
     validation: float
     test: float
     split_seed: int
-    download: bool
+    root: Path | None = None
+    download: bool = False
     encoder: str = "direct"
     frames_by: str = "time"
     downsample: int | None = None

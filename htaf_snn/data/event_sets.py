@@ -13,7 +13,7 @@ from typing import Any
 from torchvision.datasets.folder import find_classes
 
 from .augment import event_transform
-from .definition import EVENT_OPTIONS, DataSet, LoadOptions, Shape, root_of
+from .definition import EVENT_OPTIONS, SOURCE_OPTIONS, DataSet, LoadOptions, Shape, root_of
 from .digits_events import SIZE as DIGITS_EVENTS_SIZE
 from .digits_events import digits_events
 from .events import Frames, Framing
@@ -250,7 +250,9 @@ def data_sets() -> list[DataSet]:
             s.num_classes,
             functools.partial(_load, name),
             functools.partial(_inspect, name),
-            EVENT_OPTIONS | ({"first_saccade"} if s.first_saccade else set()),
+            EVENT_OPTIONS
+            | ({"first_saccade"} if s.first_saccade else set())
+            | (SOURCE_OPTIONS if s.tonic else set()),
         )
         for name, s in EVENT_SETS.items()
     ]
@@ -262,6 +264,6 @@ def data_sets() -> list[DataSet]:
         None,
         _load_folder,
         _inspect_folder,
-        EVENT_OPTIONS | {"sensor_size", "ordering"},
+        EVENT_OPTIONS | {"root", "sensor_size", "ordering"},
     )
     return [*published, folder]

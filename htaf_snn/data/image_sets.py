@@ -10,7 +10,7 @@ import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from . import images
-from .definition import DataSet, LoadOptions, Shape, root_of
+from .definition import SOURCE_OPTIONS, DataSet, LoadOptions, Shape, root_of
 from .encoders import Encoder
 from .folders import Labelled, parts_of, unpacked
 from .images import Images
@@ -98,7 +98,8 @@ def data_sets() -> list[DataSet]:
         def inspect(_: LoadOptions) -> tuple[Shape, int]:
             return shape, num_classes
 
-        return DataSet(name, "images", source, shape, num_classes, load, inspect, _OPTIONS)
+        options = _OPTIONS | (set() if name == "digits" else SOURCE_OPTIONS)
+        return DataSet(name, "images", source, shape, num_classes, load, inspect, options)
 
     mnist = functools.partial(_torchvision, images.torchvision_mnist)
     cifar = functools.partial(_torchvision, images.torchvision_cifar)
@@ -142,6 +143,6 @@ def data_sets() -> list[DataSet]:
             None,
             _folder,
             _inspect_folder,
-            _OPTIONS | {"size"},
+            _OPTIONS | {"root", "size"},
         ),
     ]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from ..arguments import in_range
 from ..seeds import seed_torch
 from . import augment as augmentation
 from .definition import LoadOptions
@@ -100,9 +101,15 @@ class SpikingDataModule(L.LightningDataModule):
         settings = {k: values[k] for k in inspect.signature(SpikingDataModule).parameters}
         super().__init__()
         self.data_set = data_set(name)
-        for key, count in (("T", T), ("batch_size", batch_size), ("size", size)):
-            if count is not None and count < 1:
-                raise ValueError(f"`{key}` (={count}) must be at least 1")
+        for key, count, least, most in (
+            ("T", T, 1, 2**14), ("batch_size", batch_size, 1, 2**16), ("size", size, 1, 2**12),
+            ("downsample", downsample, 1, 2**12), ("num_workers", num_workers, 0, 2**8),
+            ("seed", seed, 0, 2**32 - 1), ("split_seed", split_seed, 0, 2**32 - 1),
+            ("mixup", mixup, 0, 1e3), ("cutmix", cutmix, 0, 1e3),
+            *(("sensor_size", side, 1, 2**12) for side in sensor_size or ()),
+        ):  # fmt: skip
+            if count is not None:
+                in_range(key, count, least, most)
         if not (validation > 0 and test > 0 and validation + test < 1):
             raise ValueError(
                 f"`validation` (={validation}) and `test` (={test}) must be positive and leave "
@@ -110,9 +117,6 @@ class SpikingDataModule(L.LightningDataModule):
             )
         if not 0 <= shift < 0.5:
             raise ValueError(f"`shift` (={shift}) must lie in [0, 0.5), a share of the side")
-        for key, alpha in (("mixup", mixup), ("cutmix", cutmix)):
-            if alpha < 0:
-                raise ValueError(f"`{key}` (={alpha}) must not be negative")
         self._frame_names, event_names = augmentation.parse(augment, self.data_set.kind)
         self.shift, self.mixup, self.cutmix = shift, mixup, cutmix
         self.options = LoadOptions(

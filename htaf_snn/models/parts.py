@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from spikingjelly.activation_based import functional, layer, memopt
 from torch import Tensor, nn
 
-from ..arguments import one_of
+from ..arguments import in_range, one_of
 
 Norm = Literal["bn", "tdbn"]
 
@@ -72,8 +72,7 @@ class Parts:
     norm: Norm = "bn"
 
     def __post_init__(self) -> None:
-        if not 0 < self.width < float("inf"):
-            raise ValueError(f"`width` (={self.width}) must be positive")
+        in_range("width", self.width, 0, 64, open_=True)
         one_of("norm", self.norm, get_args(Norm))
 
     def channels(self, count: int) -> int:

@@ -13,6 +13,7 @@ from spikingjelly.activation_based.model import sew_resnet, spiking_resnet, spik
 from torch import nn
 
 from ..arguments import one_of
+from ..memory import physical
 from ..neurons import LIFNode
 from .parts import LARGEST_SIDE, SMALLEST_SIDE, Norm, check_sizes
 from .resnet import SpikingResNet
@@ -92,17 +93,24 @@ def model(
     entry = MODELS[name]
     try:
         check_sizes(in_shape, num_classes, entry.smallest_side, entry.largest_side, entry.channels)
-        return entry.build(
-            in_shape,
-            num_classes,
-            spiking_neuron=spiking_neuron,
-            width=width,
-            norm=norm,
-            dropout=dropout,
-            **kwargs,
-        )
+        build = partial(
+            entry.build, in_shape, num_classes, spiking_neuron=spiking_neuron, width=width,
+            norm=norm, dropout=dropout, **kwargs,
+        )  # fmt: skip
+        with torch.device("meta"):
+            net = build()
+        size = sum(parameter.numel() for parameter in net.parameters())
+        if _BYTES_A_PARAMETER * size > physical():
+            raise ValueError(
+                f"the network would have {size:.3g} parameters, more than this machine's memory "
+                "holds in training; lower `width`, `widths` or the number of classes"
+            )
+        return build()
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+_BYTES_A_PARAMETER = 16  # float32: its value, its gradient, and AdamW's two moments
 
 
 def _imagenet(

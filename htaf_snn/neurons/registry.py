@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from ..arguments import one_of
+from ..arguments import arguments_of, one_of
 from .backends import Backend
 from .base import BackendNode
 from .convert import convert
@@ -19,6 +19,23 @@ from .plif_node import ParametricLIFNode
 from .zoo import is_neuron_class
 
 NEURONS: dict[str, type[BackendNode]] = {"if": IFNode, "lif": LIFNode, "plif": ParametricLIFNode}
+
+
+def neuron_options(name: str, options: Mapping[str, object]) -> dict[str, Any]:
+    """``options`` as arguments of the neuron that ``name`` names, each checked by its type.
+
+    Raises:
+        ValueError: no such neuron or argument, or a value of another type.
+    """
+    skip = ("surrogate_function", "step_mode", "store_v_seq", "backend", "learn", "num_channels")
+    found = _class(name)
+    return arguments_of(
+        found,
+        options,
+        f"option of the neuron {name}",
+        skip=skip,
+        numbers=[*getattr(found, "fields", ())],
+    )
 
 
 def neuron_class(name: str) -> Callable[..., nn.Module]:
@@ -31,6 +48,18 @@ def neuron_class(name: str) -> Callable[..., nn.Module]:
     Raises:
         ValueError: an unknown name, or a path to what is no neuron.
     """
+    found = _class(name)
+    if issubclass(found, BackendNode):
+        return found
+
+    def made(backend: Backend = "auto", **arguments: Any) -> nn.Module:
+        node: Any = found(**arguments)
+        return convert(node, backend)
+
+    return made
+
+
+def _class(name: str) -> type:
     if "." not in name:
         one_of("neuron", name, NEURONS)
         return NEURONS[name]
@@ -41,11 +70,4 @@ def neuron_class(name: str) -> Callable[..., nn.Module]:
         raise ValueError(f"no neuron {name!r}: {error}") from error
     if not (inspect.isclass(found) and is_neuron_class(found)):
         raise ValueError(f"{name!r} is no neuron class of SpikingJelly's or a subclass of one")
-    if issubclass(found, BackendNode):
-        return found
-
-    def made(backend: Backend = "auto", **arguments: Any) -> nn.Module:
-        node: Any = found(**arguments)
-        return convert(node, backend)
-
-    return made
+    return found

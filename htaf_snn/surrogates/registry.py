@@ -89,6 +89,8 @@ def _constructors() -> dict[str, Callable[..., surrogate.SurrogateFunctionBase]]
 
 def _import(path: str) -> Callable[..., surrogate.SurrogateFunctionBase]:
     module, _, name = path.rpartition(".")
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise ValueError(f"{path!r} must read module.Class, the import path of a spike function")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import pickletools
 import tempfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
 
 from ..files import write_whole
+
+# What a checkpoint's pickle may name, beside torch's storages. Torch's own list is longer: with it
+# a small file can make objects of any size.
+_NAMES = {
+    "collections OrderedDict",
+    "torch Size",
+    "torch device",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+}
+_FINITE = ("state_dict", "optimizer_states")
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -18,21 +32,73 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or holds something that would have to run code.
+        ValueError: it is damaged, holds something that would have to run code, or holds weights
+            that are not finite.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint {path}")
     try:
+        size = _check_archive(path)
         content = torch.load(path, map_location=map_location, weights_only=True)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no dictionary")
+        _check_tensors(content, size)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"{path} can't be read as a checkpoint: {reason}; it is cut short, damaged, or holds "
             "more than weights and settings"
         ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} can't be read as a checkpoint: it holds no dictionary")
     return content
+
+
+def _check_archive(path: str | Path) -> int:
+    """Compares the archive's checksums and names; returns how many bytes it holds."""
+    with zipfile.ZipFile(path) as archive:
+        files = archive.infolist()
+        if len({file.filename for file in files}) < len(files):
+            raise ValueError("it holds a file twice")
+        if any(file.compress_type != zipfile.ZIP_STORED for file in files):
+            raise ValueError("it is compressed, which torch's own are not")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} in it is wrong")
+        (pickle,) = (file for file in files if Path(file.filename).name == "data.pkl")
+        for operation, argument, _ in pickletools.genops(archive.read(pickle)):
+            if operation.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not (
+                argument in _NAMES
+                or (str(argument).startswith("torch ") and str(argument).endswith("Storage"))
+            ):
+                raise ValueError(f"it names {argument}")
+        return sum(file.file_size for file in files)
+
+
+def _check_tensors(content: dict[str, Any], size: int) -> None:
+    """Refuses tensors that say they are larger than the file, and weights that are not finite."""
+    seen = 0
+    for tensor in _tensors(content):
+        seen += tensor.numel() * tensor.element_size()
+        if tensor.layout != torch.strided or seen > 4 * size:  # few are stored once for several
+            raise ValueError("a tensor in it is larger than the file")
+    for key in _FINITE:
+        for tensor in _tensors(content.get(key)):
+            if not tensor.isfinite().all():
+                raise ValueError(f"a tensor in its {key} is not finite")
+
+
+def _tensors(content: object) -> Iterator[Tensor]:
+    known, left = set(), [content]  # what is held twice is looked at once
+    while left:
+        item = left.pop()
+        if id(item) in known:
+            continue
+        known.add(id(item))
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, dict):
+            left.extend(item.values())
+        elif isinstance(item, list | tuple | set):
+            left.extend(item)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

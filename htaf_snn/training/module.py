@@ -17,10 +17,11 @@ from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from .. import neurons
-from ..arguments import one_of
+from ..arguments import in_range, one_of
 from ..models import model as build_model
 from ..models.parts import Norm, SpikingNetwork
 from ..neurons.registry import neuron_class
+from ..neurons.registry import neuron_options as neuron_options_of
 from ..seeds import seed_torch
 from ..surrogates import SpikeFunction, spike_function, trains_smooth
 from ..transfer import Shape, SharpnessSchedule, firing_as_trained, firing_hard, spike_functions
@@ -83,7 +84,7 @@ class SpikingClassifier(L.LightningModule):
         num_classes: int,
         spike: str = "htaf",
         neuron: str = "lif",
-        neuron_options: dict[str, Any] | None = None,
+        neuron_options: dict[str, bool | float | None] | None = None,
         model: str = "vgg_small",
         width: float = 1.0,
         widths: tuple[int | tuple[int, ...], ...] | None = None,
@@ -108,16 +109,15 @@ class SpikingClassifier(L.LightningModule):
         make_neuron = neuron_class(neuron)
         one_of("loss", loss, LOSSES)
         one_of("optimizer", optimizer, ("adamw", "sgd"))
-        if not 0 < learning_rate < math.inf:
-            raise ValueError(f"`learning_rate` (={learning_rate}) must be positive")
-        if not weight_decay >= 0:
-            raise ValueError(f"`weight_decay` (={weight_decay}) must not be negative")
+        in_range("learning_rate", learning_rate, 0, 1e6, open_=True)
+        in_range("weight_decay", weight_decay, 0, 1e6)
+        in_range("warmup_epochs", warmup_epochs, 0)
+        in_range("seed", seed, 0, 2**32 - 1)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"`label_smoothing` (={label_smoothing}) must lie in [0, 1)")
-        if not warmup_epochs >= 0:
-            raise ValueError(f"`warmup_epochs` (={warmup_epochs}) must not be negative")
-        if tbptt_steps is not None and tbptt_steps < 1:
-            raise ValueError(f"`tbptt_steps` (={tbptt_steps}) must be at least 1")
+        if tbptt_steps is not None:
+            in_range("tbptt_steps", tbptt_steps, 1)
+        options = neuron_options_of(neuron, neuron_options or {})
         if compile and sharpness:
             raise ValueError(
                 f"`sharpness` (={sharpness}) with `compile`: every step would be compiled anew; "
@@ -126,6 +126,7 @@ class SpikingClassifier(L.LightningModule):
         if widths is not None and model != "vgg_small":
             raise ValueError(f"`widths` (={widths}) are those of vgg_small; {model} has a `width`")
         self.save_hyperparameters()
+        self.in_shape, self.num_classes = in_shape, num_classes
         self.seed = seed
         self.loss = LOSSES[loss]
         network_options = {} if widths is None else {"widths": widths}
@@ -140,7 +141,7 @@ class SpikingClassifier(L.LightningModule):
             **network_options,
             surrogate_function=spike_function(spike),
             backend=backend,
-            **(neuron_options or {}),
+            **options,
         )
         if checkpoint_activations:
             if not isinstance(self.net, SpikingNetwork):
@@ -201,6 +202,11 @@ class SpikingClassifier(L.LightningModule):
                 "end; set trainer.max_epochs or trainer.max_steps"
             )
         return int(steps)
+
+    @property
+    def has_handed_over(self) -> bool:
+        """Whether the exact step is in place after the steps taken so far, or never will be."""
+        return self._schedule.has_handed_over(self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["sharpness_schedule"] = self._schedule.state_dict()

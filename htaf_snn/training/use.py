@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
+from spikingjelly.activation_based.base import MemoryModule
+from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 
 from .. import transfer
+from ..arguments import arguments_of
 from ..data import SpikingDataModule
 from ..data.recordings import READERS
 from ..files import write_whole
 from ..transfer import TransferGap, firing_hard, transfer_gap
 from .checkpoint_io import read_checkpoint
 from .module import SpikingClassifier
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,64 +37,130 @@ class Prediction:
     confidence: float
 
 
-def load(checkpoint: Path) -> SpikingClassifier:
-    """The model of a checkpoint of `fit`.
+def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
+    """The model of a checkpoint of `fit`, built from its settings, each checked by its type.
+
+    Args:
+        checkpoint: a file written by `fit`.
+        allow: module that the checkpoint's spike function and neuron may be imported from.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a checkpoint of this library, or is damaged.
+        ValueError: the file is not a checkpoint of this library, is damaged, or names a spike
+            function of a module that is neither imported nor allowed.
     """
-    read_checkpoint(checkpoint)
-    try:
-        model: SpikingClassifier = SpikingClassifier.load_from_checkpoint(
-            checkpoint, map_location="cpu", weights_only=True
-        )
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{checkpoint} can't be read as a checkpoint of htaf-snn fit: {error}"
-        ) from error
+    return _model(read_checkpoint(checkpoint), checkpoint, allow)
+
+
+def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
+    with _of(checkpoint):
+        settings = _settings(content, "hyper_parameters", SpikingClassifier)
+        _check_class("spike function", settings["spike"], SurrogateFunctionBase, allow)
+        _check_class("neuron", settings["neuron"], MemoryModule, allow)
+        model = SpikingClassifier(**settings)
+        model.on_load_checkpoint(content)
+        model.load_state_dict(content["state_dict"])
+    _logger.info(
+        "%s: the weights after epoch %s, step %s",
+        checkpoint, content.get("epoch"), content.get("global_step"),
+    )  # fmt: skip
     return model.eval()
 
 
-def _load_data(checkpoint: Path, root: Path | None = None) -> SpikingDataModule:
-    moved = {} if root is None else {"root": str(root)}
-    data: SpikingDataModule = SpikingDataModule.load_from_checkpoint(
-        checkpoint, map_location="cpu", weights_only=True, **moved
-    )
-    return data
+def _load(
+    checkpoint: Path, root: Path | None, allow: str | None
+) -> tuple[SpikingClassifier, SpikingDataModule]:
+    content = read_checkpoint(checkpoint)
+    model = _model(content, checkpoint, allow)
+    with _of(checkpoint):
+        settings = _settings(content, "datamodule_hyper_parameters", SpikingDataModule)
+        settings["download"] = False  # a file from elsewhere has nothing fetched or written
+        if root is not None:
+            settings["root"] = root
+        data = SpikingDataModule(**settings)
+    if (data.in_shape, data.num_classes) != (model.in_shape, model.num_classes):
+        raise ValueError(
+            f"{checkpoint} was trained on frames {model.in_shape} of {model.num_classes} classes; "
+            f"its data, {data.data_set.name}, have {data.in_shape} and {data.num_classes}"
+        )
+    return model, data
 
 
-def test(checkpoint: Path, root: Path | None = None) -> dict[str, float]:
+@contextlib.contextmanager
+def _of(checkpoint: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever crafted settings and weights lead to
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(
+            f"{checkpoint} can't be read as a checkpoint of htaf-snn fit: {reason}"
+        ) from error
+
+
+def _settings(content: dict[str, Any], key: str, of: type) -> dict[str, Any]:
+    found = content[key]
+    if not isinstance(found, dict):
+        raise ValueError(f"its {key} are no dict")
+    # Lightning's own entry, in older checkpoints, would name a function to build the class with.
+    settings = {name: value for name, value in found.items() if name != "_instantiator"}
+    return arguments_of(of, settings, f"entry of its {key}", complete=True)
+
+
+def _check_class(what: str, spec: str, base: type, allow: str | None) -> None:
+    """Refuses a class whose module would have to be imported, and so run, to see what it is."""
+    path = spec.partition(":")[0]
+    module, dot, name = path.rpartition(".")
+    if not dot or module == allow:
+        return
+    if module not in sys.modules:
+        raise ValueError(
+            f"it names the {what} {path}, and to import {module} is to run it; if you "
+            f"trust it, add --allow {module}"
+        )
+    found = vars(sys.modules[module]).get(name)
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise ValueError(f"it names {path}, which is not a {what}")
+
+
+def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -> dict[str, float]:
     """Measures a checkpoint on the test split of the data that it was trained on.
 
     Args:
         checkpoint: a file written by `fit`.
         root: folder of the data, if it has moved.
+        allow: module that the checkpoint's spike function and neuron may be imported from.
 
     Returns:
         hard_accuracy, soft_accuracy, gap_pp (soft minus hard, percentage points), firing_rate,
         and firing_rate/<layer> of each.
     """
-    model, data = load(checkpoint), _load_data(checkpoint, root)
+    model, data = _load(checkpoint, root, allow)
     trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
     (metrics,) = trainer.test(model, data, verbose=False)
     return dict(metrics)
 
 
-def gap(checkpoint: Path, root: Path | None = None, band: float = 0.1) -> TransferGap:
+def gap(
+    checkpoint: Path, root: Path | None = None, band: float = 0.1, allow: str | None = None
+) -> TransferGap:
     """Finds the layers in which a checkpoint loses accuracy at the exact step, on validation data.
 
     Args:
         checkpoint: a file written by `fit`.
         root: folder of the data, if it has moved.
         band: an output is uncertain if it lies in (band, 1 - band); in (0, 1/2).
+        allow: module that the checkpoint's spike function and neuron may be imported from.
     """
-    model, data = load(checkpoint), _load_data(checkpoint, root)
+    model, data = _load(checkpoint, root, allow)
     return transfer_gap(model, data.val_dataloader(), band)
 
 
 def calibrate(
-    checkpoint: Path, root: Path | None = None, batches: int = 100, out: Path | None = None
+    checkpoint: Path,
+    root: Path | None = None,
+    batches: int = 100,
+    out: Path | None = None,
+    allow: str | None = None,
 ) -> Path:
     """Re-estimates a checkpoint's batch norm with exact spikes, from training data.
 
@@ -93,30 +169,32 @@ def calibrate(
         root: folder of the data, if it has moved.
         batches: most batches to use, >= 1.
         out: the new checkpoint; ``<checkpoint>-calibrated.ckpt`` beside it unless it is given.
+        allow: module that the checkpoint's spike function and neuron may be imported from.
 
     Returns:
         the new checkpoint's path.
     """
     out = out or checkpoint.with_name(f"{checkpoint.stem}-calibrated.ckpt")
-    model, data = load(checkpoint), _load_data(checkpoint, root)
+    model, data = _load(checkpoint, root, allow)
     transfer.calibrate(model.net, data.train_dataloader(), batches)
     content = read_checkpoint(checkpoint) | {"state_dict": model.state_dict()}
     write_whole(out, lambda partial: torch.save(content, partial))
     return out
 
 
-def predict(checkpoint: Path, recordings: Path) -> Iterator[Prediction]:
+def predict(checkpoint: Path, recordings: Path, allow: str | None = None) -> Iterator[Prediction]:
     """Labels of event recordings, by the hard network.
 
     Args:
         checkpoint: a file written by `fit` on event data.
         recordings: one file, or a folder that is searched for them.
+        allow: module that the checkpoint's spike function and neuron may be imported from.
 
     Raises:
         FileNotFoundError: no such file, or no recording in the folder.
         ValueError: the model was trained on static images, or a recording is damaged.
     """
-    model, data = load(checkpoint), _load_data(checkpoint)
+    model, data = _load(checkpoint, None, allow)
     source = data.data_set
     if source.kind != "events":
         raise ValueError(

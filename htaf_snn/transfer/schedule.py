@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from ..arguments import in_range, typed
 from ..surrogates import SpikeFunction, trains_smooth
 from .firing import spike_functions
 
@@ -100,6 +101,14 @@ class SharpnessSchedule:
             if begin < end:
                 function.hardness = min(1.0, max(0.0, (share - begin) / (end - begin)))
 
+    def has_handed_over(self, step: int) -> bool:
+        """Whether the exact step is in place at a step, or never will be."""
+        return (
+            not self._smooth
+            or self.hardening is None
+            or (step >= self.hardening[1] * self.total_steps)
+        )
+
     def _between(self, start: float, end: float, progress: float) -> float:
         if self.shape == "geometric":
             return float(start * (end / start) ** progress)
@@ -111,5 +120,7 @@ class SharpnessSchedule:
         return {"last_step": self.last_step, "total_steps": self.total_steps}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        for name, least in (("total_steps", 1), ("last_step", 0)):
+            in_range(name, typed(name, state_dict[name], int), least)
         self.total_steps = state_dict["total_steps"]
         self.set(state_dict["last_step"])

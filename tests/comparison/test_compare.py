@@ -129,7 +129,6 @@ def test_refuses_bad_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("htaf@hardening=0.5", "htaf@hardening=0.5: .*has no len"),
         ("htaf@hardening=[0,2]", r"htaf@hardening=\[0,2\]: `hardening` \(=\[0, 2\]\) must be its"),
         ("atan@sharpness={alpha0: [1, 2]}", "atan@.*no spike function of the network has a param"),
     ],
@@ -207,12 +206,12 @@ def test_a_run_that_diverges_leaves_the_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = study(
-        contenders=["atan", "htaf@learning_rate=1e30"],
+        contenders=["atan", "htaf@learning_rate=1e6@weight_decay=1e6"],
         data={"name": "digits", "T": 2, "batch_size": 512}, model={"widths": [4]}, epochs=2,
     )  # fmt: skip
     runs = compare([one], tmp_path)
     assert [run.spike for run in runs] == ["atan"]
-    assert "digits, htaf@learning_rate=1e30, seed 0 is left out" in caplog.text
+    assert "digits, htaf@learning_rate=1e6@weight_decay=1e6, seed 0 is left out" in caplog.text
 
 
 def test_work_in_this_process_and_by_ray() -> None:

@@ -36,8 +36,12 @@ def test_labels(label: str, spike: str, options: dict[str, Any], calibrate: int)
         ),
         ("htaf@widths=[16]", "unknown option 'widths'"),
         ("htaf@seed=1", "unknown option 'seed'"),
-        ("htaf@calibrate=-1", r"`calibrate` \(=-1\) must be a number of batches"),
-        ("htaf@calibrate=all", r"`calibrate` \(='all'\) must be a number of batches"),
+        ("htaf@calibrate=-1", r"`calibrate` \(=-1\) must be at least 0"),
+        ("htaf@hardening=0.5", r"`hardening` \(=0.5\) must be a list of 2"),
+        ("htaf@learning_rate=[", "did not find expected|expected the node content"),
+        ("htaf:mode=$a", r"'htaf:mode=\$a' must have letters"),
+        ("htaf@hardening=null #", "must have letters"),
+        ("htaf@calibrate=all", r"`calibrate` \(=.all.\) must be an integer"),
     ],
 )
 def test_bad_labels(label: str, message: str) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
-import stat
+import signal
 import subprocess
 import tempfile
+from _ctypes import dlclose
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from ...files import cache_folder
+from ...files import cache_folder, is_alive, others_can_change
 from .errors import BackendUnavailableError
 
+_LONGEST = 120.0  # seconds of a compile, which takes about one
 _CANDIDATES = ("c++", "g++", "clang++")
 # Without -ffast-math: NaN and infinity keep their meaning.
 _FLAGS = (
@@ -35,7 +41,11 @@ _FLAGS = (
 
 @dataclass(frozen=True)
 class Compiler:
-    """A working C++ compiler: its path, its version's first line, and the flags that it gets."""
+    """A working C++ compiler: its path, its version's first line, and the flags that it gets.
+
+    The path is a launcher's, such as ccache's, if ``CXX`` names one; the compiler is then the
+    first of the flags.
+    """
 
     path: str
     version: str
@@ -54,70 +64,126 @@ def find_compiler() -> Compiler:
     Raises:
         BackendUnavailableError: there is none, or it does not run.
     """
-    chosen = os.environ.get("CXX")
-    candidates = (chosen,) if chosen else _CANDIDATES
+    try:
+        chosen = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise BackendUnavailableError(f"the environment variable CXX: {error}") from error
+    candidates = chosen[:1] or _CANDIDATES
     path = next((found for name in candidates if (found := shutil.which(name))), None)
     if path is None:
         raise BackendUnavailableError(
             f"no C++ compiler: none of {', '.join(candidates)} is on the PATH; install one, for "
             "example with 'apt install g++', or name it in the environment variable CXX"
         )
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BackendUnavailableError(f"the C++ compiler {path} does not run: {error}") from error
+    done = _run([path, *chosen[1:], "--version"], 60)
     if done.returncode:
         raise BackendUnavailableError(
             f"the C++ compiler {path} does not run: {done.stderr.strip()}; "
             "name another in the environment variable CXX"
         )
-    flags: tuple[str, ...] = _FLAGS
+    flags: tuple[str, ...] = (*chosen[1:], *_FLAGS)
     if "avx512f" in _cpu_features():
         flags += ("-mprefer-vector-width=512",)
     return Compiler(path, done.stdout.partition("\n")[0], flags)
+
+
+def load_library(source: str, symbols: Sequence[str]) -> ctypes.CDLL:
+    """The shared library of ``source``, loaded; one in the cache that is not whole is made anew.
+
+    Args:
+        source: C++ text.
+        symbols: functions that it must have.
+
+    Raises:
+        BackendUnavailableError: as `compile_library`, or what was compiled just now does not load
+            or lacks one of the functions.
+    """
+    obstacle = ""
+    for _ in range(2):
+        path = compile_library(source)
+        try:
+            library = ctypes.CDLL(str(path))
+            missing = [name for name in symbols if not hasattr(library, name)]
+            if not missing:
+                return library
+            obstacle = f"it has no {', '.join(missing)}"
+            dlclose(library._handle)  # or what is made anew would not be loaded under its name
+        except OSError as error:
+            obstacle = str(error)
+        path.unlink(missing_ok=True)
+    raise BackendUnavailableError(
+        f"the kernel {path} does not load: {obstacle}; name another folder in the environment "
+        "variable HTAF_SNN_CACHE, or another compiler in CXX"
+    )
 
 
 def compile_library(source: str) -> Path:
     """The shared library of ``source``, compiled now or taken from the cache.
 
     The name in the cache is a hash of the source, the flags, the compiler and the processor; the
-    file appears whole or not at all, and its content is checked before it is used.
+    file appears whole or not at all, and its owner, mode and content are checked before it is
+    used.
 
     Raises:
-        BackendUnavailableError: no compiler, a compiler that fails, or a cache folder that can't
-            be written or that others can write to.
+        BackendUnavailableError: no compiler, a compiler that fails or takes too long, or a cache
+            folder that can't be written or that others can write to.
     """
     compiler = find_compiler()
     key = hashlib.sha256(
         "\0".join([source, compiler.version, *compiler.flags, _cpu_features()]).encode()
     ).hexdigest()[:32]
     folder = kernel_folder()
-    _make_private(folder)
     library, checksum = folder / f"{key}.so", folder / f"{key}.sha256"
-    if not _intact(library, checksum):
-        with FileLock(folder / f"{key}.lock"):
-            if not _intact(library, checksum):
-                _compile(compiler, source, library, checksum)
+    with _in_cache(folder):
+        _make_private(folder)
+        if not _intact(library, checksum):
+            with FileLock(folder / f"{key}.lock", timeout=2 * _LONGEST):
+                if not _intact(library, checksum):
+                    _compile(compiler, source, library, checksum)
     return library
 
 
 def _compile(compiler: Compiler, source: str, library: Path, checksum: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix=f"{library.stem}.partial-") as work:
-        text, made = Path(work, "kernel.cpp"), Path(work, "kernel.so")
+    for stale in library.parent.glob("*.partial-*"):
+        if not is_alive(stale.name.partition(".partial-")[2].partition("-")[0]):
+            shutil.rmtree(stale, ignore_errors=True)
+    prefix = f"{library.stem}.partial-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix=prefix) as work:
+        text, made, sum_ = (Path(work, name) for name in ("kernel.cpp", "kernel.so", "sum"))
         text.write_text(source, encoding="utf-8")
-        done = subprocess.run(
-            [compiler.path, *compiler.flags, str(text), "-o", str(made)],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
+        done = _run([compiler.path, *compiler.flags, str(text), "-o", str(made)], _LONGEST)
+        if done.returncode or not made.is_file():
             raise BackendUnavailableError(
-                f"{compiler.path} could not compile a kernel:\n{_errors(done.stderr)}"
+                f"{compiler.path} could not compile a kernel:\n{_errors(done.stderr) or 'no file'}"
             )
-        sum_ = Path(work, "sum")
         sum_.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
-        made.replace(library)
-        sum_.replace(checksum)
+        for new, place in ((made, library), (sum_, checksum)):
+            new.chmod(0o700)  # whatever the umask is
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            new.replace(place)
+
+
+def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Runs a compiler with all that it starts, which ends with it."""
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            encoding="utf-8", errors="replace", start_new_session=True,
+        )  # fmt: skip
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BackendUnavailableError(
+            f"the C++ compiler {command[0]} does not run: {error}; name another in the environment "
+            "variable CXX"
+        ) from error
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def _errors(report: str) -> str:
@@ -127,31 +193,36 @@ def _errors(report: str) -> str:
 
 def _intact(library: Path, checksum: Path) -> bool:
     try:
-        return hashlib.sha256(library.read_bytes()).hexdigest() == checksum.read_text()
-    except FileNotFoundError:
+        if any(others_can_change(path) for path in (library, checksum)):
+            return False  # of ours, under a loose umask: made anew
+        return hashlib.sha256(library.read_bytes()).hexdigest().encode() == checksum.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
         return False
 
 
 def _make_private(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} is not yours to write")
+    found = next((path for path in folder.iterdir() if path.lstat().st_uid != os.getuid()), None)
+    if found or others_can_change(folder):
+        raise BackendUnavailableError(
+            f"others can write to the kernel cache {folder}, or have"
+            + (f": {found.name} is another user's" if found else "")
+            + f"; nothing is loaded from it. Remove it, with 'rm -r {folder}', or name another "
+            "folder in the environment variable HTAF_SNN_CACHE"
+        )
+
+
+@contextlib.contextmanager
+def _in_cache(folder: Path) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = folder.stat()
-        writable = os.access(folder, os.W_OK)
-    except OSError as error:
+        yield
+    except (OSError, Timeout) as error:
         raise BackendUnavailableError(
-            f"the kernel cache {folder} can't be made: {error}; name another folder in the "
-            "environment variable HTAF_SNN_CACHE"
+            f"the kernel cache {folder} can't be made or written: {error}; name another folder in "
+            "the environment variable HTAF_SNN_CACHE"
         ) from error
-    if not writable:
-        raise BackendUnavailableError(
-            f"the kernel cache {folder} can't be written; name another folder in the environment "
-            "variable HTAF_SNN_CACHE"
-        )
-    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BackendUnavailableError(
-            f"others can write to the kernel cache {folder}, so nothing is loaded from it; "
-            f"run 'chmod go-w {folder}', or name another folder in HTAF_SNN_CACHE"
-        )
 
 
 @functools.cache

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from .call import Call
-from .compiler import compile_library
+from .compiler import load_library
 from .emit import cpu_source
-from .errors import BackendUnavailableError
 from .program import Program
 
 
@@ -23,11 +22,7 @@ def kernel(program: Program, dtype: torch.dtype) -> ctypes.CDLL:
     Raises:
         BackendUnavailableError: it can't be compiled or loaded.
     """
-    path = compile_library(cpu_source(program, dtype))
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise BackendUnavailableError(f"the kernel {path} does not load: {error}") from error
+    library = load_library(cpu_source(program, dtype), ("forward", "backward"))
     for function in (library.forward, library.backward):
         function.argtypes, function.restype = [ctypes.c_void_p], None
     return library

@@ -1,0 +1,52 @@
+"""SIGINT and SIGTERM: an exception that says what stopped, and how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+class Stopped(BaseException):
+    """A signal asked this process to end.
+
+    Attributes:
+        code: the exit code that shells expect, 128 + the signal's number.
+        advice: where it stopped, and how to go on.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = 128 + number
+        self.advice = "stopped"
+
+    def __str__(self) -> str:
+        return f"{self.advice} ({signal.Signals(self.code - 128).name})"
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Within it, SIGINT and SIGTERM raise `Stopped`, and a second one ends the process at once.
+
+    Processes that are forked meanwhile end as if nothing was changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def stop(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != owner:
+            os.kill(os.getpid(), number)
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,199 @@
+"""Kills a run at a random moment, looks at what it leaves, and goes on with it to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from htaf_snn.training.checkpoint_io import read_checkpoint
+
+_SMALL = ("--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths=[4]")
+_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+_CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
+_BUILD = (
+    "from htaf_snn.data import SpikingDataModule;"
+    "from htaf_snn.stopping import stoppable, Stopped;"
+    "import sys\n"
+    "with stoppable():\n"
+    "    try:\n"
+    "        SpikingDataModule('digits_events', T=4).prepare_data()\n"
+    "    except Stopped as stopped:\n"
+    "        sys.exit(stopped.code)\n"
+)
+_DURABLE = ("seconds", "peak_memory_mib")  # what differs from run to run
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What is killed.
+
+    Args:
+        command: of a run into a folder.
+        resume: added to go on.
+        result: what must be the same in the end, by name.
+    """
+
+    command: Callable[[Path], list[str]]
+    resume: tuple[str, ...]
+    result: Callable[[Path], dict[str, Any]]
+
+
+def _weights(out: Path) -> dict[str, Any]:
+    state: dict[str, Any] = read_checkpoint(out / "checkpoints/last.ckpt")["state_dict"]
+    return state
+
+
+def _runs(out: Path) -> dict[str, Any]:
+    found = {}
+    for path in sorted((out / "runs").glob("*.json")):
+        record = json.loads(path.read_text())
+        found[path.name] = {k: v for k, v in record.items() if k not in _DURABLE}
+    return found
+
+
+def _frames(out: Path) -> dict[str, Any]:
+    # Beside `out` is the cache: the names of its folders are hashes of what is in them.
+    files = (path for path in sorted(_cache(out).rglob("*")) if path.is_file())
+    return {
+        str(path.relative_to(_cache(out))).partition("/")[2]: path.read_bytes()
+        for path in files
+        if path.suffix not in (".lock", ".so", ".sha256") and "frames" not in path.name
+    }
+
+
+def _cache(out: Path) -> Path:
+    return out.with_name(f"{out.name}-cache")
+
+
+VICTIMS: dict[str, Victim] = {
+    "fit": Victim(
+        lambda out: [
+            "-m", "htaf_snn", "fit", *_SMALL, "--trainer.max_epochs=4", "--save_steps=5",
+            "--trainer.enable_progress_bar=false", "--data.num_workers=1", f"--out={out}",
+        ],
+        ("--ckpt_path=last",),
+        _weights,
+    ),
+    "compare": Victim(
+        lambda out: [
+            "-m", "htaf_snn", "compare", *_SMALL, "--spikes=htaf,atan", "--epochs=2",
+            f"--out={out}",
+        ],
+        (),
+        _runs,
+    ),
+    "frames": Victim(lambda _: ["-c", _BUILD], (), _frames),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill, and what was wrong after it; nothing, if ``wrong`` is empty."""
+
+    victim: str
+    number: signal.Signals
+    seconds: float
+    wrong: list[str]
+
+
+class Kills:
+    """Kills into a folder, against one uninterrupted run of each victim."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._expected: dict[str, tuple[dict[str, Any], float]] = {}
+
+    def expected(self, name: str) -> tuple[dict[str, Any], float]:
+        """The result of the run that nothing interrupts, and how many seconds it takes."""
+        if name not in self._expected:
+            out = self.folder / f"{name}-whole"
+            start = time.monotonic()
+            process = self._start(name, out)
+            _, err = process.communicate(timeout=600)
+            if process.returncode:
+                raise RuntimeError(f"{name} fails without a kill: {err}")
+            self._expected[name] = VICTIMS[name].result(out), time.monotonic() - start
+        return self._expected[name]
+
+    def kill(self, name: str, draw: random.Random) -> Kill:
+        """Kills a run of ``name`` at a random moment and goes on with it."""
+        expected, whole = self.expected(name)
+        number, seconds = draw.choice(_SIGNALS), draw.uniform(0.2 * whole, whole)
+        out = self.folder / f"{name}-killed"
+        wrong = []
+        process = self._start(name, out)
+        session = process.pid
+        time.sleep(seconds)
+        ended = process.poll() is not None
+        process.send_signal(number)
+        try:
+            _, err = process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            wrong.append("did not end within 15 s")
+            process.kill()
+            _, err = process.communicate()
+        # A signal that comes before main or after it is Python's own affair.
+        if not ended and process.returncode not in (_CODES[number], -number, 0):
+            wrong.append(f"exit code {process.returncode}: {err[-300:]}")
+        if orphans := _left(session):
+            wrong.append(f"orphans: {orphans}")
+        process = self._start(name, out, *VICTIMS[name].resume)
+        _, err = process.communicate(timeout=600)
+        if process.returncode:
+            wrong.append(f"going on fails with {process.returncode}: {err[-300:]}")
+        elif not _equal(VICTIMS[name].result(out), expected):
+            wrong.append("the result differs")
+        leftovers = [
+            path.name
+            for folder in (out, _cache(out))
+            for path in folder.rglob("*")
+            if "partial" in path.name or path.name == ".lock" or path.name.startswith(".writable-")
+        ]
+        if leftovers:
+            wrong.append(f"leftovers: {leftovers}")
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(_cache(out), ignore_errors=True)
+        return Kill(name, number, seconds, wrong)
+
+    def _start(self, name: str, out: Path, *resume: str) -> subprocess.Popen[str]:
+        cache = _cache(out) if name == "frames" else self.folder / "cache"
+        return subprocess.Popen(
+            [sys.executable, *VICTIMS[name].command(out), *resume],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HTAF_SNN_CACHE": str(cache)},
+        )  # fmt: skip
+
+
+def _left(session: int) -> list[str]:
+    """Processes of a session that are still there 10 s after its leader ended."""
+    for _ in range(100):
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == session and fields[0] != "Z":
+                    found.append((process / "cmdline").read_text().replace("\0", " ")[:200])
+            except OSError:
+                continue
+        if not found:
+            return []
+        time.sleep(0.1)
+    return found
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else bool(a == b)

@@ -1,0 +1,173 @@
+"""The kernel cache: who may write into it, and what a compiler, a disk or a kill can do to it."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from htaf_snn.neurons import BackendUnavailableError
+from htaf_snn.neurons.backends import compiler
+from htaf_snn.neurons.backends.compiler import compile_library, find_compiler, load_library
+
+SOURCE = 'extern "C" int answer() { return 42; }\n'
+
+
+@pytest.fixture(autouse=True)
+def kernels(own_cache: Path) -> Iterator[Path]:
+    """The folder of the kernels, not made yet; and no compiler remembered."""
+    find_compiler.cache_clear()
+    yield own_cache / "kernels"
+    find_compiler.cache_clear()
+
+
+def loaded() -> ctypes.CDLL:
+    return load_library(SOURCE, ["answer"])
+
+
+def script(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that is a shell script, in ``CXX``."""
+    path = folder / "c++"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("CXX", str(path))
+    return path
+
+
+def test_a_file_that_another_user_planted_is_not_loaded(
+    kernels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = compile_library(SOURCE)
+    if os.getuid():
+        real = Path.lstat  # only root can give files away
+
+        def lstat(self: Path) -> os.stat_result:
+            found = list(real(self))
+            found[stat.ST_UID] += self == path
+            return os.stat_result(found)
+
+        monkeypatch.setattr(Path, "lstat", lstat)
+    else:
+        os.chown(path, 12345, -1)
+    with pytest.raises(BackendUnavailableError, match=rf"{path.name} is another.*rm -r {kernels}"):
+        loaded()
+
+
+def test_a_folder_that_others_can_write_to_is_to_be_removed(kernels: Path) -> None:
+    kernels.mkdir()
+    kernels.chmod(0o770)
+    with pytest.raises(BackendUnavailableError, match=r"others can write to.*rm -r"):
+        loaded()
+    assert not list(kernels.iterdir())
+
+
+def test_files_are_the_users_alone_whatever_the_umask(kernels: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = compile_library(SOURCE)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    old = path.stat().st_ino
+    path.chmod(0o777)  # as older versions left it
+    assert compile_library(SOURCE).stat().st_ino != old
+
+
+@pytest.mark.parametrize("damage", ["rubbish sum", "a folder", "not a library", "no symbol"])
+def test_what_is_not_whole_is_made_anew(damage: str, kernels: Path) -> None:
+    path = compile_library(SOURCE)
+    checksum = path.with_suffix(".sha256")
+    if damage == "rubbish sum":
+        checksum.write_bytes(b"\xff\xfe\x00")
+    elif damage == "a folder":
+        path.unlink()
+        (path / "x").mkdir(parents=True)
+    else:
+        other = compile_library(SOURCE.replace("answer", "question"))
+        content = b"no library" if damage == "not a library" else other.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+        path.chmod(0o700)
+        checksum.write_text(hashlib.sha256(content).hexdigest())
+        checksum.chmod(0o600)
+    assert loaded().answer() == 42
+
+
+def test_a_library_without_the_function_is_made_twice_and_refused(kernels: Path) -> None:
+    with pytest.raises(BackendUnavailableError, match=r"does not load: it has no question; "):
+        load_library(SOURCE, ["answer", "question"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('printf "\\377\\376 error \\377" >&2; exit 1', "could not compile a kernel"),
+        ("exit 0", "no file"),
+        ("kill -9 $$", "could not compile a kernel"),
+    ],
+    ids=["undecodable", "no file", "killed"],
+)
+def test_compilers_that_fail(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(tmp_path, f'[ "$1" = --version ] && echo fake && exit 0\n{text}', monkeypatch)
+    with pytest.raises(BackendUnavailableError, match=message):
+        loaded()
+
+
+def test_a_compiler_that_hangs_is_ended_with_what_it_started(
+    kernels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = tmp_path / "child"
+    script(
+        tmp_path,
+        f'[ "$1" = --version ] && echo fake && exit 0\nsleep 300 & echo $! > {child}\nwait',
+        monkeypatch,
+    )
+    monkeypatch.setattr(compiler, "_LONGEST", 0.5)
+    start = time.monotonic()
+    with pytest.raises(BackendUnavailableError, match=r"timed out after 0\.5 seconds"):
+        loaded()
+    assert time.monotonic() - start < 20
+    process = Path("/proc") / child.read_text().strip() / "status"
+    assert not process.exists() or "zombie" in process.read_text()
+    assert [path.suffix for path in kernels.iterdir()] in ([], [".lock"])
+
+
+def test_a_full_disk(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(BackendUnavailableError, match="No space left on device; name another"):
+        loaded()
+
+
+def test_a_launcher_before_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = find_compiler().path
+    find_compiler.cache_clear()
+    launcher = script(tmp_path, f'echo "$1" >> {tmp_path / "asked"}\nexec "$@"', monkeypatch)
+    monkeypatch.setenv("CXX", f"{launcher} {real}")
+    assert loaded().answer() == 42
+    assert (tmp_path / "asked").read_text().splitlines() == [real, real]
+
+
+def test_what_killed_compiles_left_is_swept(kernels: Path) -> None:
+    kernels.mkdir(mode=0o700)
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    dead = kernels / f"0.partial-{done.stdout.strip()}-x"
+    living = kernels / f"0.partial-{os.getppid()}-x"
+    older = kernels / "0.partial-abcdef"
+    for folder in (dead, living, older):
+        folder.mkdir()
+    loaded()
+    assert living.exists() and not dead.exists() and not older.exists()

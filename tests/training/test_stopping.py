@@ -1,0 +1,96 @@
+"""Signals stop a training with the exit code that a shell expects, and say how to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from htaf_snn.training.checkpoint_io import read_checkpoint
+
+OPTIONS = (
+    "--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths=[4]",
+)  # fmt: skip
+FIT = ("fit", *OPTIONS, "--trainer.enable_progress_bar=false", "--trainer.max_epochs=500")
+
+
+def started(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "htaf_snn", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def wait_for(condition: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if condition.exists() or process.poll() is not None:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no {condition}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_fit_says_where_it_stopped(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = started(*FIT, "--out", out)
+    wait_for(out / "checkpoints/last.ckpt", process)
+    process.send_signal(number)
+    start = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert time.monotonic() - start < 10
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("htaf-snn fit: stopped at step ") and "--ckpt_path last" in last
+    assert number.name in last and "Traceback" not in err
+    assert read_checkpoint(out / "checkpoints/last.ckpt")["global_step"] > 0
+    assert not [p for p in out.rglob("*") if "partial" in p.name or p.name == ".lock"]
+
+
+@pytest.mark.slow
+def test_compare_says_how_to_go_on(tmp_path: Path) -> None:
+    process = started("compare", *OPTIONS, "--epochs=300", "--spikes=htaf,atan", "--out", tmp_path)
+    wait_for(tmp_path / ".lock", process)
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert f"the same command goes on, with --out {tmp_path}" in err.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_two_writers_of_one_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = started(*FIT, "--out", out)
+    try:
+        wait_for(out / "checkpoints/last.ckpt", first)
+        second = started(*FIT, "--out", out)
+        _, err = second.communicate(timeout=120)
+        assert second.returncode == 1 and "another process is writing into" in err
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+
+
+@pytest.mark.slow
+def test_the_best_is_of_an_epoch_after_the_hardening(tmp_path: Path) -> None:
+    process = started(
+        "fit", *OPTIONS, "--trainer.max_epochs=5", "--trainer.enable_progress_bar=false",
+        "--model.hardening=[0.2,0.8]", "--checkpoint.monitor=train_loss", "--checkpoint.mode=max",
+        "--out", tmp_path,
+    )  # fmt: skip
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    # The loss is greatest at first, but the epochs 0 to 2 do not compete.
+    assert read_checkpoint(tmp_path / "checkpoints/best.ckpt")["epoch"] >= 3
+    assert "best.ckpt is of epoch" in err and "after the end of the hardening" in err
+    assert torch.isfinite(read_checkpoint(tmp_path / "checkpoints/last.ckpt")["state_dict"]
+                          ["net.read_out.1.weight"]).all()  # fmt: skip
