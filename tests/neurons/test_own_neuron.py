@@ -147,7 +147,7 @@ def test_by_name_and_in_the_command_line(tmp_path: Path) -> None:
     command(
         "fit", "--data", "digits_events", "--data.T", "2", "--model.neuron",
         f"{__name__}.AdaptiveLIF", "--trainer.max_epochs", "1", "--trainer.limit_train_batches",
-        "2", "--trainer.limit_val_batches", "1", "--trainer.default_root_dir", tmp_path,
+        "2", "--trainer.limit_val_batches", "1", "--out", tmp_path / "run",
     )  # fmt: skip
 
 
