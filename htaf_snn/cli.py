@@ -247,5 +247,3 @@ def _configure_logging() -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    # torchdata under a new torch.
-    warnings.filterwarnings("ignore", message=".set_vital. is deprecated")
