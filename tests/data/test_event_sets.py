@@ -238,7 +238,7 @@ NONE: Columns = {name: np.zeros(0, np.int64) for name in "xytp"}
          r"1.npz: row 0: p=2; polarities must be"),
         (spoil("dog/1.npz", npz, events() | {"t": np.arange(9)}), r"1.npz: .* differ in length"),
         (spoil("dog/1.npz", npz, {"x": np.zeros(3), "y": np.zeros(3)}),  # type: ignore[dict-item]
-         r"1.npz: no field t or ts or .*, only x, y"),
+         r"1.npz: no field t or ts or .*, only "),
         (spoil("dog/1.npz", npz, events(n=3)), r"1.npz: 3 events of events make no `T` \(=4\)"),
         (lambda root: (root / "empty").mkdir(), "no valid file for the classes empty"),
         (lambda root: (root / "dog/1.npz").write_bytes(b"PK"), r"1.npz"),
@@ -265,9 +265,9 @@ def test_plain_arrays_of_another_shape(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 3)))
     with pytest.raises(ValueError, match=r"a.npy: an array \[4, 3\], neither structured nor"):
         read_recording(tmp_path / "a.npy", (34, 34, 2))
-    (tmp_path / "a.txt").touch()
-    with pytest.raises(ValueError, match=r"a.txt: not an event recording by its suffix"):
-        read_recording(tmp_path / "a.txt", (34, 34, 2))
+    (tmp_path / "a.xyz").touch()
+    with pytest.raises(ValueError, match=r"a.xyz: not an event recording by its suffix"):
+        read_recording(tmp_path / "a.xyz", (34, 34, 2))
 
 
 def test_class_folders_must_agree(tmp_path: Path) -> None:
