@@ -18,6 +18,9 @@ from htaf_snn.data import SpikingDataModule
 SMALL: dict[str, Any] = {"T": 1, "batch_size": 128, "mixup": 0.2}
 
 
+ALL = [(epoch, stop) for epoch in range(2) for stop in range(1, 11)]  # 10 batches an epoch
+
+
 def loader(name: str, workers: int, **options: Any) -> Any:
     return SpikingDataModule(name, num_workers=workers, **SMALL | options).train_dataloader()
 
@@ -33,8 +36,8 @@ def test_goes_on_after_any_batch_of_any_epoch(workers: int) -> None:
     for epoch in range(3):
         whole.sampler.set_epoch(epoch)
         epochs.append(sums(whole))
-    assert len(set(map(tuple, epochs))) == 3
-    for epoch, stop in ((0, 1), (0, 4), (1, 3), (1, len(whole)), (2, 1)):
+    assert len(set(map(tuple, epochs))) == 3 and len(whole) == 10
+    for epoch, stop in ((0, 4), (1, 3), (1, 10)) if workers else ALL:
         interrupted = loader("digits", workers)
         for before in range(epoch):
             interrupted.sampler.set_epoch(before)
@@ -89,18 +92,18 @@ if __name__ == "__main__":
 """
 
 
-def test_every_start_method_gives_the_same_batches(tmp_path: Path) -> None:
+def test_spawned_workers_give_the_same_batches(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SPAWN)
     printed = []
-    for method in ("None", "spawn", "forkserver"):
+    for method in ("None", "spawn"):
         done = subprocess.run(
             [sys.executable, script, method], capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
         printed.append(done.stdout)
     assert printed[0].count("\n") > 10
-    assert printed[1] == printed[0] and printed[2] == printed[0]
+    assert printed[1] == printed[0]
 
 
 KILLED = """

@@ -45,7 +45,7 @@ def _of_array(array: NDArray[Any], format: Format) -> Columns:
 
 def read_npz(path: Path, format: Format) -> Columns:
     """Events of four arrays under their usual names, or of one structured or [N, 4] array."""
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:  # numpy would leave a bad file open
         keys = keys_of(arrays.files)
         if keys is not None:
             for key in keys.values():
@@ -61,7 +61,7 @@ def read_npz(path: Path, format: Format) -> Columns:
 
 def npz_size(path: Path) -> Any:
     """What an .npz file names ``sensor_size``, or None."""
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
         if "sensor_size" not in arrays.files:
             return None
         _check_member(arrays, "sensor_size")
