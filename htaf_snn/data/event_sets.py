@@ -91,7 +91,7 @@ EVENT_SETS: dict[str, EventSet] = {
         Format("xypt", t_unit=1000), tonic="DVSGesture", label_in_file=True,
     ),
     "cifar10_dvs": EventSet(
-        "CIFAR10-DVS (Li et al. 2017), through Tonic and the package aedat; test split drawn",
+        "CIFAR10-DVS (Li et al. 2017), through Tonic; test split drawn",
         (128, 128, 2),
         tuple(_CIFAR10.split()), 10, ".aedat4", "CIFAR10DVS",
         tonic="CIFAR10DVS",

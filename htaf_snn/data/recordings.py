@@ -84,17 +84,12 @@ def sensor_in_header(path: Path) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def _named(path: Path, remedy: str = "") -> Iterator[None]:
-    """Gives whatever a reader raises the file's name, and what follows from it.
-
-    Rust's readers panic by an exception that is no `Exception`; an interrupt stays what it is.
-    """
+    """Gives whatever a reader raises the file's name, and what follows from it."""
     try:
         yield
     except (ImportError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise  # they name what is missing
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
+    except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if isinstance(error, MemoryError):
             reason = f"it needs more memory than there is ({reason})"

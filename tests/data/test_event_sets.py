@@ -293,10 +293,10 @@ def test_labels_out_of_range(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    aedat4(tmp_path / "a.aedat4", events(), (34, 34))
-    monkeypatch.setitem(sys.modules, "aedat", None)
-    with pytest.raises(ModuleNotFoundError, match=r"package aedat.*pip install 'htaf-snn\[events"):
-        read_recording(tmp_path / "a.aedat4", (34, 34, 2))
+    h5(tmp_path / "a.h5", events())
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ModuleNotFoundError, match=r"package h5py.*pip install 'htaf-snn\[events"):
+        read_recording(tmp_path / "a.h5", (34, 34, 2))
 
 
 REAL = "nmnist_small/NMNIST/Test/0"

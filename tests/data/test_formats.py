@@ -14,7 +14,7 @@ from htaf_snn.data.events import Framing
 from htaf_snn.data.recordings import Format, read_recording, sensor_in_header
 
 from . import writers
-from .files import Columns, events
+from .files import Columns, aedat4, events
 from .writers import FORMATS, SIDE
 
 tonic = pytest.importorskip("tonic")
@@ -83,6 +83,19 @@ def test_aedat_as_tonic_reads_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read["x"], 345 - ((theirs & 0x3FF000) >> 12))
     np.testing.assert_array_equal(read["y"], 259 - ((theirs & 0x7FC00000) >> 22))
     np.testing.assert_array_equal(read["p"], (theirs & 0x800) > 0)
+
+
+@pytest.mark.parametrize("compression", [0, 1, 3])
+def test_aedat_4_as_the_package_aedat_reads_it(compression: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.aedat4"
+    if compression == 3:
+        writers.by_faery(path, events(500, (SIDE, SIDE)), compression=("zstd", 1))
+    else:
+        aedat4(path, events(500, (SIDE, SIDE)), (SIDE, SIDE), compression)
+    theirs = tonic.io.read_aedat4(str(path))
+    read = read_recording(path, SIZE)
+    for name, key in (("x", "x"), ("y", "y"), ("t", "t"), ("p", "on")):
+        np.testing.assert_array_equal(read[name], theirs[key])
 
 
 def test_many_pixels_of_a_row_in_evt3(tmp_path: Path) -> None:

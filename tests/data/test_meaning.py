@@ -240,25 +240,11 @@ def test_damaged_recordings_are_refused_by_name(
             assert str(error).startswith(f"{path}: ")
 
 
-def test_a_rust_panic_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import aedat
-
-    class PanicException(BaseException):
-        pass
-
-    def panic(_: str) -> None:
-        raise PanicException("range end index 20 out of range")
-
-    FORMATS["AEDAT 4"][1](tmp_path / "a.aedat4", FEW)
-    monkeypatch.setattr(aedat, "Decoder", panic)
-    for read in (lambda p: read_recording(p, SIZE), sensor_in_header):
-        with pytest.raises(ValueError, match=r"a.aedat4: range end index 20 out of range"):
-            read(tmp_path / "a.aedat4")
-
-
-def test_damaged_matlab_files_do_not_end_the_process(tmp_path: Path) -> None:
-    path = tmp_path / "a.mat"
-    FORMATS["MATLAB 7"][1](path, events(60))
+@pytest.mark.parametrize("format", ["MATLAB 7", "AEDAT 4", "AEDAT 4, faery"])
+def test_damaged_files_do_not_end_the_process(format: str, tmp_path: Path) -> None:
+    """SciPy's reader and the package aedat did, of such files."""
+    path = tmp_path / f"a{FORMATS[format][0]}"
+    FORMATS[format][1](path, events(60))
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
     done = 0
@@ -271,7 +257,13 @@ def test_damaged_matlab_files_do_not_end_the_process(tmp_path: Path) -> None:
         except ValueError as error:
             assert str(error).startswith(str(path))
             done += 1
-    assert done > 100
+    assert done > 50
+
+
+def test_a_matlab_file_that_ends_early(tmp_path: Path) -> None:
+    path = tmp_path / "a.mat"
+    FORMATS["MATLAB 7"][1](path, events(60))
+    whole = path.read_bytes()
     path.write_bytes(
         whole[:124] + struct.pack("<HH", 0x100, 0x4D49) + b"\x0e\0\0\0\xff\xff\xff\xff"
     )

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import aedat, arrays, hdf5, matlab, prophesee
+from . import aedat, aedat4, arrays, hdf5, matlab, prophesee
 from .columns import Columns, Format
 
 READERS: dict[str, Callable[[Path, Format], Columns]] = {
     ".bin": arrays.read_bin,
     ".aedat": aedat.read,
-    ".aedat4": aedat.read_4,
+    ".aedat4": aedat4.read,
     ".raw": prophesee.read_raw,
     ".dat": prophesee.read_dat,
     ".npy": arrays.read_npy,
@@ -27,7 +27,7 @@ READERS: dict[str, Callable[[Path, Format], Columns]] = {
 # What names the sensor's size (W, H, ...) without reading the events; None where the file doesn't.
 SENSOR_SIZES: dict[str, Callable[[Path], Any]] = {
     ".aedat": aedat.sensor_size,
-    ".aedat4": aedat.sensor_size_4,
+    ".aedat4": aedat4.sensor_size,
     ".raw": prophesee.sensor_size,
     ".dat": prophesee.sensor_size,
     ".npz": arrays.npz_size,

@@ -1,4 +1,4 @@
-"""AEDAT 2.0 (jAER), 3.1 (cAER, DV) and 4 (DV)."""
+"""AEDAT 2.0 (jAER) and 3.1 (cAER, DV)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Columns, Format, needed, of_structured
+from .columns import Columns, Format
 
 _SIZES = {
     "dvs128": (128, 128),
@@ -106,27 +106,3 @@ def _read_3(body: bytes) -> Columns:
         at += size * number
     data, t = np.concatenate(parts, axis=1) if parts else np.zeros((2, 0), np.int64)
     return Columns(data >> 17 & 0x7FFF, data >> 2 & 0x7FFF, t, data >> 1 & 1, "us")
-
-
-def read_4(path: Path, _: Format) -> Columns:
-    """Events of an .aedat4 file, by the package aedat: its first stream of events."""
-    decoder, streams = _streams(path)
-    packets = [p["events"] for p in decoder if p["stream_id"] == streams[0][0] and "events" in p]
-    if not packets:
-        raise ValueError("no event in the recording")
-    columns = of_structured(np.concatenate(packets))
-    return Columns(columns.x, columns.y, columns.t, columns.p, "us")
-
-
-def sensor_size_4(path: Path) -> tuple[int, int] | None:
-    """(W, H) of the first stream of events of an .aedat4 file."""
-    _, streams = _streams(path)
-    return int(streams[0][1]["width"]), int(streams[0][1]["height"])
-
-
-def _streams(path: Path) -> tuple[Any, list[tuple[int, Any]]]:
-    decoder = needed("aedat").Decoder(str(path))
-    streams = [s for s in sorted(decoder.id_to_stream().items()) if s[1]["type"] == "events"]
-    if not streams:
-        raise ValueError("no stream of events in the file")
-    return decoder, streams

@@ -75,10 +75,11 @@ def needed(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        package = name.partition(".")[0]
+        if error.name not in (name, package):
             raise
         raise ModuleNotFoundError(
-            f"event data is read by the package {name}, which is not installed: "
+            f"event data is read by the package {package}, which is not installed: "
             "pip install 'htaf-snn[events]'",
             name=name,
         ) from error
