@@ -22,6 +22,7 @@ from htaf_snn.data import SpikingDataModule
 from htaf_snn.data.augment import event_transform
 from htaf_snn.data.cache import ArrayFile
 from htaf_snn.data.events import Framing, cached_frames
+from htaf_snn.data.readers import guarded, hdf5
 from htaf_snn.data.recordings import Format, read_recording, sensor_in_header
 
 from .files import events
@@ -258,6 +259,18 @@ def test_damaged_files_do_not_end_the_process(format: str, tmp_path: Path) -> No
             assert str(error).startswith(str(path))
             done += 1
     assert done > 50
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(3)", "time.sleep(60)"])
+def test_a_reader_that_crashes_is_an_error(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 was seen to, after thousands of damaged files."""
+    FORMATS["HDF5 of v2e"][1](tmp_path / "a.h5", FEW)
+    monkeypatch.setattr(hdf5, "_candidates", lambda _: exec(f"import os, time; {end}"))
+    monkeypatch.setattr(guarded, "_LONGEST", 3)
+    with pytest.raises(ValueError, match=r"a\.h5: .*(SIGKILL|exit code 3|not read within 3 s)"):
+        read_recording(tmp_path / "a.h5", SIZE)
 
 
 def test_a_matlab_file_that_ends_early(tmp_path: Path) -> None:

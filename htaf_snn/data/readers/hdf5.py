@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .columns import Columns, Format, by_name, check_size, keys_of, needed, of_table
+from .guarded import guarded
 
 _MOST_OBJECTS = 10_000  # that a file is searched for
 
@@ -20,8 +21,13 @@ def read(path: Path, format: Format) -> Columns:
     Where several fit, ``/events`` and Prophesee's ``/CD/events`` come first. Columns of seconds
     and of microseconds both occur; the caller settles that.
     """
+    needed("h5py")
     with contextlib.suppress(ModuleNotFoundError):
         needed("hdf5plugin")  # DSEC's and others' compression
+    return guarded(_read, path, format)
+
+
+def _read(path: Path, format: Format) -> Columns:
     with needed("h5py").File(path) as file:
         name = _chosen(file, format)
         found = file[name]
@@ -43,6 +49,11 @@ def sensor_size(path: Path) -> Any:
 
     They may stand at the file or at ``/events`` or ``/CD``.
     """
+    needed("h5py")
+    return guarded(_sensor_size, path)
+
+
+def _sensor_size(path: Path) -> Any:
     with needed("h5py").File(path) as file:
         places = [file, *(file[n] for n in ("events", "CD") if file.get(n, getlink=True))]
         for attributes in (place.attrs for place in places):
