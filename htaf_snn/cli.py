@@ -75,10 +75,15 @@ def predict(args: Sequence[str]) -> None:
 
     from .training import use
 
-    for prediction in auto_cli(use.predict, args=list(args), prog="htaf-snn predict"):
-        print(
-            f"{prediction.path}  label {prediction.label}  confidence {prediction.confidence:.4f}"
-        )
+    bad = []
+    for found in auto_cli(use.predict, args=list(args), prog="htaf-snn predict"):
+        if found.error:
+            bad.append(found.error)
+            continue
+        at = f"  at {found.start / 1e6:.3f} s" if found.windowed else ""
+        print(f"{found.path}{at}  {found.name}  confidence {found.confidence:.4f}")
+    if bad:
+        raise ValueError("\n  ".join([f"{len(bad)} recordings have no label:", *bad]))
 
 
 def compare(args: Sequence[str]) -> None:
@@ -106,10 +111,16 @@ def compare(args: Sequence[str]) -> None:
 
 
 def data(args: Sequence[str]) -> None:
-    """list the data sets: input size [C, H, W], classes, kind and source"""
-    from jsonargparse import ArgumentParser
+    """list the data sets, or (data inspect FOLDER) what recordings hold"""
+    from jsonargparse import ArgumentParser, auto_cli
 
     from .data import DATA_SETS
+
+    if args[:1] == ["inspect"]:
+        from .data import inspection
+
+        print(auto_cli(inspection.inspect, args=list(args[1:]), prog="htaf-snn data inspect"))
+        return
 
     ArgumentParser(prog="htaf-snn data", description=data.__doc__).parse_args(list(args))
     for entry in DATA_SETS.values():
@@ -282,5 +293,3 @@ def _configure_logging() -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    # torchdata under a new torch.
-    warnings.filterwarnings("ignore", message=".set_vital. is deprecated")

@@ -65,7 +65,7 @@ def data(
     assert isinstance(train, Subset) and isinstance(train.dataset, Frames)
     frames, some = train.dataset, train.indices[:_RECORDINGS]
     _check(frames, some)
-    events = sum(len(frames.framing.events(frames.files[i])) for i in some)
+    events = int(frames.index["events"][some].sum())
 
     loader = module.train_dataloader()
     batches = itertools.chain.from_iterable(itertools.repeat(loader))

@@ -126,24 +126,33 @@ def frame_transform(
     return transform
 
 
-def event_transform(names: Sequence[str], frame_size: SensorSize) -> EventTransform | None:
-    """One after the other of the augmentations of events, by Tonic; None where there is none."""
-    if not names:
-        return None
-    transforms = import_tonic().transforms
-    steps = transforms.Compose([_OF_EVENTS[name](transforms, frame_size) for name in names])
+class EventChanges:
+    """One after the other of the augmentations of events, by Tonic; it can be pickled.
 
-    def transform(events: Events) -> Events:
+    Args:
+        names: as `parse` gives them.
+        frame_size: (W, H, P) of the frames that the events are made into.
+    """
+
+    def __init__(self, names: Sequence[str], frame_size: SensorSize) -> None:
+        transforms = import_tonic().transforms
+        self.steps = [_OF_EVENTS[name](transforms, frame_size) for name in names]
+
+    def __call__(self, events: Events) -> Events:
         # Tonic draws from numpy's global generator: seeded here from torch's, then put back.
         before = np.random.get_state()  # noqa: NPY002
         np.random.seed(int(torch.randint(2**32, ())))  # noqa: NPY002
         try:
-            changed: Events = steps(events)
+            for step in self.steps:
+                events = step(events)
         finally:
             np.random.set_state(before)  # noqa: NPY002
-        return changed
+        return events
 
-    return transform
+
+def event_transform(names: Sequence[str], frame_size: SensorSize) -> EventTransform | None:
+    """The augmentations of events; None where there is none."""
+    return EventChanges(names, frame_size) if names else None
 
 
 class Mixing:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import multiprocessing
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..files import others_can_change
@@ -22,6 +27,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _ITEMS_A_PROCESS = 64  # fewer are not worth starting a process
+_ITEMS_COPIED = 256  # at a time
 
 
 def cache_key(*parts: object) -> str:
@@ -100,5 +106,102 @@ def map_in_order(
     # Forked processes start at once and ask no `if __name__ == "__main__"` of the caller's script.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        yield from bar(pool.map(function, items, chunksize=8))
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
+    ) as pool:
+        try:
+            yield from bar(pool.map(function, items, chunksize=8))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what is left to do is in vain
+            raise
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process soon after ``parent``, killed, has left it to another."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if hasattr(os, "fork"):  # elsewhere a child keeps its parent's number; its pipes break
+        threading.Thread(target=watch, daemon=True).start()
+
+
+class ArrayFile:
+    """A .npy file of non-negative whole numbers, written item by item.
+
+    It has the smallest of uint8, int16 and int32 that holds them all, and is written in order, so
+    that a full disk is an error of a write. (A file that is mapped into memory and has no room on
+    the disk ends the process by a signal.)
+
+    Args:
+        path: the file.
+        shape: of an item.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.shape, self.length = path, shape, 0
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
+        self._file = self._begin(path)
+
+    def _begin(self, path: Path) -> BinaryIO:
+        file = path.open("wb")
+        self._header(file)
+        return file
+
+    def _header(self, file: BinaryIO) -> None:
+        # numpy pads the header so that the first side can grow in place
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
+            "fortran_order": False,
+            "shape": (self.length, *self.shape),
+        }
+        np.lib.format.write_array_header_1_0(file, header)
+
+    def extend(self, items: NDArray[np.integer]) -> None:
+        """Adds items [N, ...], and changes the type of the whole file where theirs is wider."""
+        if items.shape[1:] != self.shape:
+            raise ValueError(f"items {list(items.shape[1:])}, not {list(self.shape)}")
+        needed = smallest(items).dtype
+        if needed.itemsize > self.dtype.itemsize:
+            self._widen(needed)
+        self._file.write(np.ascontiguousarray(items, self.dtype).tobytes())
+        self.length += len(items)
+
+    def _widen(self, dtype: np.dtype[Any]) -> None:
+        self.close()
+        narrow = self.path.rename(self.path.with_name("narrow.npy"))
+        self.dtype = dtype
+        self._file = self._begin(self.path)
+        if self.length:
+            items = np.load(narrow, mmap_mode="r")
+            for start in range(0, len(items), _ITEMS_COPIED):
+                part = items[start : start + _ITEMS_COPIED]
+                self._file.write(part.astype(dtype).tobytes())
+        narrow.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(OSError):  # what it could not write the first error says
+            self._file.close()
+
+    def close(self) -> None:
+        """Writes the header anew, with the final length."""
+        self._file.seek(0)
+        self._header(self._file)
+        self._file.close()
+
+
+def smallest(counts: NDArray[np.integer]) -> NDArray[np.integer]:
+    """``counts`` as the smallest of uint8, int16 and int32 that holds them."""
+    most = int(counts.max(initial=0))
+    for dtype in (np.uint8, np.int16, np.int32):
+        if most <= np.iinfo(dtype).max:
+            return counts.astype(dtype, copy=False)
+    raise ValueError(f"{most} events in one pixel and frame, more than are counted")

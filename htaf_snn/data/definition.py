@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -13,7 +14,18 @@ from .splits import Splits
 Shape = tuple[int, int, int]  # C, H, W of a frame
 
 SOURCE_OPTIONS = frozenset({"root", "download"})
-EVENT_OPTIONS = frozenset({"frames_by", "downsample", "event_augment"})
+EVENT_OPTIONS = frozenset(
+    {
+        "frames_by", "downsample", "event_augment", "start", "duration", "denoise", "hot_pixels",
+        "skip_bad",
+    }
+)  # fmt: skip
+FOLDER_OPTIONS = frozenset(
+    {
+        "sensor_size", "ordering", "time_unit", "sort", "events_path", "window", "group",
+        "split_file",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,11 +47,37 @@ class LoadOptions:
     first_saccade: bool = False
     size: int | None = None
     sensor_size: tuple[int, int] | None = None
-    ordering: str = "xytp"
+    ordering: str = "auto"
+    time_unit: str = "auto"
+    sort: bool = False
+    events_path: str | None = None
+    start: int = 0
+    duration: int | None = None
+    window: int | None = None
+    denoise: int | None = None
+    hot_pixels: float | None = None
+    skip_bad: bool = False
+    group: str | None = None
+    split_file: Path | None = None
     event_augment: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        Format(self.ordering)  # checks it, before folders are searched
+        _ = self.format  # checks it, before folders are searched
+        if self.group is not None:
+            try:
+                re.compile(self.group)
+            except re.error as error:
+                raise ValueError(f"`group` (={self.group}) is no pattern: {error}") from error
+
+    @property
+    def format(self) -> Format:
+        """What a folder's files leave unsaid."""
+        return Format(
+            ordering=self.ordering,
+            time_unit=self.time_unit,
+            sort=self.sort,
+            events_path=self.events_path,
+        )
 
 
 @dataclass(frozen=True)

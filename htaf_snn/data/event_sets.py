@@ -6,19 +6,36 @@ import functools
 import string
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torchvision.datasets.folder import find_classes
 
 from .augment import event_transform
-from .definition import EVENT_OPTIONS, SOURCE_OPTIONS, DataSet, LoadOptions, Shape, root_of
+from .definition import (
+    EVENT_OPTIONS,
+    FOLDER_OPTIONS,
+    SOURCE_OPTIONS,
+    DataSet,
+    LoadOptions,
+    Shape,
+    root_of,
+)
 from .digits_events import SIZE as DIGITS_EVENTS_SIZE
 from .digits_events import digits_events
 from .events import Frames, Framing
-from .folders import Labelled, class_files, named_files, parts_of
-from .recordings import READERS, XYTP, Format, SensorSize, import_tonic, sensor_in_header
+from .folders import (
+    Labelled,
+    Parts,
+    class_files,
+    groups_of,
+    listed,
+    named_files,
+    parts_of,
+)
+from .recordings import READERS, Format, SensorSize, import_tonic, sensor_in_header
 from .splits import Splits, check_labels, split
 
 
@@ -50,7 +67,7 @@ class EventSet:
     suffix: str
     train: str
     test: str | None = None
-    format: Format = XYTP
+    format: Format = field(default_factory=Format)
     tonic: str | None = None
     label_in_file: bool = False
     complete: int = 0
@@ -82,7 +99,7 @@ EVENT_SETS: dict[str, EventSet] = {
         Format("xypt", t_unit=1000), tonic="DVSGesture", label_in_file=True,
     ),
     "cifar10_dvs": EventSet(
-        "CIFAR10-DVS (Li et al. 2017), through Tonic and the package aedat; test split drawn",
+        "CIFAR10-DVS (Li et al. 2017), through Tonic; test split drawn",
         (128, 128, 2),
         tuple(_CIFAR10.split()), 10, ".aedat4", "CIFAR10DVS",
         tonic="CIFAR10DVS",
@@ -126,7 +143,8 @@ def _load(name: str, options: LoadOptions) -> Splits:
         test = _files(event_set, root, event_set.test)
         if len(train[0]) + len(test[0]) < event_set.complete:
             train, test = (train[0] + test[0], train[1] + test[1]), None
-    return _splits(train, test, framing, event_set.num_classes, options, root)
+    parts = Parts(train, None, test, [])
+    return _splits(parts, framing, event_set.num_classes, options, root)
 
 
 def _files(event_set: EventSet, root: Path, folder: str) -> Labelled:
@@ -155,37 +173,53 @@ def _framing(event_set: EventSet, options: LoadOptions) -> Framing:
         options.frames_by,
         options.downsample,
         event_set.first_saccade if options.first_saccade else None,
+        options.start,
+        options.duration,
+        options.window,
+        options.denoise,
+        options.hot_pixels,
     )
 
 
 def _splits(
-    train: Labelled,
-    test: Labelled | None,
-    framing: Framing,
-    num_classes: int,
-    options: LoadOptions,
-    root: Path,
+    parts: Parts, framing: Framing, num_classes: int, options: LoadOptions, root: Path
 ) -> Splits:
-    check_labels(train[1], num_classes, root, 3 if test is None else 2)
-    if test is not None:
-        check_labels(test[1], num_classes, root, 1)
-    frames = Frames(*train, framing, event_transform(options.event_augment, framing.frame_size))
+    given = [part for part in (parts.validation, parts.test) if part is not None]
+    if options.window is None:
+        check_labels(parts.train[1], num_classes, root, 3 - len(given))
+    for part in given:
+        check_labels(part[1], num_classes, root, 1)
+    transform = event_transform(options.event_augment, framing.frame_size)
+    train = Frames(*parts.train, framing, transform, options.skip_bad)
+    validation, test = (
+        None if part is None else Frames(*part, framing, skip_bad=options.skip_bad)
+        for part in (parts.validation, parts.test)
+    )
+    check_labels(train.labels, num_classes, root, 3 - len(given))
+    groups = None
+    if options.group is not None:
+        of_file = np.array(groups_of(parts.train[0], root, options.group))
+        groups = of_file[train.index["file"]]
+    elif options.window is not None:
+        groups = train.index["file"]
     return split(
-        frames,
-        train[1],
-        options.validation,
-        options.test if test is None else Frames(*test, framing),
+        train,
+        train.labels,
+        options.validation if validation is None else validation,
+        options.test if test is None else test,
         options.split_seed,
+        groups,
     )
 
 
-def _folder_parts(options: LoadOptions) -> tuple[Labelled, Labelled | None, Framing, list[str]]:
+def _folder_parts(options: LoadOptions) -> tuple[Parts, Framing]:
     root = root_of(options, "recordings by class")
-    train, test, classes = parts_of(root, tuple(READERS))
-    files = train[0] + ([] if test is None else test[0])
-    size = options.sensor_size or _common_sensor(files)
-    event_set = EventSet("", (*size, 2), None, 0, "", "", format=Format(options.ordering))
-    return train, test, _framing(event_set, options), classes
+    parts = parts_of(root, tuple(READERS))
+    if options.split_file is not None:
+        parts = listed(parts, root, options.split_file)
+    size = options.sensor_size or _common_sensor(parts.files)
+    event_set = EventSet("", (*size, 2), None, 0, "", "", format=options.format)
+    return parts, _framing(event_set, options)
 
 
 def _common_sensor(files: list[Path]) -> tuple[int, int]:
@@ -212,14 +246,14 @@ def _times(size: tuple[int, int] | None) -> str:
 
 def _load_folder(options: LoadOptions) -> Splits:
     import_tonic()
-    train, test, framing, classes = _folder_parts(options)
-    assert options.root is not None
-    return _splits(train, test, framing, len(classes), options, options.root)
+    parts, framing = _folder_parts(options)
+    root = root_of(options, "recordings by class")
+    return _splits(parts, framing, len(parts.classes), options, root)
 
 
 def _inspect_folder(options: LoadOptions) -> tuple[Shape, int]:
-    _, _, framing, classes = _folder_parts(options)
-    return _shape(framing), len(classes)
+    parts, framing = _folder_parts(options)
+    return _shape(framing), len(parts.classes)
 
 
 def _inspect(name: str, options: LoadOptions) -> tuple[Shape, int]:
@@ -232,11 +266,16 @@ def _shape(framing: Framing) -> Shape:
     return polarities, height, width
 
 
-def framing_of(name: str, options: LoadOptions) -> Framing:
-    """How a recording of a set becomes frames."""
+def framing_of(name: str, options: LoadOptions) -> tuple[Framing, list[str]]:
+    """How a recording of a set becomes frames, and the classes' names in order of their labels."""
     if name in EVENT_SETS:
-        return _framing(EVENT_SETS[name], options)
-    return _folder_parts(options)[2]
+        event_set = EVENT_SETS[name]
+        classes = list(event_set.classes or ())
+        if not classes and options.root is not None:
+            classes = find_classes(options.root.expanduser() / event_set.train)[0]
+        return _framing(event_set, options), classes
+    parts, framing = _folder_parts(options)
+    return framing, parts.classes
 
 
 def data_sets() -> list[DataSet]:
@@ -264,6 +303,6 @@ def data_sets() -> list[DataSet]:
         None,
         _load_folder,
         _inspect_folder,
-        EVENT_OPTIONS | {"root", "sensor_size", "ordering"},
+        EVENT_OPTIONS | FOLDER_OPTIONS | {"root"},
     )
     return [*published, folder]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torchvision.datasets.folder import find_classes, make_dataset
@@ -13,7 +15,7 @@ from .cache import build_once, cache_key, file_stamp
 
 Labelled = tuple[list[Path], list[int]]  # files and their labels
 
-_TEST_FOLDERS = ("test", "val")
+_OTHER_FOLDERS = ("test", "val", "validation")  # the first of them is the test part
 
 
 def named_files(folder: Path, suffix: str, classes: Sequence[str], label_in_file: bool) -> Labelled:
@@ -59,33 +61,101 @@ def class_files(folder: Path, suffixes: tuple[str, ...], classes: Sequence[str])
     return [Path(path) for path, _ in samples], [label for _, label in samples]
 
 
-def parts_of(root: Path, suffixes: tuple[str, ...]) -> tuple[Labelled, Labelled | None, list[str]]:
-    """Train files, test files and classes of ``root``, which holds <class>/, or train/ and test/.
+@dataclass(frozen=True)
+class Parts:
+    """The files of a folder by part; a part that the folder does not have is None."""
 
-    Returns:
-        files and labels to train, files and labels to test (None where the root has no test/ or
-        val/), and the classes' names.
+    train: Labelled
+    validation: Labelled | None
+    test: Labelled | None
+    classes: list[str]
+
+    @property
+    def files(self) -> list[Path]:
+        """All of them."""
+        given = (part for part in (self.train, self.validation, self.test) if part is not None)
+        return [path for files, _ in given for path in files]
+
+
+def parts_of(root: Path, suffixes: tuple[str, ...]) -> Parts:
+    """The files of ``root``, which holds <class>/, or train/, test/ and val/ with <class>/ each.
+
+    Where there is val/ (or validation/) and no test/, it is the test part.
 
     Raises:
-        ValueError: the class folders differ between train and test.
+        ValueError: the class folders differ between the parts.
         FileNotFoundError: no class folder, or no file.
     """
     if not (root / "train").is_dir():
         classes = find_classes(root)[0]
-        return class_files(root, suffixes, classes), None, classes
+        return Parts(class_files(root, suffixes, classes), None, None, classes)
     classes = find_classes(root / "train")[0]
     train = class_files(root / "train", suffixes, classes)
-    tests = [root / name for name in _TEST_FOLDERS if (root / name).is_dir()]
-    if not tests:
-        return train, None, classes
-    others = find_classes(tests[0])[0]
-    if classes != others:
-        odd = sorted(set(classes) ^ set(others))
-        raise ValueError(
-            f"{root}: the class folders of train and {tests[0].name} differ: {', '.join(odd)} in "
-            "one of them only"
-        )
-    return train, class_files(tests[0], suffixes, classes), classes
+    others = [root / name for name in _OTHER_FOLDERS if (root / name).is_dir()]
+    for folder in others:
+        names = find_classes(folder)[0]
+        if classes != names:
+            odd = sorted(set(classes) ^ set(names))
+            raise ValueError(
+                f"{root}: the class folders of train and {folder.name} differ: {', '.join(odd)} "
+                "in one of them only"
+            )
+    test, validation, *_ = [*(class_files(f, suffixes, classes) for f in others), None, None]
+    return Parts(train, validation, test, classes)
+
+
+def listed(parts: Parts, root: Path, split_file: Path) -> Parts:
+    """The files of one part, ``train``, by part as a file lists them.
+
+    Args:
+        parts: of a folder without parts of its own.
+        root: the folder.
+        split_file: lines ``path,part``, the path relative to the root, the part train,
+            validation (or val) or test; files that it does not list are left out.
+
+    Raises:
+        ValueError: a line that is no such, or names a file that is not there.
+    """
+    if parts.test is not None:
+        raise ValueError(f"{root} has a folder test/ or val/: `split_file` would contradict it")
+    known = {path.relative_to(root).as_posix(): i for i, path in enumerate(parts.train[0])}
+    chosen: dict[str, Labelled] = {name: ([], []) for name in ("train", "validation", "test")}
+    seen: set[str] = set()
+    for number, line in enumerate(split_file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, part = (cell.strip() for cell in line.rpartition(","))
+        part = {"val": "validation"}.get(part, part)
+        if part not in chosen or name not in known or name in seen:
+            raise ValueError(
+                f"{split_file}, line {number}: {line!r}; a line is path,part, with the path of a "
+                f"recording below {root}, once, and the part train, validation or test"
+            )
+        seen.add(name)
+        chosen[part][0].append(parts.train[0][known[name]])
+        chosen[part][1].append(parts.train[1][known[name]])
+    if not chosen["train"][0]:
+        raise ValueError(f"{split_file} lists nothing to train on")
+    validation, test = (
+        chosen[name] if chosen[name][0] else None for name in ("validation", "test")
+    )
+    return Parts(chosen["train"], validation, test, parts.classes)
+
+
+def groups_of(files: Sequence[Path], root: Path, pattern: str) -> list[str]:
+    """What ``pattern`` finds in each file's path below ``root``: its first group, if it has one.
+
+    Raises:
+        ValueError: a path in which it finds nothing.
+    """
+    groups = []
+    for path in files:
+        name = path.relative_to(root).as_posix()
+        match = re.search(pattern, name)
+        if match is None:
+            raise ValueError(f"`group` (={pattern}) finds nothing in {name}, below {root}")
+        groups.append(match[1] if match.re.groups else match[0])
+    return groups
 
 
 def unpacked(archive: Path) -> Path:

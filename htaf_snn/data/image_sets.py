@@ -12,7 +12,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from . import images
 from .definition import SOURCE_OPTIONS, DataSet, LoadOptions, Shape, root_of
 from .encoders import Encoder
-from .folders import Labelled, parts_of, unpacked
+from .folders import Labelled, Parts, parts_of, unpacked
 from .images import Images
 from .samples import Samples
 from .splits import Splits, check_labels, split
@@ -21,16 +21,22 @@ _OPTIONS = frozenset({"encoder"})
 
 
 def _splits(
-    train: Images, test: Images | None, num_classes: int, options: LoadOptions, where: object
+    train: Images,
+    test: Images | None,
+    num_classes: int,
+    options: LoadOptions,
+    where: object,
+    validation: Images | None = None,
 ) -> Splits:
     encode = Encoder(options.encoder, options.T)
-    check_labels(train[1], num_classes, where, 3 if test is None else 2)
-    if test is not None:
-        check_labels(test[1], num_classes, where, 1)
+    given = [part for part in (validation, test) if part is not None]
+    check_labels(train[1], num_classes, where, 3 - len(given))
+    for part in given:
+        check_labels(part[1], num_classes, where, 1)
     return split(
         Samples(*train, encode),
         train[1],
-        options.validation,
+        options.validation if validation is None else Samples(*validation, encode),
         options.test if test is None else Samples(*test, encode),
         options.split_seed,
     )
@@ -57,25 +63,24 @@ def _tiny_imagenet(options: LoadOptions) -> Splits:
 
 
 def _folder(options: LoadOptions) -> Splits:
-    train, test, classes = _folder_parts(options)
-    return _splits(
-        _decoded(train, options),
-        None if test is None else _decoded(test, options),
-        len(classes),
-        options,
-        options.root,
+    parts = _folder_parts(options)
+    train, validation, test = (
+        None if part is None else _decoded(part, options)
+        for part in (parts.train, parts.validation, parts.test)
     )
+    assert train is not None
+    return _splits(train, test, len(parts.classes), options, options.root, validation)
 
 
 def _inspect_folder(options: LoadOptions) -> tuple[Shape, int]:
-    train, _, classes = _folder_parts(options)
-    width, height = images.image_size(train[0][0])
+    parts = _folder_parts(options)
+    width, height = images.image_size(parts.train[0][0])
     if options.size is not None:
         width = height = options.size
-    return (3, height, width), len(classes)
+    return (3, height, width), len(parts.classes)
 
 
-def _folder_parts(options: LoadOptions) -> tuple[Labelled, Labelled | None, list[str]]:
+def _folder_parts(options: LoadOptions) -> Parts:
     root = root_of(options, "images by class")
     return parts_of(unpacked(root) if root.is_file() else root, IMG_EXTENSIONS)
 

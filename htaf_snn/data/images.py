@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..files import cache_folder
-from .cache import build_once, cache_key, file_stamp, map_in_order
+from .cache import ArrayFile, build_once, cache_key, file_stamp, map_in_order
 from .folders import Labelled, unpacked
 
 Images = tuple[NDArray[np.uint8], NDArray[np.int64]]  # [N, C, H, W] of 0 to 255, and labels [N]
@@ -44,18 +44,15 @@ def decoded(files: Sequence[Path], size: int | None) -> NDArray[np.uint8]:
 
     def build(folder: Path) -> None:
         width, height = (size, size) if size is not None else image_size(files[0])
-        images = np.lib.format.open_memmap(
-            folder / "images.npy", "w+", np.uint8, (len(files), 3, height, width)
-        )
         decode = functools.partial(_decode, size=size)
-        for index, image in enumerate(map_in_order(decode, files, "images", "file")):
-            if image.shape != images.shape[1:]:
-                raise ValueError(
-                    f"mixed image sizes: {files[index]} has {image.shape[2]}x{image.shape[1]} "
-                    f"pixels, {files[0]} {width}x{height}; set `data.size` to a side in pixels"
-                )
-            images[index] = image
-        images.flush()
+        with ArrayFile(folder / "images.npy", (3, height, width)) as images:
+            for index, image in enumerate(map_in_order(decode, files, "images", "file")):
+                if image.shape != images.shape:
+                    raise ValueError(
+                        f"mixed image sizes: {files[index]} has {image.shape[2]}x{image.shape[1]} "
+                        f"pixels, {files[0]} {width}x{height}; set `data.size` to a side in pixels"
+                    )
+                images.extend(image[None])
 
     key = cache_key(PIL.__version__, size, [file_stamp(path) for path in files])
     folder = build_once(cache_folder() / "images" / key, build)
@@ -79,12 +76,25 @@ def image_size(path: Path) -> tuple[int, int]:
 def _decode(path: Path, size: int | None) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as file:
-            image: Image.Image = file.convert("RGB")
+            image: Image.Image = _eight_bits(path, file).convert("RGB")
     except OSError as error:
         raise ValueError(f"{path} can't be read as an image: {error}") from error
     if size is not None:
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).transpose(2, 0, 1)
+
+
+def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
+    """The image with values from 0 to 255; those of 16 bits are scaled by their type."""
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"{path} has values of 32 bits (Pillow's mode {image.mode}), whose range is not known; "
+            "save it with 8 or 16 bits"
+        )
+    return image
 
 
 def tiny_imagenet(root: Path) -> tuple[Labelled, Labelled]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,17 +14,19 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from ..arguments import in_range
 from ..seeds import seed_torch
 from . import augment as augmentation
+from . import summary
 from .definition import LoadOptions
 from .event_sets import framing_of
+from .events import Framing
 from .registry import data_set
 from .samples import Samples
 from .splits import Sample, Splits, frames_first
 
+_log = logging.getLogger(__name__)
 Loader = DataLoader[Any]  # its batches are frames [T, N, C, H, W] and labels [N]
 
 
@@ -64,7 +68,23 @@ class SpikingDataModule(L.LightningDataModule):
             comes after the first saccade (105 ms, 100 ms and 100 ms).
         size: of image_folder: side to which the images are scaled and cropped, in pixels.
         sensor_size: of event_folder: (W, H) in pixels; None takes it from the files' headers.
-        ordering: of event_folder: the columns of plain [N, 4] arrays in .npy files.
+        ordering: of event_folder: the columns of plain [N, 4] tables, such as txyp; "auto" knows
+            time and polarity by their values.
+        time_unit: of event_folder: of the files' times, "us", "ms", "ns", "s", or "auto": what
+            the format says, else fractions are seconds and whole numbers microseconds.
+        sort: of event_folder: whether events that are not in order of time are sorted.
+        events_path: of event_folder: the events' name in HDF5 files that have several.
+        start: of events: microseconds after the first event that are left out.
+        duration: of events: microseconds after ``start`` that are used; None uses all.
+        window: of event_folder: microseconds of each of the samples that a recording is cut
+            into, which all go into one split; None takes it whole.
+        denoise: of events: microseconds within which an event must have another beside it, or is
+            left out, by Tonic's filter.
+        hot_pixels: of events: events a second above which a pixel is left out.
+        skip_bad: of events: whether recordings that can't be read are left out, and listed.
+        group: of event_folder: a regular expression that finds subject or session in a
+            recording's path (its first group, such as "user(\\d+)"); whole groups are split.
+        split_file: of event_folder: lines ``path,part``, with part train, validation or test.
         download: whether Tonic or torchvision may fetch what is missing.
         num_workers: processes that load; 0 loads in this one.
 
@@ -93,7 +113,18 @@ class SpikingDataModule(L.LightningDataModule):
         first_saccade: bool = False,
         size: int | None = None,
         sensor_size: tuple[int, int] | None = None,
-        ordering: str = "xytp",
+        ordering: str = "auto",
+        time_unit: Literal["auto", "us", "ms", "ns", "s"] = "auto",
+        sort: bool = False,
+        events_path: str | None = None,
+        start: int = 0,
+        duration: int | None = None,
+        window: int | None = None,
+        denoise: int | None = None,
+        hot_pixels: float | None = None,
+        skip_bad: bool = False,
+        group: str | None = None,
+        split_file: Path | None = None,
         download: bool = False,
         num_workers: int = 0,
     ) -> None:
@@ -133,6 +164,17 @@ class SpikingDataModule(L.LightningDataModule):
             size=size,
             sensor_size=None if sensor_size is None else (sensor_size[0], sensor_size[1]),
             ordering=ordering,
+            time_unit=time_unit,
+            sort=sort,
+            events_path=events_path,
+            start=start,
+            duration=duration,
+            window=window,
+            denoise=denoise,
+            hot_pixels=hot_pixels,
+            skip_bad=skip_bad,
+            group=group,
+            split_file=None if split_file is None else Path(split_file),
             event_augment=tuple(event_names),
         )
         self.data_set.check(self.options)
@@ -140,7 +182,10 @@ class SpikingDataModule(L.LightningDataModule):
         self.seed = seed
         self.num_workers = num_workers
         self._splits: Splits | None = None
-        self.save_hyperparameters(settings | {"root": None if root is None else str(root)})
+        paths = {"root": root, "split_file": split_file}
+        self.save_hyperparameters(
+            settings | {key: None if path is None else str(path) for key, path in paths.items()}
+        )
 
     @functools.cached_property
     def _inspected(self) -> tuple[tuple[int, int, int], int]:
@@ -164,15 +209,43 @@ class SpikingDataModule(L.LightningDataModule):
         """
         if self.data_set.kind != "events":
             raise ValueError(f"{self.data_set.name} has static images, not event recordings")
-        framing = framing_of(self.data_set.name, self.options)
-        return torch.from_numpy(framing.read(recording)).float()
+        return torch.from_numpy(self._framing[0].read(recording)).float()
+
+    @functools.cached_property
+    def _framing(self) -> tuple[Framing, list[str]]:
+        return framing_of(self.data_set.name, self.options)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to label other recordings: their framing and the classes."""
+        if self.data_set.kind != "events":
+            return {}
+        framing, classes = self._framing
+        return {"framing": dataclasses.asdict(framing), "classes": classes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuses to go on with other classes than the checkpoint's.
+
+        Raises:
+            ValueError: they differ.
+        """
+        classes = state_dict.get("classes")
+        if classes is not None and classes != self.state_dict().get("classes"):
+            raise ValueError(
+                f"the checkpoint was trained on the classes {', '.join(classes)}; here they are "
+                f"{', '.join(self._framing[1])}"
+            )
 
     def prepare_data(self) -> None:
         self.data_set.load(self.options)  # builds the caches, in one process
 
-    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002  # Lightning names it
+    def setup(self, stage: str | None = None) -> None:
         if self._splits is None:
             self._splits = self.data_set.load(self.options)
+            if self.data_set.kind == "events" and stage == "fit":
+                for line in summary.lines(self._splits):
+                    _log.info("%s", line)
+                for warning in summary.warnings(self._splits):
+                    _log.warning("%s", warning)
 
     @property
     def splits(self) -> Splits:
@@ -219,47 +292,69 @@ class SpikingDataModule(L.LightningDataModule):
         )
 
 
-class _TrainLoader(StatefulDataLoader):
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict and ("_snapshot" in state_dict) != (self.num_workers > 0):
-            raise ValueError(
-                f"`data.num_workers` (={self.num_workers}): the checkpoint was written within an "
-                f"epoch {'with' if '_snapshot' in state_dict else 'without'} workers; go on as it "
-                "was, or from a checkpoint of an epoch's end"
-            )
-        super().load_state_dict(state_dict)
+class _TrainLoader(DataLoader[Any]):
+    """A loader that goes on within an epoch, with any number of workers.
 
-
-class _Sampler(DistributedSampler[Any]):
-    """A sampler that goes on within an epoch, and in the right one."""
-
-    def __iter__(self) -> Iterator[Any]:
-        order = list(super().__iter__())  # when the first is asked for, after `set_epoch`
-        start, self._start = self._start, 0
-        for position in range(start, len(order)):
-            self._yielded = position + 1
-            yield order[position]
+    Its state is the number of batches that it has handed out; those that workers have made in
+    advance do not count, and are made again. (A batch's random changes depend on its samples.)
+    """
 
     _start = _yielded = 0
 
-    def state_dict(self) -> dict[str, int]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        sampler = self.sampler
+        assert isinstance(sampler, _Sampler)
+        self._yielded, self._start = self._start, 0
+        sampler.start = self._yielded * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self._yielded += 1
+            yield batch
+
+    def _sizes(self) -> dict[str, int]:
+        assert isinstance(self.sampler, _Sampler)
         return {
-            "epoch": self.epoch,
-            "yielded": self._yielded,
-            "replicas": self.num_replicas,
-            "samples": self.num_samples,
+            "replicas": self.sampler.num_replicas,
+            "samples": self.sampler.num_samples,
+            "batch_size": self.batch_size or 1,
         }
 
+    def state_dict(self) -> dict[str, int]:
+        """What `load_state_dict` takes."""
+        assert isinstance(self.sampler, _Sampler)
+        return {"epoch": self.sampler.epoch, "batches": self._yielded, **self._sizes()}
+
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        for name, own in (("replicas", self.num_replicas), ("samples", self.num_samples)):
+        """Lets the next iteration begin after the last batch that was handed out.
+
+        Raises:
+            ValueError: the state is of other data, another batch size, or an earlier version.
+        """
+        assert isinstance(self.sampler, _Sampler)
+        if "batches" not in state_dict:
+            raise ValueError(
+                "the checkpoint was written by an earlier version of htaf_snn, whose place within "
+                "an epoch is not known here; train anew"
+            )
+        for name, own in self._sizes().items():
             if state_dict[name] != own:
                 raise ValueError(
                     f"the checkpoint was written within an epoch with {state_dict[name]} {name} a "
                     f"process, here there are {own}; go on as it was, or from an epoch's end"
                 )
-        finished = state_dict["yielded"] >= self.num_samples
-        self.epoch = state_dict["epoch"] + finished
-        self._start = 0 if finished else state_dict["yielded"]
+        finished = state_dict["batches"] >= len(self)
+        self.sampler.set_epoch(state_dict["epoch"] + finished)
+        self._start = 0 if finished else state_dict["batches"]
+        self._yielded = self._start
+
+
+class _Sampler(DistributedSampler[Any]):
+    """A sampler that can begin within an epoch, once, at ``start``."""
+
+    start = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        start, self.start = self.start, 0
+        return iter(list(super().__iter__())[start:])
 
 
 class _Drawn(Dataset[Sample]):

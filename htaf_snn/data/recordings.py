@@ -2,217 +2,202 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from .readers import READERS as READERS
+from .readers import SENSOR_SIZES
+from .readers.columns import UNITS, Columns, needed
+from .readers.columns import Format as Format
 
 SensorSize = tuple[int, int, int]  # W, H, P
 Events = NDArray[np.void]  # of `EVENT`, in order of time
 
 EVENT = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.bool_)])
 
-_BYTES_AN_EVENT = 5  # of N-MNIST's format
-_OTHER_NAMES = {"x": ("x",), "y": ("y",), "t": ("t", "ts"), "p": ("p", "on", "pol", "polarity")}
-
-
-@dataclass(frozen=True)
-class Format:
-    """What a data set's files leave unsaid.
-
-    Args:
-        ordering: the columns of a plain [N, 4] array, a permutation of "xytp".
-        t_unit: microseconds in one unit of the file's t.
-        flip_y: whether y counts from the lower edge.
-        to_origin: whether the smallest x and y become 0.
-    """
-
-    ordering: str = "xytp"
-    t_unit: int = 1
-    flip_y: bool = False
-    to_origin: bool = False
-
-    def __post_init__(self) -> None:
-        if sorted(self.ordering) != sorted("xytp"):
-            raise ValueError(f"`ordering` (={self.ordering}) must be a permutation of xytp")
-
-
-XYTP = Format()
+_LATEST_US = 1 << 62  # two such times have a difference that fits 64 bits
 
 
 def import_tonic() -> Any:
     """Tonic, or an error that says how to install it."""
-    return _import("tonic")
+    return needed("tonic")
 
 
-def _import(name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ModuleNotFoundError(
-            f"event data is read by the package {name}, which is not installed: "
-            "pip install 'htaf-snn[events]'",
-            name=name,
-        ) from error
-
-
-def read_recording(path: Path, sensor_size: SensorSize, format: Format = XYTP) -> Events:
+def read_recording(
+    path: Path, sensor_size: SensorSize | None, format: Format | None = None
+) -> Events:
     """The events of a recording, checked.
+
+    Negative times are shifted, all alike, so that the first is 0.
 
     Args:
         path: a file whose suffix is one of `READERS`.
-        sensor_size: (W, H, P) of the sensor, in pixels and polarities.
+        sensor_size: (W, H, P) of the sensor, in pixels and polarities; None takes any.
         format: what the file leaves unsaid.
 
     Returns:
         a structured array with the fields x, y, t (microseconds) and p (False or True).
 
     Raises:
-        ValueError: an unknown format, a damaged, empty or unsorted file, or an event outside the
-            sensor; the message names the file.
+        ValueError: an unknown format, a damaged, empty or unsorted file, an event outside the
+            sensor, or a number that is no time, coordinate or polarity; the message names the
+            file, and the row where there is one.
         ModuleNotFoundError: the package that reads the format is not installed.
     """
-    if path.suffix.lower() not in READERS:
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
         raise ValueError(
             f"{path}: not an event recording by its suffix; the known ones are {', '.join(READERS)}"
         )
-    try:
-        fields = READERS[path.suffix.lower()](path, format)
-        x, y, t, p = (np.asarray(fields[name]).ravel() for name in "xytp")
-    except ImportError:
-        raise
-    except Exception as error:  # whatever the formats' readers raise
-        raise _unreadable(path, error) from error
-    if not len(x) == len(y) == len(t) == len(p):
-        raise ValueError(f"{path}: x, y, t and p differ in length")
-    if len(t) == 0:
-        raise ValueError(f"{path}: no event in the recording")
-    width, height, _ = sensor_size
-    x, y, t = x.astype(np.int64), y.astype(np.int64), t.astype(np.int64) * format.t_unit
-    if format.flip_y:
-        y = height - 1 - y
-    if format.to_origin:
-        x, y = x - x.min(), y - y.min()
-    outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
-    if outside.any():
-        first = np.argmax(outside)
-        raise ValueError(
-            f"{path}: event at x={x[first]}, y={y[first]} lies outside the "
-            f"{width}x{height} sensor; the file is corrupt or from another sensor"
-        )
-    if (np.diff(t) < 0).any():
-        raise ValueError(f"{path}: timestamps run backwards; the file is corrupt")
-    if not np.isin(p, (-1, 0, 1)).all():
-        raise ValueError(f"{path}: polarities must be 0 and 1, or -1 and 1")
-    events: Events = import_tonic().io.make_structured_array(x, y, t, p > 0, dtype=EVENT)
-    return events
+    format = Format() if format is None else format
+    with _named(path, "; the file can't be read as events"):
+        columns = READERS[suffix](path, format)
+    with _named(path):
+        return _checked(columns, sensor_size, format)
 
 
 def sensor_in_header(path: Path) -> tuple[int, int] | None:
     """(W, H) that a recording's file names, or None where it names none.
 
-    .aedat4 files always do; .npz and .h5 files do by ``sensor_size``, a (W, H) or (W, H, P).
+    .aedat and .aedat4 files always do; .raw and .dat files mostly; .npz and .h5 files do by
+    ``sensor_size``, a (W, H) or (W, H, P).
 
     Raises:
         ValueError: a damaged file.
     """
-    try:
-        size = _header(path)
-    except ImportError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    if size is None:
+    if path.suffix.lower() not in SENSOR_SIZES:
         return None
-    width, height = np.asarray(size).tolist()[:2]
-    return int(width), int(height)
+    with _named(path, "; the file can't be read as events"):
+        size = SENSOR_SIZES[path.suffix.lower()](path)
+        if size is None:
+            return None
+        numbers = np.asarray(size).ravel()
+        if len(numbers) < 2 or not all(0 < n < 1 << 15 and n == int(n) for n in numbers[:2]):
+            raise ValueError(f"a sensor of size {numbers.tolist()}")
+        return int(numbers[0]), int(numbers[1])
 
 
-def _header(path: Path) -> ArrayLike | None:
-    if path.suffix == ".aedat4":
-        streams = _import("aedat").Decoder(str(path)).id_to_stream()
-        events = [stream for _, stream in sorted(streams.items()) if stream["type"] == "events"]
-        return (events[0]["width"], events[0]["height"]) if events else None
-    if path.suffix == ".npz":
-        with np.load(path) as arrays:
-            return arrays.get("sensor_size")  # type: ignore[no-any-return]
-    if path.suffix in (".h5", ".hdf5"):
-        with _import("h5py").File(path) as file:
-            return file.attrs.get("sensor_size")  # type: ignore[no-any-return]
-    return None
+@contextlib.contextmanager
+def _named(path: Path, remedy: str = "") -> Iterator[None]:
+    """Gives whatever a reader raises the file's name, and what follows from it."""
+    try:
+        yield
+    except (ImportError, FileNotFoundError, PermissionError, IsADirectoryError):
+        raise  # they name what is missing
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if isinstance(error, MemoryError):
+            reason = f"it needs more memory than there is ({reason})"
+        raise ValueError(f"{path}: {reason}{remedy}") from error
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: {error}; the file can't be read as events")
-
-
-def _bin(path: Path, _: Format) -> Any:
-    size = path.stat().st_size
-    if size == 0 or size % _BYTES_AN_EVENT:
+def _checked(columns: Columns, sensor_size: SensorSize | None, format: Format) -> Events:
+    if not len(columns.x) == len(columns.y) == len(columns.t) == len(columns.p):
         raise ValueError(
-            f"{size} bytes, which is not a positive multiple of {_BYTES_AN_EVENT}; the file is "
-            "empty or cut short, fetch it again"
+            f"x, y, t and p differ in length ({len(columns.x)}, {len(columns.y)}, "
+            f"{len(columns.t)}, {len(columns.p)})"
         )
-    return import_tonic().io.read_mnist_file(str(path), EVENT)
+    if len(columns.t) == 0:
+        raise ValueError("no event in the recording")
+    x, y = _coordinates("x", columns.x), _coordinates("y", columns.y)
+    t = _microseconds(columns, format)
+    p = _polarities(columns.p)
+    if format.flip_y and sensor_size is not None:
+        y = sensor_size[1] - 1 - y
+    if format.to_origin:
+        x, y = x - x.min(), y - y.min()
+    width, height = (1 << 15, 1 << 15) if sensor_size is None else sensor_size[:2]
+    row = _first((x < 0) | (x >= width) | (y < 0) | (y >= height))
+    if row is not None:
+        sensor = "a sensor" if sensor_size is None else f"the {width}x{height} sensor"
+        raise ValueError(
+            f"row {row}: event at x={x[row]}, y={y[row]} lies outside {sensor}; the file is "
+            "corrupt or from another sensor, or `data.sensor_size` or `data.ordering` is not its"
+        )
+    row = _first(np.diff(t) < 0)
+    order: Any = slice(None)
+    if row is not None:
+        if not format.sort:
+            raise ValueError(
+                f"row {row + 1}: timestamps run backwards, from {t[row]} to {t[row + 1]} us; the "
+                "file is corrupt, or its events are not in order: set `data.sort` to sort them"
+            )
+        order = np.argsort(t, kind="stable")
+    if t.min() < 0:
+        t = t - t.min()
+    events = np.empty(len(t), EVENT)
+    for name, column in (("x", x), ("y", y), ("t", t), ("p", p)):
+        events[name] = column[order]
+    return events
 
 
-def _aedat4(path: Path, _: Format) -> Any:
-    _import("aedat")
-    events = import_tonic().io.read_aedat4(str(path))
-    return _by_name({name: events[name] for name in events.dtype.names})
+def _first(wrong: NDArray[np.bool_]) -> int | None:
+    return int(np.argmax(wrong)) if wrong.any() else None
 
 
-def _npy(path: Path, format: Format) -> Any:
-    array = np.load(path)
-    if array.dtype.names is not None:
-        return _by_name({name: array[name] for name in array.dtype.names})
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise ValueError(f"an array {list(array.shape)}, neither structured nor [N, 4]")
-    return {name: array[:, i] for i, name in enumerate(format.ordering)}
+def _numbers(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    if column.dtype.kind not in "biuf":
+        raise ValueError(f"{name} are of type {column.dtype}, which is no real number")
+    if column.dtype.kind == "f":
+        row = _first(~np.isfinite(column))
+        if row is not None:
+            raise ValueError(f"row {row}: {name}={column[row]}")
+    return column
 
 
-def _npz(path: Path, _: Format) -> Any:
-    with np.load(path) as arrays:
-        return _by_name(dict(arrays))
+def _coordinates(name: str, column: NDArray[Any]) -> NDArray[np.int64]:
+    column = _numbers(name, column)
+    if column.dtype.kind == "f":
+        row = _first(column != np.floor(column))
+        if row is not None:
+            raise ValueError(
+                f"row {row}: {name}={column[row]} is no pixel; round the coordinates first"
+            )
+    row = _first(np.abs(column.astype(np.float64)) >= 1 << 31)
+    if row is not None:
+        raise ValueError(f"row {row}: {name}={column[row]} lies outside any sensor")
+    return column.astype(np.int64)
 
 
-def _h5(path: Path, _: Format) -> Any:
-    with _import("h5py").File(path) as file:
-        group = file.get("events", file)
-        if not hasattr(group, "keys"):  # one compound data set
-            return _by_name({name: group[name] for name in group.dtype.names})
-        return _by_name({name: group[name][()] for name in group})
+def _polarities(column: NDArray[Any]) -> NDArray[np.bool_]:
+    column = _numbers("p", column)
+    row = _first(~np.isin(column, (-1, 0, 1)))
+    if row is not None:
+        raise ValueError(f"row {row}: p={column[row]}; polarities must be 0 and 1, or -1 and 1")
+    negative = column < 0
+    if negative.any() and (column == 0).any():
+        raise ValueError(
+            f"row {_first(column == 0)}: p=0, and row {_first(negative)}: p=-1; polarities must be "
+            "0 and 1, or -1 and 1"
+        )
+    positive: NDArray[np.bool_] = column > 0
+    return positive
 
 
-def _mat(path: Path, _: Format) -> Any:
-    from scipy.io import loadmat
-
-    return _by_name(loadmat(path))
-
-
-def _by_name(columns: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
-    for name, names in _OTHER_NAMES.items():
-        known = [other for other in names if other in columns]
-        if not known:
-            raise ValueError(f"no field {' or '.join(names)}, only {', '.join(columns)}")
-        found[name] = columns[known[0]]
-    return found
-
-
-READERS: dict[str, Callable[[Path, Format], Any]] = {
-    ".bin": _bin,
-    ".aedat4": _aedat4,
-    ".npy": _npy,
-    ".npz": _npz,
-    ".h5": _h5,
-    ".hdf5": _h5,
-    ".mat": _mat,
-}
+def _microseconds(columns: Columns, format: Format) -> NDArray[np.int64]:
+    t = _numbers("t", columns.t)
+    if format.time_unit != "auto":
+        factor = UNITS[format.time_unit]
+    elif columns.unit is not None:
+        factor = UNITS[columns.unit] * format.t_unit
+    elif t.dtype.kind == "f" and (t != np.floor(t)).any():
+        factor = UNITS["s"]
+    else:
+        factor = float(format.t_unit)
+    row = _first(np.abs(t.astype(np.float64)) * factor >= _LATEST_US)
+    if row is not None:
+        raise ValueError(
+            f"row {row}: t={t[row]} in units of {factor:g} us is past what 64 bits hold; set "
+            "`data.time_unit` to the file's"
+        )
+    if t.dtype.kind == "f":
+        return np.rint(t.astype(np.float64) * factor).astype(np.int64)
+    whole = t.astype(np.int64)
+    if factor < 1:
+        return whole // round(1 / factor)
+    return whole * round(factor)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import mmap
 from collections.abc import Callable
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -32,6 +34,18 @@ class Samples(Dataset[Sample]):
     ) -> None:
         self.arrays, self.labels, self.encode = arrays, labels, encode
         self.augment: Transform | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        base: Any = self.arrays.base
+        if isinstance(self.arrays, np.memmap) and isinstance(base, mmap.mmap):
+            state["arrays"] = Path(str(self.arrays.filename))  # another process maps the file anew
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["arrays"], Path):
+            state["arrays"] = np.load(state["arrays"], mmap_mode="r")
+        self.__dict__.update(state)
 
     def for_training(self, augment: Transform) -> Self:
         """These samples, changed at random by ``augment`` before they are encoded."""

@@ -27,21 +27,25 @@ class Splits:
 def split(
     dataset: Dataset[Sample],
     labels: ArrayLike,
-    validation: float,
+    validation: float | Dataset[Sample],
     test: float | Dataset[Sample],
     seed: int,
+    groups: ArrayLike | None = None,
 ) -> Splits:
     """Splits ``dataset`` at random, each class in the same proportion.
 
     Args:
         dataset: the samples to split.
         labels: their labels, [N].
-        validation: share of the samples for validation, in (0, 1).
+        validation: share of the samples for validation, in (0, 1), or a set of its own.
         test: share of the samples for the test, in (0, 1), or a test set of its own.
         seed: of the draw.
+        groups: of the samples, [N]; a group's samples all go into one part, and the shares are
+            met as nearly as that allows.
 
     Raises:
-        ValueError: a share that is less than one sample a class.
+        ValueError: a share that is less than one sample a class, or groups that can't be so
+            divided that every part has every class.
     """
     from sklearn.model_selection import train_test_split
 
@@ -56,14 +60,54 @@ def split(
                 f"`{name}` (={share}) of {len(labels)} samples is less than one a class "
                 f"({classes} classes); raise it or use more data"
             )
-        rest, taken = train_test_split(
-            rest, test_size=count, stratify=labels[rest], random_state=seed
-        )
+        if groups is None:
+            rest, taken = train_test_split(
+                rest, test_size=count, stratify=labels[rest], random_state=seed
+            )
+        else:
+            taken = _whole_groups(name, labels, np.asarray(groups), rest, count, seed)
+            rest = np.setdiff1d(rest, taken)
         return Subset(dataset, sorted(taken.tolist()))
 
     test_set = take("test", test) if isinstance(test, float) else test
-    validation_set = take("validation", validation)
+    validation_set = take("validation", validation) if isinstance(validation, float) else validation
     return Splits(Subset(dataset, sorted(rest.tolist())), validation_set, test_set)
+
+
+_DRAWS = 200  # of groups, of which the nearest to the share is taken
+
+
+def _whole_groups(
+    name: str,
+    labels: NDArray[Any],
+    groups: NDArray[Any],
+    rest: NDArray[np.int64],
+    count: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """About ``count`` of the samples ``rest``, of whole groups, with every class on both sides."""
+    classes, of_class = np.unique(labels[rest], return_inverse=True)
+    names, of_group = np.unique(groups[rest], return_inverse=True)
+    table = np.zeros((len(names), len(classes)), np.int64)  # samples by group and class
+    np.add.at(table, (of_group, of_class), 1)
+    wished = table.sum(0) * (count / len(rest))
+    rng = np.random.default_rng(seed)
+    best, chosen = np.inf, None
+    for _ in range(_DRAWS):
+        order = rng.permutation(len(names))
+        sums = table[order].cumsum(0)
+        fits = ((sums > 0) & (sums < table.sum(0))).all(1)
+        distance = np.where(fits, np.abs(sums - wished).sum(1), np.inf)
+        at = int(distance.argmin())
+        if distance[at] < best:
+            best, chosen = float(distance[at]), order[: at + 1]
+    if chosen is None:
+        raise ValueError(
+            f"`{name}`: {len(names)} groups can't be divided so that every class stands on both "
+            "sides; use more recordings, or another `data.group`"
+        )
+    taken: NDArray[np.int64] = rest[np.isin(of_group, chosen)]
+    return taken
 
 
 def check_labels(labels: ArrayLike, num_classes: int, where: object, at_least: int = 3) -> None:

@@ -7,7 +7,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,14 @@ from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from .. import transfer
 from ..arguments import arguments_of
 from ..data import SpikingDataModule
-from ..data.recordings import READERS
 from ..files import write_whole
-from ..transfer import TransferGap, firing_hard, transfer_gap
+from ..transfer import TransferGap, transfer_gap
+from . import predict as prediction
 from .checkpoint_io import read_checkpoint
 from .module import SpikingClassifier
+from .predict import Prediction
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One recording's label, and the softmax probability of it."""
-
-    path: Path
-    label: int
-    confidence: float
 
 
 def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
@@ -182,33 +173,42 @@ def calibrate(
     return out
 
 
-def predict(checkpoint: Path, recordings: Path, allow: str | None = None) -> Iterator[Prediction]:
-    """Labels of event recordings, by the hard network.
+def predict(
+    checkpoint: Path,
+    recordings: Path,
+    window: int | None = None,
+    csv: Path | None = None,
+    json: Path | None = None,
+    plot: Path | None = None,
+    allow: str | None = None,
+) -> Iterator[Prediction]:
+    """Labels of event recordings, by the hard network; a bad recording does not end it.
+
+    Nothing but the checkpoint is needed: framing and class names stand in it.
 
     Args:
         checkpoint: a file written by `fit` on event data.
         recordings: one file, or a folder that is searched for them.
+        window: microseconds of the parts of a recording that are labelled each; None labels the
+            whole, or parts as long as those trained on.
+        csv: a table of all predictions.
+        json: the same as JSON.
+        plot: a picture (.png, .pdf, .svg) of events and class probabilities over time.
         allow: module that the checkpoint's spike function and neuron may be imported from.
 
     Raises:
         FileNotFoundError: no such file, or no recording in the folder.
-        ValueError: the model was trained on static images, or a recording is damaged.
+        ValueError: the model was trained on static images, or a number out of its range.
     """
-    model, data = _load(checkpoint, None, allow)
-    source = data.data_set
-    if source.kind != "events":
-        raise ValueError(
-            f"{checkpoint} was trained on {source.name}, static images; predict takes event "
-            "recordings, so train on event data"
-        )
-    if recordings.is_dir():
-        files = sorted(path for path in recordings.rglob("*") if path.suffix.lower() in READERS)
-    else:
-        files = [recordings]
-    if not files or not files[0].is_file():
-        raise FileNotFoundError(f"no event recording ({', '.join(READERS)}) at {recordings}")
-    for path in files:
-        frames = data.read_frames(path)
-        with torch.inference_mode(), firing_hard(model):
-            probabilities = model(frames[:, None]).softmax(-1)[0]
-        yield Prediction(path, int(probabilities.argmax()), float(probabilities.max()))
+    framing, classes = prediction.framing_in(checkpoint)
+    framing, model = prediction.with_window(framing, window), load(checkpoint, allow)
+    files = prediction.recordings_at(recordings)
+    made = []
+    for found in prediction.labels(model, framing, classes, files):
+        made.append(found)
+        yield found
+    for path, write in (
+        (csv, prediction.write_csv), (json, prediction.write_json), (plot, prediction.draw),
+    ):  # fmt: skip
+        if path is not None:
+            write(path, made, classes)

@@ -141,11 +141,11 @@ def spoil(path: str, content: bytes | None) -> Callable[[Path], None]:
         (spoil("Train/3/30001.bin", encode(events())[:-2]), r"30001.bin: 198 bytes.*cut short"),
         (
             spoil("Test/9/90001.bin", encode(events(size=(60, 60)))),
-            r"90001.bin: event at x=.*outside the 34x34",
+            r"90001.bin: row \d+: event at x=.*outside the 34x34",
         ),
         (
             spoil("Test/9/90001.bin", encode({k: v[::-1] for k, v in events().items()})),
-            r"90001.bin: timestamps run backwards",
+            r"90001.bin: row \d+: timestamps run backwards",
         ),
         (spoil("Test/9/90001.bin", bytes([0, 240, 0, 0, 0])), r"90001.bin: no event"),
         (
@@ -179,7 +179,7 @@ def test_real_recordings_pass_the_checks(shared_data: Path) -> None:
         ({"validation": 0.5, "test": 0.5}, ValueError, "leave something to train on"),
         ({"mixup": -1.0}, ValueError, r"`mixup` \(=-1.0\)"),
         ({"encoder": "poisson"}, ValueError,
-         r"`encoder` \(=poisson\) does not apply to digits_events.*these do: downsample"),
+         r"`encoder` \(=poisson\) does not apply to digits_events.*these do: denoise, downsample"),
         ({"name": "digits", "encoder": "rate"}, ValueError, "unknown encoder 'rate'; .* latency"),
         ({"name": "digits", "downsample": 4}, ValueError, r"`downsample` \(=4\) does not apply"),
         ({"name": "digits", "frames_by": "count"}, ValueError, "does not apply .*: encoder"),

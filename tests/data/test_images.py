@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from htaf_snn.data import Encoder, SpikingDataModule
+from htaf_snn.data import Encoder, SpikingDataModule, images
 from htaf_snn.data.splits import check_labels
 
 
@@ -200,3 +200,18 @@ def test_encoders_of_a_data_set(encoder: Any) -> None:
     trained: Any = data.train_dataloader().dataset
     first, *others = (trained.__getitems__([0, k])[0][0] for k in range(4))
     assert any(not torch.equal(first, other) for other in others) == (encoder == "poisson")
+
+
+def test_images_of_16_bits_are_scaled_and_of_32_refused(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 129, 257], [255, 30_000, 65_407, 65_535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    expected = np.round(values / 257).astype(np.uint8)
+    np.testing.assert_array_equal(
+        images.decoded([tmp_path / "a.png"], None)[0], np.stack([expected] * 3)
+    )
+    for name, wide in (
+        ("f.tiff", values.astype(np.float32)), ("i.tiff", values.astype(np.int32)),
+    ):  # fmt: skip
+        Image.fromarray(wide).save(tmp_path / name)
+        with pytest.raises(ValueError, match=rf"{name} has values of 32 bits .*8 or 16 bits"):
+            images.decoded([tmp_path / name], None)

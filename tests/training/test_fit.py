@@ -95,7 +95,7 @@ def test_predict_labels_a_recording_and_a_folder(
     checkpoint = tmp_path / "out/checkpoints/best.ckpt"
     folder = cache / "digits_events-v1/NMNIST/Train/0"
     lines = command("predict", checkpoint, folder).stdout.splitlines()
-    pattern = re.compile(r"(.*\.bin)  label (\d)  confidence (0\.\d{4}|1\.0000)")
+    pattern = re.compile(r"(.*\.bin)  (\d)  confidence (0\.\d{4}|1\.0000)")
     found = [pattern.fullmatch(line) for line in lines]
     assert len(found) == len(list(folder.iterdir()))
     labels = [match[2] for match in found if match]
@@ -105,9 +105,9 @@ def test_predict_labels_a_recording_and_a_folder(
     damaged = tmp_path / "damaged.bin"
     damaged.write_bytes(encode({k: __import__("numpy").array([40]) for k in "xytp"}))
     for arguments, message in (
-        ([checkpoint, damaged], "damaged.bin: event at x=40"),
+        ([checkpoint, damaged], "damaged.bin: row 0: event at x=40"),
         ([checkpoint, tmp_path / "none"], "no event recording"),
-        ([trained / "checkpoints/best.ckpt", folder], "static images"),
+        ([trained / "checkpoints/best.ckpt", folder], "was trained on digits, not on events"),
         ([tmp_path / "none.ckpt", folder], "no checkpoint"),
         ([damaged, folder], "can't be read as a checkpoint"),
     ):

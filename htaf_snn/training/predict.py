@@ -1,0 +1,182 @@
+"""Labels of recordings by a checkpoint alone: framing and class names stand in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data import SpikingDataModule
+from ..data.events import Framing
+from ..data.recordings import READERS, Events, Format
+from ..transfer import firing_hard
+from .checkpoint_io import read_checkpoint
+from .module import SpikingClassifier
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One recording's label, or that of one of its windows, or why there is none.
+
+    Args:
+        path: of the recording.
+        label: -1 where there is none.
+        name: of the class.
+        confidence: softmax probability of the label.
+        probabilities: of all classes.
+        start: microseconds from the first event that is labelled to the window's first.
+        events: how many there are.
+        windowed: whether it is of a window.
+        error: what is wrong with the recording; empty otherwise.
+    """
+
+    path: Path
+    label: int = -1
+    name: str = ""
+    confidence: float = float("nan")
+    probabilities: tuple[float, ...] = ()
+    start: int = 0
+    events: int = 0
+    windowed: bool = False
+    error: str = ""
+
+
+def framing_in(checkpoint: Path) -> tuple[Framing, list[str]]:
+    """How a checkpoint's recordings became frames, and its classes' names.
+
+    Raises:
+        ValueError: it was trained on static images, or its settings are damaged.
+    """
+    content = read_checkpoint(checkpoint)
+    state = content.get(SpikingDataModule.__name__)
+    if not isinstance(state, dict) or "framing" not in state:
+        name = content.get("datamodule_hyper_parameters", {}).get("name", "other data")
+        raise ValueError(
+            f"{checkpoint} was trained on {name}, not on events, or by an earlier version; predict "
+            "takes event recordings, so train on event data"
+        )
+    try:
+        settings: dict[str, Any] = dict(state["framing"])
+        settings["format"] = Format(**settings["format"])
+        width, height, polarities = (int(side) for side in settings["sensor_size"])
+        framing = Framing(**settings | {"sensor_size": (width, height, polarities)})
+        return framing, [str(name) for name in state["classes"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{checkpoint}: its settings of events are damaged: {error}") from error
+
+
+def recordings_at(where: Path) -> list[Path]:
+    """One file, or those anywhere in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    files = [where]
+    if where.is_dir():
+        files = [p for p in where.rglob("*") if p.suffix.lower() in READERS and p.is_file()]
+        # as people count: 2 before 10
+        files.sort(key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", str(p))])
+    if not files or not files[0].is_file():
+        raise FileNotFoundError(f"no event recording ({', '.join(READERS)}) at {where}")
+    return files
+
+
+def labels(
+    model: SpikingClassifier, framing: Framing, classes: Sequence[str], files: Sequence[Path]
+) -> Iterator[Prediction]:
+    """Labels of recordings, window by window, by the hard network; a bad one doesn't end it."""
+    for path in files:
+        try:
+            windows = framing.windows(path)
+        except (ValueError, OSError) as error:
+            yield Prediction(path, error=str(error))
+            continue
+        first = int(windows[0]["t"][0])
+        for events in windows:
+            yield _label(model, framing, classes, path, events, first)
+
+
+def _label(
+    model: SpikingClassifier,
+    framing: Framing,
+    classes: Sequence[str],
+    path: Path,
+    events: Events,
+    first: int,
+) -> Prediction:
+    frames = torch.from_numpy(framing.frames(events)).float()
+    with torch.inference_mode(), firing_hard(model):
+        probabilities = model(frames[:, None]).softmax(-1)[0]
+    label = int(probabilities.argmax())
+    return Prediction(
+        path,
+        label,
+        classes[label] if label < len(classes) else str(label),
+        float(probabilities.max()),
+        tuple(probabilities.tolist()),
+        int(events["t"][0]) - first,
+        len(events),
+        framing.window is not None,
+    )
+
+
+def with_window(framing: Framing, window: int | None) -> Framing:
+    """The framing of windows of another length, in microseconds; None keeps its own."""
+    return framing if window is None else replace(framing, window=window)
+
+
+def write_csv(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
+    """A line a prediction: what and where it is, its label, and a column a class."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(
+            ["path", "start_us", "events", "label", "name", "confidence", "error", *classes]
+        )
+        for p in predictions:
+            numbers = ("", "", "") if p.error else (p.label, p.name, p.confidence)
+            table.writerow([p.path, p.start, p.events, *numbers, p.error, *p.probabilities])
+
+
+def write_json(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
+    """A list of objects, with the probabilities by class name, or with an error."""
+    rows: list[dict[str, Any]] = []
+    for p in predictions:
+        row: dict[str, Any] = {"path": str(p.path)}
+        if p.error:
+            rows.append(row | {"error": p.error})
+            continue
+        row |= {"start_us": p.start, "events": p.events, "label": p.label, "name": p.name}
+        row |= {"confidence": p.confidence}
+        rows.append(row | {"probabilities": dict(zip(classes, p.probabilities, strict=False))})
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def draw(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
+    """A picture of each recording's windows: events a window, and the classes' probabilities."""
+    from matplotlib.figure import Figure
+
+    good = [p for p in predictions if not p.error]
+    if not good:
+        raise ValueError("no recording has a label: there is nothing to draw")
+    of = {name: [p for p in good if p.path == name] for name in dict.fromkeys(p.path for p in good)}
+    figure = Figure((8, 2.4 * len(of)), layout="constrained")
+    axes = figure.subplots(len(of), 1, squeeze=False)[:, 0]
+    for axis, (recording, windows) in zip(axes, of.items(), strict=True):
+        seconds = [p.start / 1e6 for p in windows]
+        ends = [*seconds[1:], seconds[-1] + (seconds[-1] - seconds[-2] if len(windows) > 1 else 1)]
+        edges = [*seconds, ends[-1]]
+        counts = np.array([p.events for p in windows])
+        axis.stairs(counts / counts.max(), edges, fill=True, color="0.9", label="events")
+        for number, name in enumerate(classes):
+            axis.stairs([p.probabilities[number] for p in windows], edges, label=name)
+        axis.set(title=recording.name, xlabel="time (s)", ylabel="probability", ylim=(0, 1.05))
+    if len(classes) <= 12:
+        axes[0].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    figure.savefig(path, dpi=120)
