@@ -225,6 +225,18 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 }
 
 
+class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what is standard error now, which a caller may have redirected meanwhile."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: Any) -> None:
+        pass
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command that ``argv`` (``sys.argv`` without the program) names."""
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -285,7 +297,8 @@ def _configure_logging() -> None:
 
     logger = logging.getLogger("htaf_snn")
     logger.setLevel(logging.INFO)
-    logger.addHandler(logging.StreamHandler(sys.stderr))
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        logger.addHandler(_ToStderr())
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Notices for Lightning's own developers, and advice that is wrong for small data on few cores.

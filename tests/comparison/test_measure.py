@@ -9,6 +9,7 @@ import torch
 from spikingjelly.activation_based import functional, layer
 from torch import nn
 
+import htaf_snn
 from htaf_snn import HTAFSpike, IFNode
 from htaf_snn.comparison.measure import operations, output_shares
 from htaf_snn.comparison.run import _spread
@@ -30,10 +31,14 @@ def network() -> Any:
 
 def test_operations() -> None:
     x_seq = torch.tensor([[[1.5, 0.0]], [[1.5, 1.5]]])  # [T=2, N=1, 2]: spikes 1, then 2
-    synaptic, energy = operations(network(), x_seq)
-    assert synaptic == 3 * 4
-    # Two steps of 2 x 3 multiply-accumulates, and the accumulates of the spikes.
-    assert energy == pytest.approx((2 * 6 * 4.6 + 12 * 0.9) / 1000)
+    for backend in ("auto", "cpu"):
+        net = network()
+        net[2].backend = backend
+        synaptic, energy = operations(net, x_seq)
+        assert synaptic == 3 * 4 and net[2].backend == backend
+        # Two steps of 2 x 3 multiply-accumulates; accumulates of the spikes and of the neurons.
+        assert energy == pytest.approx((2 * 6 * 4.6 + (12 + 18) * 0.9) / 1000)
+    assert operations(htaf_snn.revert(network()), x_seq) == (synaptic, energy)
 
 
 def test_measured_samples_are_of_every_class() -> None:

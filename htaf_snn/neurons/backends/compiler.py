@@ -204,7 +204,7 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} is not yours to write")
-    found = next((path for path in folder.iterdir() if path.lstat().st_uid != os.getuid()), None)
+    found = next((path for path in folder.iterdir() if _owner(path) != os.getuid()), None)
     if found or others_can_change(folder):
         raise BackendUnavailableError(
             f"others can write to the kernel cache {folder}, or have"
@@ -212,6 +212,13 @@ def _make_private(folder: Path) -> None:
             + f"; nothing is loaded from it. Remove it, with 'rm -r {folder}', or name another "
             "folder in the environment variable HTAF_SNN_CACHE"
         )
+
+
+def _owner(path: Path) -> int:
+    try:
+        return path.lstat().st_uid
+    except FileNotFoundError:
+        return os.getuid()  # another process has just ended its compile
 
 
 @contextlib.contextmanager

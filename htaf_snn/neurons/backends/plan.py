@@ -68,7 +68,8 @@ class Plan:
 def plan(node: nn.Module) -> Plan:
     """The node's plan, made anew where an attribute of it or of a module within changed."""
     known: Plan | None = node.__dict__.get("_plan")
-    if known is not None and _unchanged(known):
+    # A replica of torch's DataParallel carries its original's plan.
+    if known is not None and known.modules[0] is node and _unchanged(known):
         return known
     modules = list(node.modules())
     tensors = list(_tensors(modules))
@@ -190,7 +191,20 @@ def _frozen(value: Any) -> Any:
         return (dict, *((k, _frozen(v)) for k, v in value.items()))
     if isinstance(value, bool | int | float | str | None):
         return type(value), repr(value)
-    return type(value), id(value)
+    return _Identity(value)
+
+
+class _Identity:
+    """A value that is told from others by identity, and kept, so that no other takes its place."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
 
 
 def _letter(tensor: Tensor) -> str:
