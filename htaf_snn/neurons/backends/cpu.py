@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
 import functools
 from collections.abc import Sequence
@@ -56,14 +57,13 @@ def backward(
 
 def _run(name: str, call: Call, *arrays: Sequence[Tensor | None]) -> None:
     x = call.x[0]
-    numbers = (ctypes.c_double * len(call.numbers))(*map(float, call.numbers))
+    numbers = array.array("d", map(float, call.numbers))
     description = [
         x.shape[0], call.neurons, torch.get_num_threads(), call.channels, call.inner,
-        ctypes.addressof(numbers), 0 if call.table is None else call.table.data_ptr(),
+        numbers.buffer_info()[0], 0 if call.table is None else call.table.data_ptr(),
         *(t.data_ptr() for t in (*call.x, *call.states)),
     ]  # fmt: skip
     for group in arrays:
         description += [0 if t is None else t.data_ptr() for t in group]
-    getattr(kernel(call.program, x.dtype), name)(
-        (ctypes.c_longlong * len(description))(*description)
-    )
+    words = array.array("q", description)
+    getattr(kernel(call.program, x.dtype), name)(words.buffer_info()[0])

@@ -89,18 +89,20 @@ struct NeuronValues {
     }
 };
 
-// Neurons a chunk, so that `arrays` arrays of T steps stay in the second-level cache; where channels
-// lie side by side, as many as make the next chunk begin with the same channel.
+// Neurons a chunk, so that `arrays` arrays of T steps stay in the second-level cache, or where they
+// are few in the first; where channels lie side by side, as many as make the next chunk begin with
+// the same channel.
 i64 chunk_width(const Call& call, i64 arrays, i64 T) {
-    i64 width = 24576 / ((arrays > 0 ? arrays : 1) * (T > 0 ? T : 1)) / 64 * 64;
-    width = width < 64 ? 64 : width > 2048 ? 2048 : width;
+    const i64 rows = (arrays > 0 ? arrays : 1) * (T > 0 ? T : 1), most = rows <= 16 ? 512 : 2048;
+    i64 width = 24576 / rows / 64 * 64;
+    width = width < 64 ? 64 : width > most ? most : width;
     if (NEURON_VALUES && call.inner == 1 && call.channels <= 2048)
         width = (width > call.channels ? width : call.channels) / call.channels * call.channels;
     return width;
 }
 
 void forward_slab(const Call& call, i64 begin, i64 end) {
-    const i64 width = chunk_width(call, 16 + NEURON_VALUES, 1);
+    const i64 width = chunk_width(call, 17 + NEURON_VALUES, 1);
     R u[AT_LEAST_ONE(LAYER_VALUES)];
     layer_values(call.numbers, u);
     R* memory = scratch(width * (NEURON_VALUES + PARAMETERS));
