@@ -147,7 +147,7 @@ class _Body:
     def stores(self, store: Callable[[str, int, str], str]) -> list[str]:
         """Statements that write the results, which are numbers."""
         return [
-            store(array, k, f"R({self._text(v)})" if self._is_truth(v) else self._text(v))
+            store(array, k, self._text(v) + (" ? R(1) : R(0)" if self._is_truth(v) else ""))
             for array, k, v in self.writes
         ]
 

@@ -139,8 +139,8 @@ HTAF_FROM_LIBRARY_OF_TWO(atan2)
 HTAF_FROM_LIBRARY_OF_TWO(fmod)
 
 // NaN where either is, as torch's.
-template <class V> HTAF_FN V minimum(V x, V y) { return x < y || x != x ? x : y; }
-template <class V> HTAF_FN V maximum(V x, V y) { return x > y || x != x ? x : y; }
+template <class V> HTAF_FN V minimum(V x, V y) { return (x < y) | (x != x) ? x : y; }
+template <class V> HTAF_FN V maximum(V x, V y) { return (x > y) | (x != x) ? x : y; }
 template <class V> HTAF_FN V sign(V x) { return V(x > V(0)) - V(x < V(0)); }
 
 template <class V> HTAF_FN V sigmoid(V z) {
