@@ -63,6 +63,10 @@ def trace(
         for result in results:
             if not isinstance(result, Tensor) or recorder.value(result, "its result") is None:
                 raise NotElementwiseError(f"its step returns {result!r} among outputs and states")
+            if result.shape != _SHAPE and result.numel() != 1:
+                raise NotElementwiseError(
+                    "its step returns a tensor of another shape than its input"
+                )
         incoming = [leaf("grad_output", k) for k in range(len(outputs))]
         incoming += [leaf("grad_state", k) for k in range(states)]
         followed = [(r, g) for r, g in zip(results, incoming, strict=True) if r.requires_grad]
@@ -123,7 +127,8 @@ class _Recorder(TorchDispatchMode):
     def _literal(self, tensor: Tensor, what: str) -> int:
         with modes.without():
             numbers = tensor.detach().double().flatten()
-            if not len(numbers) or not bool(((numbers == numbers[0]) | numbers.isnan()).all()):
+            same = numbers.isnan().all() or (numbers == numbers[:1]).all()
+            if not len(numbers) or not same:
                 raise NotElementwiseError(f"{what} reads a tensor from outside the step{_line()}")
             return self.graph.constant(float(numbers[0]))
 
@@ -135,8 +140,8 @@ class _Recorder(TorchDispatchMode):
         in_place = func._schema.is_mutable
         base = name.removesuffix("_") if in_place else name
         values = [self.value(a, name) for a in _flat(args)]
-        if in_place and self._is_leaf(args[0]):
-            raise NotElementwiseError(f"{name} changes an argument in place{_line()}")
+        if in_place and (self._is_leaf(args[0]) or self._is_shared(args[0])):
+            raise NotElementwiseError(f"{name} changes in place what others read{_line()}")
         if base in ("index", "index_put", "_index_put_impl") and _by_mask(args[0], args[1]):
             return self._masked(base, in_place, *args, **kwargs)
         if base not in _HANDLERS:
@@ -178,6 +183,15 @@ class _Recorder(TorchDispatchMode):
         return value is not None and self.graph.ops[value].name in (
             "x", "state", "parameter", "grad_output", "grad_state",
         )  # fmt: skip
+
+    def _is_shared(self, thing: object) -> bool:
+        """Whether another tensor of the step lies in the memory of ``thing``."""
+        return isinstance(thing, Tensor) and any(
+            other is not thing
+            and other.data_ptr() == thing.data_ptr()
+            and not self._is_literal(self._values[id(other)])  # torch's own copy of what it filled
+            for other in self._alive
+        )
 
     def _is_literal(self, value: int) -> bool:
         return self.graph.ops[value].name == "constant"
@@ -236,7 +250,12 @@ def _line() -> str:
 
 
 def _plain(name: str) -> Any:
-    return lambda r, *args, **_: r.make(name, *args)
+    def handler(r: _Recorder, *args: Any, **options: Any) -> int:
+        if options:
+            raise NotElementwiseError(f"{name} with {', '.join(options)}{_line()}")
+        return r.make(name, *args)
+
+    return handler
 
 
 def _same(r: _Recorder, x: Any, *_: Any, **__: Any) -> int:
