@@ -41,7 +41,7 @@ def network(channels: int = 16) -> nn.Sequential:
     return net
 
 
-def main(epochs: int = 4) -> None:
+def main(epochs: int = 8) -> None:
     """Trains on `digits_events`, prints accuracy and the learned taus, and compiles for CUDA."""
     torch.manual_seed(0)
     data = SpikingDataModule("digits_events", T=8, batch_size=64)
@@ -50,7 +50,7 @@ def main(epochs: int = 4) -> None:
     net = network()
     steps = epochs * len(data.train_dataloader())
     schedule = htaf_snn.SharpnessSchedule(net, steps, hardening=(0.0, 0.8))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     for epoch in range(epochs):
         net.train()
         for frames, labels in data.train_dataloader():
