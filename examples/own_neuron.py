@@ -17,12 +17,12 @@ class AdaptiveLIF(htaf_snn.Neuron):
     """Each spike raises the threshold by beta, which decays with tau_a."""
 
     states = {"v": 0.0, "a": 0.0}  # noqa: RUF012
-    tau: float = 2.0
+    w: float = 0.0  # 1 / tau = sigmoid(w), which stays between 0 and 1 while it is learned
     tau_a: float = 10.0
     beta: float = 0.2
 
     def step(self, x: Tensor, v: Tensor, a: Tensor) -> tuple[Tensor, ...]:
-        h = v + (x - v) / self.tau
+        h = v + (x - v) * torch.sigmoid(torch.as_tensor(self.w))
         spike = self.surrogate_function(h - self.v_threshold - self.beta * a)
         return spike, (1 - spike) * h, a + (spike - a / self.tau_a)
 
@@ -32,7 +32,7 @@ def network(channels: int = 16) -> nn.Sequential:
     net = nn.Sequential(
         layer.Conv2d(2, channels, 3, stride=2, padding=1),
         layer.BatchNorm2d(channels),
-        AdaptiveLIF(learn=("tau",), num_channels=channels, backend="cpu"),
+        AdaptiveLIF(learn=("w",), num_channels=channels, backend="cpu"),
         layer.AdaptiveAvgPool2d(4),
         layer.Flatten(),
         layer.Linear(16 * channels, 10),
@@ -69,7 +69,7 @@ def main(epochs: int = 8) -> None:
                 functional.reset_net(net)
         print(f"epoch {epoch}: loss {loss.item():.3f}, hard accuracy {right / count:.3f}")
     node: Any = net[2]
-    print("learned tau:", [round(tau, 2) for tau in node.tau.tolist()])
+    print("learned tau:", [round(1 / w, 2) for w in node.w.sigmoid().tolist()])
     program = decode(plan.plan(node).traced.program)
     print(f"CUDA text: {len(emit.cuda_source(program, torch.float32, 8).splitlines())} lines, "
           f"{cuda.backward_segment(program)} steps in registers")  # fmt: skip
