@@ -64,12 +64,12 @@ def _runs(out: Path) -> dict[str, Any]:
 
 
 def _frames(out: Path) -> dict[str, Any]:
-    # Beside `out` is the cache: the names of its folders are hashes of what is in them.
-    files = (path for path in sorted(_cache(out).rglob("*")) if path.is_file())
+    # Beside `out` is the cache; the folder of a set's frames is named after where its data lie.
+    files = (path.relative_to(_cache(out)) for path in _cache(out).rglob("*"))
     return {
-        str(path.relative_to(_cache(out))).partition("/")[2]: path.read_bytes()
-        for path in files
-        if path.suffix not in (".lock", ".so", ".sha256") and "frames" not in path.name
+        "/".join(path.parts[:1] + path.parts[2:]): (_cache(out) / path).read_bytes()
+        for path in sorted(files)
+        if (_cache(out) / path).is_file() and path.suffix not in (".lock", ".so", ".sha256")
     }
 
 
