@@ -80,6 +80,18 @@ def test_transforms_give_what_torch_gives(name: str) -> None:
             TRANSFORMS[name](fresh(soft("cpu")), x_seq)
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of SpikingJelly's operator
+@pytest.mark.parametrize("function", [HTAFSpike, surrogate.ATan])
+def test_a_transform_before_the_first_call_leaves_nothing_behind(
+    function: Any, kernels: list[str]
+) -> None:
+    node = htaf_snn.LIFNode(tau=2.75, surrogate_function=function(), step_mode="m")
+    torch.func.vmap(fresh(node))(torch.randn(2, 3, 2))
+    assert not kernels
+    fresh(node)(torch.randn(3, 2))
+    assert kernels == ["forward"]
+
+
 def test_a_batch_of_gradients_says_what_to_do() -> None:
     x_seq = torch.randn(3, 2, 2)
     with pytest.raises(RuntimeError, match=r"takes no batch of gradients.*backend='torch'"):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import htaf_snn
-from htaf_snn.neurons.backends import cuda, emit
+from htaf_snn.neurons.backends import cuda, emit, plan
 from tests import nvrtc
 from tests.neurons.test_cuda_source import lif
 from tests.neurons.test_fused import assert_backends_agree
@@ -67,6 +67,24 @@ def test_control_flow_on_a_value_is_traced_for_each_value() -> None:
         torch.testing.assert_close(seen[-1], node(x_seq))
         node.backend = "cpu"
     assert not torch.equal(*seen)
+
+
+def test_what_was_traced_or_refused_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Centred(Gaussian):
+        @staticmethod
+        def primitive_function(x: Tensor, sigma: float | Tensor) -> Tensor:
+            return Gaussian.primitive_function(x - x.mean(), sigma)
+
+    tried: list[str] = []
+    trace = plan.trace  # type: ignore[attr-defined]
+    monkeypatch.setattr(plan, "trace", lambda *a: [tried.append("once"), trace(*a)][1])  # type: ignore[func-returns-value]
+    for function, most in ((Gaussian(), 1), (Skewed(), 2), (Centred(), 2)):
+        node = htaf_snn.LIFNode(surrogate_function=function, tau=2.25)
+        tried.clear()
+        for step in range(4):
+            function.hardness = 0.1 * (step + 1)  # another tensor: the plan is made anew
+            plan.plan(node)
+        assert len(tried) == most, function
 
 
 def test_declares_its_parameters() -> None:

@@ -44,6 +44,15 @@ def below_autograd(
         return getattr(torch.ops.htaf_snn, name).default(*arguments)
 
 
+def transforming() -> bool:
+    """Whether jit traces, or a transform or forward-mode differentiation is active."""
+    return bool(
+        torch._C._is_tracing()
+        or forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
 def obstacle(x: Tensor, named: bool = False) -> str | None:
     """Why no kernel of ours may run on ``x`` now, for what torch is doing; None if one may.
 

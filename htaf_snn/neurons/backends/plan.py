@@ -85,8 +85,9 @@ def plan(node: nn.Module) -> Plan:
         [*traced.numbers, *(float(getattr(modules[m], name)) for m, name in traced.scalars)],
         getattr(node, "shape_parameter", None),
     )
-    node.__dict__["_plan"] = own
-    own.snapshot += [list(part) for part in _parts(modules)]
+    if traced.program is not None or not modes.transforming():  # which may be why it failed
+        node.__dict__["_plan"] = own
+        own.snapshot += [list(part) for part in _parts(modules)]
     return own
 
 
@@ -221,24 +222,25 @@ def _traced_of(
     tensors: Sequence[tuple[int, str, Tensor]],
     key: tuple[Any, ...],
 ) -> Traced:
-    found = _TRACED.get(key)
-    if found is None:
-        scalars = [
-            (number, name)
-            for number, module in enumerate(modules)
-            if isinstance(module, SpikeFunction)
-            for name in module.parameter_names
-            if isinstance(getattr(module, name), float)
-        ]
-        found = _trace(node, modules, tensors, scalars)
-        if found.program is None and scalars:  # perhaps its Python code asks for their values
-            values = tuple(getattr(modules[m], name) for m, name in scalars)
-            own_key = (*key, values)
-            found = _TRACED.get(own_key) or _trace(node, modules, tensors, [])
-            key = own_key
-        if len(_TRACED) >= _MOST_TRACED:
-            _TRACED.clear()
-        _TRACED[key] = found
+    scalars = [
+        (number, name)
+        for number, module in enumerate(modules)
+        if isinstance(module, SpikeFunction)
+        for name in module.parameter_names
+        if isinstance(getattr(module, name), float)
+    ]
+    if len(_TRACED) >= _MOST_TRACED:
+        _TRACED.clear()
+
+    def traced(key: tuple[Any, ...], free: Sequence[tuple[int, str]]) -> Traced:
+        found = _TRACED.get(key) or _trace(node, modules, tensors, free)
+        if found.program is not None or not modes.transforming():
+            _TRACED[key] = found
+        return found
+
+    found = traced(key, scalars)
+    if found.program is None and scalars:  # perhaps its Python code asks for their values
+        found = traced((*key, *(getattr(modules[m], name) for m, name in scalars)), [])
     return found
 
 
@@ -339,13 +341,11 @@ def check_backend(backend: str) -> Backend:
 
 
 def fused(own: Plan, backend: Backend, x: Sequence[Tensor], states: Sequence[Any]) -> bool:
-    """Whether the layer runs on a kernel: as asked, or for "auto" if it can.
+    """Whether a layer that "torch" was not asked for runs on a kernel: for "auto", if it can.
 
     Raises:
         BackendUnavailableError: the backend that was asked for can't run it.
     """
-    if backend == "torch":
-        return False
     reason = _obstacle(own, backend, x, states)
     if backend != "auto":
         if reason is not None:
