@@ -10,7 +10,8 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor
 
-from .backends import Backend, check_backend, operators, plan
+from .backends import Backend, check_backend, normed, operators, plan
+from .norm import Normalised
 
 _WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
@@ -51,24 +52,30 @@ class BackendNode(base.MemoryModule):
         self._key = plan.register(self)
 
     def single_step_forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        inputs = (x, *args)
+        inputs, waiting = _taken((x, *args))
         states = self.materialize_states(inputs, tuple(self._memories.values()), "s")
-        outputs, states, _ = self._run(tuple(i.unsqueeze(0) for i in inputs), states, **kwargs)
+        outputs, states, _ = self._run(
+            tuple(i.unsqueeze(0) for i in inputs), states, waiting=waiting, **kwargs
+        )
         self._memories.update(zip(self._memories, states, strict=True))
         if getattr(self, "store_v_seq", False) and isinstance(states[0], Tensor):
             self._append_v_seq(states[0])
         return _one(tuple(o[0] for o in outputs))
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        inputs = (x_seq, *args)
+        inputs, waiting = _taken((x_seq, *args))
         states = self.materialize_states(inputs, tuple(self._memories.values()), "m")
         stores_v = getattr(self, "store_v_seq", False)
         stores_all = getattr(self, "store_state_seqs", False)
         own = type(self).multi_step_functional_forward
         if own is not BackendNode.multi_step_functional_forward and not (stores_v or stores_all):
+            if waiting is not None:
+                inputs = (waiting.value(), *inputs[1:])
             outputs, states = self.multi_step_functional_forward(inputs, states, **kwargs)
         else:
-            outputs, states, after = self._run(inputs, states, stores_v or stores_all, **kwargs)
+            outputs, states, after = self._run(
+                inputs, states, stores_v or stores_all, waiting, **kwargs
+            )
             if stores_v:
                 self.v_seq = after[0]
             if stores_all:
@@ -119,26 +126,41 @@ class BackendNode(base.MemoryModule):
         inputs: tuple[Tensor, ...],
         states: tuple[Any, ...],
         after: bool = False,
+        waiting: Normalised | None = None,
         **kwargs: Any,
     ) -> _Run:
         x = inputs[0]
-        if kwargs or self._backend == "torch":
+        own = None
+        if not kwargs and self._backend != "torch":
+            compiling = torch.compiler.is_dynamo_compiling()
+            own = plan.plan_in_graph(self) if compiling else plan.plan(self)
+        if own is None or not plan.fused(own, self._backend, inputs, states):
+            if waiting is not None:
+                inputs = (waiting.value().view_as(x), *inputs[1:])
             return self._run_on_torch(inputs, states, after, **kwargs)
-        compiling = torch.compiler.is_dynamo_compiling()
-        own = plan.plan_in_graph(self) if compiling else plan.plan(self)
-        if not plan.fused(own, self._backend, inputs, states):
-            return self._run_on_torch(inputs, states, after)
-        program = own.traced.program
+        program, parameters = own.traced.program, plan.parameters_of(own, x)
         assert program is not None
-        made = operators.neuron(
-            inputs, states, plan.parameters_of(own, x), own.numbers, program, after
-        )
+        if waiting is not None and not self._takes_norm(waiting, program, x):
+            inputs, waiting = (waiting.value().view_as(x), *inputs[1:]), None
+        if waiting is None:
+            made = operators.neuron(inputs, states, parameters, own.numbers, program, after)
+        else:
+            norm = waiting.norm.norm(x)
+            made = normed.norm_neuron(
+                inputs, states, parameters, own.numbers, program, after, norm
+            )
         count, ends = len(made), len(states)
         outputs = count - ends * (2 if after else 1)
         return (
             tuple(made[:outputs]),
             tuple(made[outputs : outputs + ends]),
             list(made[outputs + ends :]),
+        )
+
+    def _takes_norm(self, waiting: Normalised, program: str, x: Tensor) -> bool:
+        """Whether the kernel computes a norm that waits; its channels must be the neurons' too."""
+        return waiting.norm.multi_step == (self.step_mode == "m") and (
+            x.is_cuda or plan.normed_obstacle(program, x.dtype) is None
         )
 
     def _run_on_torch(
@@ -175,6 +197,16 @@ class BackendNode(base.MemoryModule):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, backend={self.backend!r}"
+
+
+def _taken(inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Normalised | None]:
+    """The inputs, a norm's own in the place of its output where that waits to be computed."""
+    first = inputs[0]
+    if type(first) is not Normalised:
+        return inputs, None
+    if first.known is not None:
+        return (first.known, *inputs[1:]), None
+    return (first.x, *inputs[1:]), first
 
 
 def _one(outputs: tuple[Tensor, ...]) -> Any:

@@ -52,15 +52,13 @@ launches: list[str] = []
 
 
 @functools.cache
-def shim_library(of: Program, dtype: torch.dtype, T: int) -> ctypes.CDLL:
-    return ctypes.CDLL(str(compiler.compile_library(SHIM + emit.cuda_source(of, dtype, T))))
+def shim_library(source: str) -> ctypes.CDLL:
+    return ctypes.CDLL(str(compiler.compile_library(SHIM + source)))
 
 
-def shim_kernel(
-    of: Program, dtype: torch.dtype, T: int, name: str, device: torch.device
-) -> cuda.Kernel:
+def shim_kernel(source: str, name: str, device: torch.device) -> cuda.Kernel:
     """The very ``__global__`` function, run thread by thread on the CPU."""
-    library = shim_library(of, dtype, T)
+    library = shim_library(source)
 
     def launch(blocks: int, threads: int, words: Any) -> None:
         launches.append(name)

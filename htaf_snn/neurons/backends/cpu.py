@@ -6,13 +6,14 @@ import array
 import ctypes
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .call import Call
 from .compiler import load_library
-from .emit import cpu_source
+from .emit import cpu_source, norm_source
 from .program import Program
 
 
@@ -23,8 +24,24 @@ def kernel(program: Program, dtype: torch.dtype) -> ctypes.CDLL:
     Raises:
         BackendUnavailableError: it can't be compiled or loaded.
     """
-    library = load_library(cpu_source(program, dtype), ("forward", "backward"))
-    for function in (library.forward, library.backward):
+    return _loaded(cpu_source(program, dtype), ("forward", "backward"))
+
+
+@functools.cache
+def norm_kernel(dtype: torch.dtype) -> ctypes.CDLL:
+    """The loaded kernel of batch statistics.
+
+    Raises:
+        BackendUnavailableError: it can't be compiled or loaded.
+    """
+    headers = "#include <stdlib.h>\n#include <math.h>\n"
+    return _loaded(headers + norm_source(dtype), ("moments", "correct"))
+
+
+def _loaded(source: str, names: Sequence[str]) -> ctypes.CDLL:
+    library = load_library(source, names)
+    for name in names:
+        function = getattr(library, name)
         function.argtypes, function.restype = [ctypes.c_void_p], None
     return library
 
@@ -67,3 +84,21 @@ def _run(name: str, call: Call, *arrays: Sequence[Tensor | None]) -> None:
         description += [0 if t is None else t.data_ptr() for t in group]
     words = array.array("q", description)
     getattr(kernel(call.program, x.dtype), name)(words.buffer_info()[0])
+
+
+def moments(x: Tensor, rows: int, channels: int, inner: int, _eps: float) -> Tensor:
+    """Mean and biased variance of each channel, [2, channels] in float64."""
+    found = torch.empty(2, channels, dtype=torch.float64)
+    _call(norm_kernel(x.dtype).moments, (rows, channels, inner), x, found)
+    return found
+
+
+def correct(x: Tensor, rows: int, channels: int, inner: int, *tensors: Tensor) -> None:
+    """Adds to a gradient what the batch statistics do: that, and a, b and center by channel."""
+    _call(norm_kernel(x.dtype).correct, (rows, channels, inner), x, *tensors)
+
+
+def _call(function: Any, shape: Sequence[int], *tensors: Tensor) -> None:
+    addresses = (t.data_ptr() for t in tensors)
+    words = array.array("q", [*shape, torch.get_num_threads(), *addresses])
+    function(words.buffer_info()[0])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .call import Call
-from .emit import cuda_source
+from .emit import cuda_source, norm_source
 from .errors import BackendUnavailableError
 from .program import Program
 
@@ -52,19 +52,17 @@ def backward_segment(program: Program) -> int:
 
 
 @functools.cache
-def _module(program: Program, dtype: torch.dtype, T: int, device: int) -> Any:
+def _module(source: str, device: int) -> Any:
     import cupy
 
     try:
         with cupy.cuda.Device(device):
-            return cupy.RawModule(code=cuda_source(program, dtype, T), options=FLAGS)
+            return cupy.RawModule(code=source, options=FLAGS)
     except cupy.cuda.compiler.CompileException as error:
         raise BackendUnavailableError(f"NVRTC could not compile a kernel: {error}") from error
 
 
-def _cupy_kernel(
-    program: Program, dtype: torch.dtype, T: int, name: str, device: torch.device
-) -> Kernel:
+def _cupy_kernel(source: str, name: str, device: torch.device) -> Kernel:
     import cupy
 
     index = torch.cuda.current_device() if device.index is None else device.index
@@ -72,14 +70,14 @@ def _cupy_kernel(
     def launch(blocks: int, threads: int, words: npt.NDArray[np.int64]) -> None:
         stream = torch.cuda.current_stream(device).cuda_stream
         with cupy.cuda.Device(index), cupy.cuda.ExternalStream(stream, index):
-            function = _module(program, dtype, T, index).get_function(name)
+            function = _module(source, index).get_function(name)
             function((blocks,), (threads,), (words,))
 
     return launch
 
 
-# Where a kernel comes from; the tests put the same source, compiled for the CPU, here.
-get_kernel: Callable[[Program, torch.dtype, int, str, torch.device], Kernel] = _cupy_kernel
+# Where a kernel comes from, by its text; the tests put the same one, compiled for the CPU, here.
+get_kernel: Callable[[str, str, torch.device], Kernel] = _cupy_kernel
 
 
 def _launch(
@@ -112,8 +110,13 @@ def _launch(
         addresses = [0 if t is None else t.data_ptr() for t in group]
         words += addresses + [0] * (max(1, count) - len(addresses))
     first = call.x[0]
-    kernel = get_kernel(program, first.dtype, len(first), name, first.device)
-    kernel(math.ceil(call.neurons / _THREADS), _THREADS, np.array(words, dtype=np.int64))
+    source = cuda_source(program, first.dtype, len(first))
+    _run(source, name, first.device, call.neurons, words)
+
+
+def _run(source: str, name: str, device: torch.device, count: int, words: Sequence[int]) -> None:
+    kernel = get_kernel(source, name, device)
+    kernel(math.ceil(count / _THREADS), _THREADS, np.array(words, dtype=np.int64))
 
 
 def _on_its_device(call: Call) -> Call:
@@ -189,3 +192,19 @@ def backward(
     by_channel = (learned, call.neurons // (call.channels * call.inner), call.channels, call.inner)
     sums = total.reshape(by_channel).sum((1, 3), dtype=torch.float64)
     return [*g_x, *(g for g in last if g is not None)], sums
+
+
+def moments(x: Tensor, _rows: int, channels: int, inner: int, eps: float) -> Tensor:
+    """Mean and biased variance of each channel, [2, channels] in float64; by torch."""
+    flat = x.movedim(2, -1).reshape(-1, channels) if inner == 1 else x.flatten(0, 1)
+    mean, rstd = torch.batch_norm_stats(flat, eps)
+    variance = rstd.double().pow(-2) - eps
+    return torch.stack([mean.double(), variance.clamp(min=0)])
+
+
+def correct(x: Tensor, _rows: int, channels: int, inner: int, *tensors: Tensor) -> None:
+    """Adds to a gradient what the batch statistics do: that, and a, b and center by channel."""
+    if not x.numel():
+        return
+    words = [x.numel(), channels, inner, *(t.data_ptr() for t in (x, *tensors))]
+    _run(norm_source(x.dtype), "correct", x.device, x.numel(), words)

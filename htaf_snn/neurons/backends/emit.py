@@ -51,6 +51,12 @@ def cuda_source(program: Program, dtype: torch.dtype, T: int) -> str:
 
 
 @functools.cache
+def norm_source(dtype: torch.dtype) -> str:
+    """The text of the batch statistics, for both compilers."""
+    return "\n".join([*_types(dtype), _read("kernel.h"), _read("kernel_norm.h")])
+
+
+@functools.cache
 def _read(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 

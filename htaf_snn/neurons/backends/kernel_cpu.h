@@ -39,9 +39,16 @@ template <class Work> HTAF_METHOD void in_blocks(i64 len, const Work& work) {
     for (i64 b = 0; b < len; b += BLOCK) work(b, len - b < BLOCK ? len - b : BLOCK);
 }
 
-NOINLINE void add(R* __restrict to, const R* __restrict from, i64 len) {
+template <class A> NOINLINE void add(A* __restrict to, const R* __restrict from, i64 len) {
 #pragma omp simd
     for (i64 i = 0; i < len; ++i) to[i] += from[i];
+}
+
+NOINLINE double total(const R* from, i64 len) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (i64 i = 0; i < len; ++i) sum += (double)from[i];
+    return sum;
 }
 
 // A thread's scratch memory, kept: to give it back after every call costs more than the loops.
@@ -60,7 +67,7 @@ R* scratch(i64 count) {
 
 // The values of a chunk's neurons that time does not change, from their parameters.
 struct NeuronValues {
-    R *c, *p;  // [NEURON_VALUES, width] and [PARAMETERS, width]
+    R* c;  // [NEURON_VALUES, width]
     i64 width, phase, filled;
 
     void fill(const Call& call, const R* u, i64 first, i64 len) {
@@ -70,22 +77,23 @@ struct NeuronValues {
         if (now == phase && len <= filled) return;  // the same neurons as in the last chunk
         phase = now;
         filled = len;
-        for (i64 i = 0; i < len;) {
-            i64 run = call.inner - within < len - i ? call.inner - within : len - i;
-            for (int k = 0; k < PARAMETERS; ++k) {
-                R value = call.parameters[k * call.channels + channel];
-                for (i64 j = i; j < i + run; ++j) p[k * width + j] = value;
-            }
+        // Where channels lie side by side, they come again.
+        const i64 first_ones = call.inner == 1 && call.channels < len ? call.channels : len;
+        for (i64 i = 0; i < first_ones;) {
+            const i64 run = call.inner - within < len - i ? call.inner - within : len - i;
+            R mine[AT_LEAST_ONE(PARAMETERS)], made[AT_LEAST_ONE(NEURON_VALUES)];
+            for (int k = 0; k < PARAMETERS; ++k)
+                mine[k] = call.parameters[k * call.channels + channel];
+            neuron_values(u, mine, made);
+            for (int k = 0; k < NEURON_VALUES; ++k)
+                for (i64 j = i; j < i + run; ++j) c[k * width + j] = made[k];
             i += run;
             within = 0;
             if (++channel == call.channels) channel = 0;
         }
-        for (i64 i = 0; i < len; ++i) {
-            R mine[AT_LEAST_ONE(PARAMETERS)], made[AT_LEAST_ONE(NEURON_VALUES)];
-            for (int k = 0; k < PARAMETERS; ++k) mine[k] = p[k * width + i];
-            neuron_values(u, mine, made);
-            for (int k = 0; k < NEURON_VALUES; ++k) c[k * width + i] = made[k];
-        }
+        for (int k = 0; k < NEURON_VALUES; ++k)
+            for (i64 i = first_ones; i < len; ++i)
+                c[k * width + i] = c[k * width + i - first_ones];
     }
 };
 
@@ -105,8 +113,7 @@ void forward_slab(const Call& call, i64 begin, i64 end) {
     const i64 width = chunk_width(call, 17 + NEURON_VALUES, 1);
     R u[AT_LEAST_ONE(LAYER_VALUES)];
     layer_values(call.numbers, u);
-    R* memory = scratch(width * (NEURON_VALUES + PARAMETERS));
-    NeuronValues values = {memory, memory + NEURON_VALUES * width, width, -1, 0};
+    NeuronValues values = {scratch(width * NEURON_VALUES), width, -1, 0};
     for (i64 first = begin; first < end; first += width) {
         const i64 len = end - first < width ? end - first : width;
         values.fill(call, u, first, len);
@@ -136,10 +143,9 @@ void backward_slab(const Call& call, double* sums, i64 begin, i64 end) {
     R u[AT_LEAST_ONE(LAYER_VALUES)];
     layer_values(call.numbers, u);
     const i64 row_length = width + 16;  // rows a power of two apart would share the cache's sets
-    R* memory = scratch(row_length * (KEPT * T + STATES + LEARNED + NEURON_VALUES + PARAMETERS));
+    R* memory = scratch(row_length * (KEPT * T + STATES + LEARNED + NEURON_VALUES));
     R *kept = memory, *s = kept + KEPT * T * row_length, *gp = s + STATES * row_length;
-    R *c = gp + LEARNED * row_length, *p = c + NEURON_VALUES * row_length;
-    NeuronValues values = {c, p, row_length, -1, 0};
+    NeuronValues values = {gp + LEARNED * row_length, row_length, -1, 0};
     for (i64 first = begin; first < end; first += width) {
         const i64 len = end - first < width ? end - first : width;
         values.fill(call, u, first, len);
@@ -201,16 +207,23 @@ void backward_slab(const Call& call, double* sums, i64 begin, i64 end) {
             double* sum = sums + k * call.channels;
             const R* mine = gp + k * row_length;
             if (!BY_NEURON[k]) {
-                for (i64 i = 0; i < len; ++i) *sum += (double)mine[i];
+                *sum += total(mine, len);
                 continue;
             }
             i64 channel = first / call.inner % call.channels, within = first % call.inner;
-            for (i64 i = 0; i < len; ++i) {
-                sum[channel] += (double)mine[i];
-                if (++within == call.inner) {
-                    within = 0;
-                    if (++channel == call.channels) channel = 0;
+            for (i64 i = 0; i < len;) {
+                if (call.inner == 1) {  // as many channels as lie side by side
+                    const i64 run = call.channels - channel < len - i ? call.channels - channel : len - i;
+                    add(sum + channel, mine + i, run);
+                    i += run;
+                    channel = 0;
+                    continue;
                 }
+                const i64 run = call.inner - within < len - i ? call.inner - within : len - i;
+                sum[channel] += total(mine + i, run);
+                i += run;
+                within = 0;
+                if (++channel == call.channels) channel = 0;
             }
         }
     }

@@ -28,6 +28,14 @@ def plain(x: Tensor) -> bool:
     )
 
 
+def without_storage(kind: type[Tensor], x: Tensor) -> Tensor:
+    """A tensor of class ``kind`` that says of itself what ``x`` does, and holds no numbers."""
+    made: Tensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        kind, x.shape, strides=x.stride(), dtype=x.dtype, device=x.device
+    )
+    return made
+
+
 def batched(x: Tensor) -> bool:
     """Whether ``x`` stands for a batch of tensors, under torch's vmap."""
     of = torch._C._functorch

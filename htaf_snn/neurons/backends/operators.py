@@ -97,41 +97,68 @@ class _Neuron(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         ctx.settings = (counts, numbers, program)
         ctx.set_materialize_grads(False)
-        return tuple(
-            modes.below_autograd("neuron", _neuron, tensors[0], *_split(counts, tensors), numbers,
-                                 program, sequences)
-        )  # fmt: skip
+        return tuple(run(*split(counts, tensors), numbers, program, sequences))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         counts, numbers, program = ctx.settings
-        try:
-            x, states, parameters = _split(counts, ctx.saved_tensors)
-        except RuntimeError as error:
-            if "inplace operation" not in str(error):
-                raise
-            raise RuntimeError(
-                "a tensor that a fused neuron reads again in its backward pass, its input or a "
-                "parameter, was changed in place after the call; change a copy, x.clone(), or set "
-                "backend='torch' on the neuron"
-            ) from error
-        if any(g is not None and modes.batched(g) for g in grads):
-            raise RuntimeError(
-                "a fused neuron's backward pass takes no batch of gradients (vmap, "
-                "is_grads_batched, vectorize=True); set backend='torch' on the neurons"
-            )
-        arguments = (list(grads), x, states, parameters, numbers, program)
-        if torch.is_grad_enabled():
-            found = torch.ops.htaf_snn.neuron_backward.default(*arguments)
-        else:
-            found = modes.below_autograd("neuron_backward", _neuron_backward, x[0], *arguments)
+        x, states, parameters = split(counts, saved(ctx))
+        check_gradients(grads)
+        found = run_backward(list(grads), x, states, parameters, numbers, program)
         first = len(x) + len(states)
-        learned = dict(zip(decode(program).learned, found[first:], strict=True))
-        own = [learned.get(k) for k in range(len(parameters))]
+        own = by_parameter(program, found[first:], len(parameters))
         return None, None, None, None, *found[:first], *own
 
 
-def _split(
+def saved(ctx: Any) -> tuple[Any, ...]:
+    """What a function saved for its backward pass.
+
+    Raises:
+        RuntimeError: one of the tensors was changed in place since.
+    """
+    try:
+        return ctx.saved_tensors  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        raise RuntimeError(
+            "a tensor that a fused neuron reads again in its backward pass, its input or a "
+            "parameter, was changed in place after the call; change a copy, x.clone(), or set "
+            "backend='torch' on the neuron"
+        ) from error
+
+
+def check_gradients(grads: Sequence[Tensor | None]) -> None:
+    """Raises a RuntimeError where they are a batch, which the kernels don't take."""
+    if any(g is not None and modes.batched(g) for g in grads):
+        raise RuntimeError(
+            "a fused neuron's backward pass takes no batch of gradients (vmap, "
+            "is_grads_batched, vectorize=True); set backend='torch' on the neurons"
+        )
+
+
+def by_parameter(program: str, found: Sequence[Tensor], count: int) -> list[Tensor | None]:
+    """The gradient of each of ``count`` parameters, from those of the learned ones, in order."""
+    learned = dict(zip(decode(program).learned, found, strict=True))
+    return [learned.get(k) for k in range(count)]
+
+
+def run(x: Sequence[Tensor], *arguments: Any) -> Sequence[Tensor]:
+    """The operator below autograd."""
+    found: Sequence[Tensor] = modes.below_autograd("neuron", _neuron, x[0], x, *arguments)
+    return found
+
+
+def run_backward(grads: Sequence[Tensor | None], x: Sequence[Tensor], *arguments: Any) -> Any:
+    """The gradient's operator, below autograd unless a second derivative is asked for."""
+    if torch.is_grad_enabled():
+        return torch.ops.htaf_snn.neuron_backward.default(grads, x, *arguments)
+    return modes.below_autograd(
+        "neuron_backward", _neuron_backward, x[0], grads, x, *arguments
+    )
+
+
+def split(
     counts: tuple[int, int], tensors: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     inputs, states = counts
@@ -181,7 +208,7 @@ def _autograd_neuron(
         if any(s.is_inference() for s in states):  # carried from inference into training
             tensors = (*x, *(s.clone() for s in states), *parameters)
         return list(_Neuron.apply((len(x), len(states)), *settings, *tensors))
-    return modes.below_autograd("neuron", _neuron, x[0], x, states, parameters, *settings)
+    return run(x, states, parameters, *settings)
 
 
 def _autograd_neuron_backward(*arguments: Any) -> Any:

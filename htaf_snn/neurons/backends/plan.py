@@ -20,7 +20,7 @@ from . import cpu, cuda, modes
 from .compiler import find_compiler
 from .emit import X_TYPES
 from .errors import BackendUnavailableError
-from .program import Op, Program, decode
+from .program import Op, Program, decode, normalised
 from .trace import NotElementwiseError, trace
 
 Backend = Literal["auto", "torch", "cpu", "cupy"]
@@ -426,6 +426,16 @@ def _compile_obstacle(program: str, dtype: torch.dtype) -> str | None:
     except BackendUnavailableError as error:
         return str(error)
     return None
+
+
+@functools.cache
+def normed_obstacle(program: str, dtype: torch.dtype) -> str | None:
+    """Why the CPU's compiler can't make a step with its batch norm, or None."""
+    try:
+        cpu.norm_kernel(dtype)
+    except BackendUnavailableError as error:
+        return str(error)
+    return _compile_obstacle(normalised(program), dtype)
 
 
 _toolchain_obstacles: dict[str, str | None] = {}

@@ -262,15 +262,49 @@ class Program:
         def steps(value: int) -> set[int]:
             return {a for a in self.arguments_of(value) if self.levels[a] == "step"}
 
+        inputs = {v for v, op in enumerate(self.ops) if op.name == "x"}  # read once more
         frontier = {v for v in self.backward if self.levels[v] == "step"}
         for value in self.needed(self.backward):
             if self.levels[value] == "gradient":
                 frontier |= steps(value)
         for value in sorted(frontier, reverse=True):
             cheap = self.ops[value].name in ("add", "sub", "mul", "neg", "real")
-            if cheap and steps(value) <= frontier - {value}:
+            if cheap and steps(value) <= (frontier | inputs) - {value}:
                 frontier.remove(value)
         return tuple(sorted(v for v in frontier if self.ops[v].name != "x"))
+
+
+@functools.lru_cache(maxsize=1024)
+def normalised(text: str) -> str:
+    """An encoded step that reads ``(x - center) * scale + shift`` where the given one reads x.
+
+    The three are its last parameters, one a channel; the last two are learned, so that their
+    gradients are summed while the backward pass runs.
+    """
+    program = decode(text)
+    graph, first = Graph(), len(program.parameters)
+    center, scale, shift = (graph.leaf("parameter", first + k) for k in range(3))
+    centered = graph.add("sub", graph.leaf("x", 0), center)
+    new: list[int] = []
+    for op in program.ops:
+        if op == Op("x", (0,)):
+            new.append(graph.add("add", graph.add("mul", centered, scale), shift))
+        elif op.name in LEAVES:
+            uniform = op.name == "parameter" and program.parameters[int(op.args[0])] == "u"
+            new.append(graph.leaf(op.name, op.args[0], uniform))
+        else:
+            new.append(graph.add(op.name, *(new[int(a)] for a in op.args)))
+    results = [new[r] for r in program.results]
+    grad = results[program.outputs + program.states]
+    results[program.outputs + program.states] = graph.add("mul", grad, scale)
+    results += [graph.add("mul", grad, centered), grad]
+    return dataclasses.replace(
+        program,
+        parameters=program.parameters + "nnn",
+        learned=(*program.learned, first + 1, first + 2),
+        ops=tuple(graph.ops),
+        results=tuple(results),
+    ).encode()
 
 
 @functools.lru_cache(maxsize=1024)
