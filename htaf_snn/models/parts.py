@@ -13,6 +13,7 @@ from spikingjelly.activation_based import functional, layer, memopt
 from torch import Tensor, nn
 
 from ..arguments import in_range, one_of
+from ..neurons.pairs import fuse_norms
 
 Norm = Literal["bn", "tdbn"]
 
@@ -108,6 +109,8 @@ class Parts:
 class SpikingNetwork(nn.Module):
     """Features, dropout and a linear read-out, over all time steps at once.
 
+    A batch norm before neurons of ours is computed within their kernel; see `htaf_snn.convert`.
+
     Args:
         features: from frames [T, N, C, H, W] to what the read-out sees.
         in_channels: C.
@@ -142,6 +145,7 @@ class SpikingNetwork(nn.Module):
         # The wrappers of the blocks and the modules that they hold, which are those of `features`.
         self.__dict__["_wrapped"] = ([], [])
         functional.set_step_mode(self, "m")
+        fuse_norms(self)
 
     def checkpoint_activations(self) -> None:
         """Has training keep the input of each block alone, and compute the rest once more.

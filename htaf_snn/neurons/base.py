@@ -86,12 +86,14 @@ class BackendNode(base.MemoryModule):
     def multi_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
     ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
-        return self._run(inputs, states, **kwargs)[:2]
+        inputs, waiting = _taken(inputs)
+        return self._run(inputs, states, waiting=waiting, **kwargs)[:2]
 
     def materialize_states(
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], step_mode: str
     ) -> tuple[Any, ...]:
         """SpikingJelly's, except that states are float32, or float64 for a float64 input."""
+        inputs, _ = _taken(inputs)
         x = inputs[0]
         if not x.is_floating_point():
             raise TypeError(
@@ -114,12 +116,14 @@ class BackendNode(base.MemoryModule):
             else s
             for s, r in zip(states, rest, strict=True)
         )
-        made = []
-        for state in super().materialize_states(inputs, states, step_mode):
-            if isinstance(state, int | float):  # a memory that SpikingJelly's class leaves so
-                state = torch.full_like(one, state, requires_grad=False)
-            made.append(state)
-        return tuple(made)
+        # A number is kept for the backward pass, not a tensor full of it.
+        states = tuple(
+            torch.full((), s, dtype=one.dtype, device=one.device).expand(one.shape)
+            if isinstance(s, int | float)
+            else s
+            for s in states
+        )
+        return tuple(super().materialize_states(inputs, states, step_mode))
 
     def _run(
         self,
@@ -146,9 +150,7 @@ class BackendNode(base.MemoryModule):
             made = operators.neuron(inputs, states, parameters, own.numbers, program, after)
         else:
             norm = waiting.norm.norm(x)
-            made = normed.norm_neuron(
-                inputs, states, parameters, own.numbers, program, after, norm
-            )
+            made = normed.norm_neuron(inputs, states, parameters, own.numbers, program, after, norm)
         count, ends = len(made), len(states)
         outputs = count - ends * (2 if after else 1)
         return (

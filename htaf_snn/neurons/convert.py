@@ -9,12 +9,13 @@ from torch import nn
 
 from .backends import Backend, check_backend
 from .base import BackendNode
+from .pairs import fuse_norms, unfuse_norms
 from .zoo import HOSTS, backend_class, is_neuron, why_not
 
 _logger = logging.getLogger(__name__)
 
 
-def convert(net: nn.Module, backend: Backend = "auto") -> nn.Module:
+def convert(net: nn.Module, backend: Backend = "auto", fuse_norm: bool = False) -> nn.Module:
     """Makes the neurons in ``net`` run on our backends, in place.
 
     That is every elementwise neuron class of SpikingJelly's and every subclass of one. A neuron
@@ -25,6 +26,11 @@ def convert(net: nn.Module, backend: Backend = "auto") -> nn.Module:
     Args:
         net: a network, or a neuron.
         backend: "auto", "torch", "cpu" or "cupy".
+        fuse_norm: has each batch norm whose output goes to one of these neurons, and nowhere else,
+            be computed within its kernel: less time, and nothing between the two is kept for the
+            backward pass. Such a norm changes its class too, and keeps all else. It is computed
+            alone again while a hook watches it, under torch.compile and wherever else its output
+            is wanted. Norms that can't be fused are named with the reason at INFO.
 
     Returns:
         ``net``.
@@ -63,14 +69,18 @@ def convert(net: nn.Module, backend: Backend = "auto") -> nn.Module:
     for _, module in chosen:
         module.__class__ = backend_class(type(module))
         module.backend = backend
+    if fuse_norm and (stay := fuse_norms(net)):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in stay.items())
+        _logger.info("convert leaves these batch norms as they are: %s", reasons)
     return net
 
 
 def revert(net: nn.Module) -> nn.Module:
     """Makes our neurons in ``net`` SpikingJelly's own again, in place: the inverse of `convert`.
 
-    For tools that match SpikingJelly's exact classes, such as its NIR export. Neurons of a class of
-    one's own, with `Neuron` or a class of ours for a base, are left as they are.
+    So are the batch norms that are computed within them. For tools that match SpikingJelly's exact
+    classes, such as its NIR export. Neurons of a class of one's own, with `Neuron` or a class of
+    ours for a base, are left as they are.
 
     Args:
         net: a network, or a neuron.
@@ -88,6 +98,7 @@ def revert(net: nn.Module) -> nn.Module:
         for name in ("_backend", "_plan", "_key"):
             module.__dict__.pop(name, None)
         module.__class__ = HOSTS[type(module)]
+    unfuse_norms(net)
     return net
 
 

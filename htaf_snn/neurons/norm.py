@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import base, layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
@@ -52,7 +51,7 @@ class Normalised(Tensor):
         return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch's stub lacks the class
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         return cls.__torch_function__(func, types, args, kwargs)
@@ -90,31 +89,27 @@ class DeferredNorm(_BatchNorm):
     @property
     def multi_step(self) -> bool:
         """Whether it takes sequences [T, N, C, *], and not single steps [N, C, *]."""
-        return isinstance(self, base.StepModule) and self.step_mode == "m"
+        return getattr(self, "step_mode", "s") == "m"
 
     def norm(self, x: Tensor) -> normed.Norm:
         """What it does to ``x`` [T, N, C, *]; in training its running statistics take part."""
-        held = self.running_mean is not None
-        batch = self.training or not held
-        group = getattr(self, "process_group", None) if batch and _world() > 1 else None
-        if not (batch and isinstance(self, nn.SyncBatchNorm)):
-            group = None
-        elif group is None and _world() > 1:
-            group = torch.distributed.group.WORLD
+        batch = self.training or self.running_mean is None
+        group = None
+        if batch and isinstance(self, nn.SyncBatchNorm) and _world() > 1:
+            group = self.process_group or torch.distributed.group.WORLD
         if batch:
             moments, count = normed.batch_moments(x, self.eps, group)
         else:
             assert self.running_mean is not None and self.running_var is not None
             moments, count = torch.stack([self.running_mean, self.running_var]).double(), 0
-        if self.training and self.track_running_stats:
+        if self.training and self.running_mean is not None:
             self._follow(moments, count)
         return normed.Norm(self.weight, self.bias, moments, count, self.eps, group)
 
     @torch.no_grad()
     def _follow(self, moments: Tensor, count: int) -> None:
-        if self.running_mean is None or self.running_var is None:
-            return
         assert self.num_batches_tracked is not None
+        assert self.running_mean is not None and self.running_var is not None
         self.num_batches_tracked.add_(1)
         factor = self.momentum
         if factor is None:
@@ -131,7 +126,7 @@ class DeferredNorm(_BatchNorm):
             return False
         if self._backward_hooks or self._backward_pre_hooks:
             return False
-        dimensions = _DIMENSIONS.get(type(self).__name__[-2:], range(2, 10))
+        dimensions = _DIMENSIONS.get(type(self).__name__[-2:], (2, 3, 4, 5))
         channel = 2 if self.multi_step else 1
         if x.ndim - channel + 1 not in dimensions or x.shape[channel] != self.num_features:
             return False
@@ -154,19 +149,25 @@ _MADE: dict[type[nn.Module], type[DeferredNorm]] = {}
 def deferred_class(host: type[Any]) -> type[DeferredNorm] | None:
     """The class of ours for a batch norm's class; None where it is none that we know."""
     if host not in _MADE:
-        owner = next((c for c in host.__mro__ if "forward" in vars(c)), host)
-        known = owner.__module__.partition(".")[0] in ("torch", "spikingjelly", "htaf_snn")
-        if not issubclass(host, _BatchNorm) or not known or issubclass(host, _NOT_KNOWN):
+        if not issubclass(host, _BatchNorm) or _forward_of(host) not in _FORWARDS:
             return None
         _MADE[host] = type(host.__name__, (DeferredNorm, host), {"__reduce_ex__": _reduce})
         _HOSTS[_MADE[host]] = host
     return _MADE[host]
 
 
-# Their output is more than a scale and a shift by channel.
-_NOT_KNOWN = tuple(
-    getattr(layer, f"TemporalEffectiveBatchNorm{d}d") for d in (1, 2, 3)
-)
+# Whose output is a scale and a shift by channel of the input, and nothing more.
+_FORWARDS = (
+    "torch.nn.modules.batchnorm._BatchNorm", "torch.nn.modules.batchnorm.SyncBatchNorm",
+    *(f"spikingjelly.activation_based.layer.bn.BatchNorm{d}d" for d in (1, 2, 3)),
+    "spikingjelly.activation_based.layer.bn._ThresholdDependentBatchNormBase",
+    "htaf_snn.training.sync._MultiStepSyncBatchNorm",
+)  # fmt: skip
+
+
+def _forward_of(host: type[Any]) -> str:
+    owner = next(c for c in host.__mro__ if "forward" in vars(c))
+    return f"{owner.__module__}.{owner.__qualname__}"
 
 
 def host_class(norm: DeferredNorm) -> type[nn.Module]:

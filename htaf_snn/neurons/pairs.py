@@ -38,9 +38,9 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
         try:
             graph = _Tracer().trace(container)
         except Exception as error:  # a forward may do anything; then its norms stay
-            reason = str(error).partition("\n")[0]
+            first = str(error).partition("\n")[0]
             left |= dict.fromkeys(
-                reach, f"the forward of {type(container).__name__} can't be followed: {reason}"
+                reach, f"the forward of {type(container).__name__} can't be followed: {first}"
             )
             continue
         calls: dict[int, list[fx.Node]] = collections.defaultdict(list)
@@ -52,13 +52,13 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
             if len(names[key]) > 1:
                 reason = "it stands in several places"
             made = deferred_class(type(norms[key]))
-            if made is None:
+            if reason is None and made is None:
                 reason = f"{type(norms[key]).__name__} is not a plain batch norm"
-            if reason is None and made is not None:
+            if reason is not None:
+                left[key] = reason
+            elif made is not None:
                 norms.pop(key).__class__ = made
                 left.pop(key)
-            else:
-                left[key] = str(reason)
     return {names[key][0]: reason for key, reason in left.items()}
 
 
@@ -66,12 +66,12 @@ def unfuse_norms(net: nn.Module) -> int:
     """The inverse of `fuse_norms`; returns how many norms it changed."""
     found = [m for m in net.modules() if isinstance(m, DeferredNorm)]
     for norm in found:
-        norm.__class__ = host_class(norm)
+        norm.__class__ = host_class(norm)  # type: ignore[assignment]
     return len(found)
 
 
 class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+    def is_leaf_module(self, m: nn.Module, _name: str) -> bool:  # type: ignore[override]
         return type(m) is not nn.Sequential
 
 

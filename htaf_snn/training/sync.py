@@ -7,8 +7,12 @@ from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..neurons.norm import DeferredNorm, deferred_class
+
 
 class _MultiStepSyncBatchNorm(nn.SyncBatchNorm):
+    step_mode = "m"
+
     def forward(self, x_seq: Tensor) -> Tensor:
         return super().forward(x_seq.flatten(0, 1)).view_as(x_seq)
 
@@ -37,4 +41,6 @@ def _synchronised(norm: _BatchNorm) -> nn.SyncBatchNorm:
     made.weight, made.bias = norm.weight, norm.bias
     made.running_mean, made.running_var = norm.running_mean, norm.running_var
     made.num_batches_tracked = norm.num_batches_tracked
+    if isinstance(norm, DeferredNorm) and (fused := deferred_class(kind)):
+        made.__class__ = fused  # type: ignore[assignment]
     return made.train(norm.training)

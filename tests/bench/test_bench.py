@@ -178,10 +178,13 @@ def test_the_check_leaves_out_spikes_at_the_threshold_alone() -> None:
 
 
 def test_train_has_a_row_a_network_and_finite_ratios() -> None:
-    text = bench.train(batch=1, steps=2, rounds=1, threads=[1])
+    text = bench.train(["vgg_small"], batch=2, steps=2, rounds=1, threads=[1])
     (rows,) = columns(text, "layer  ")
     assert set(rows) == {
         "htaf_snn, HTAF",
+        "htaf_snn, HTAF, half hardened",
+        "htaf_snn, HTAF hard",
+        "htaf_snn, norm apart, HTAF",
         "htaf_snn, HTAF, activations recomputed",
         "htaf_snn, ATan",
         "SpikingJelly, ATan",
@@ -192,7 +195,7 @@ def test_train_has_a_row_a_network_and_finite_ratios() -> None:
         assert len(row) == 3
         assert all(math.isfinite(cell) and cell > 0 for cell in row)
     assert rows["ReLU"][1] == 1
-    assert "frames [2, 1, 2, 34, 34]" in text
+    assert "frames [2, 2, 2, 34, 34]" in text
 
 
 @pytest.mark.usefixtures("_no_clock")
@@ -218,7 +221,7 @@ def test_memory_has_a_row_a_layer_and_what_it_keeps(monkeypatch: pytest.MonkeyPa
         "ReLU, T = 4",
     }
     assert re.search(r"^layer +kept for backward +beyond x +peak$", text, re.MULTILINE)
-    assert rows["htaf_snn cpu, HTAF soft, T = 4"][:2] == [5, 1]  # x, and v0 once in four steps
+    assert rows["htaf_snn cpu, HTAF soft, T = 4"][:2] == [4, 0]  # x alone
     assert rows["ReLU, T = 4"][:2] == [4, 4]  # its output
     for kept, _, peak in rows.values():
         assert math.isfinite(peak)
@@ -247,6 +250,8 @@ def test_a_failing_child_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         (bench.neuron, {"threads": []}, r"`threads` \(=\[\]\) must name"),
         (bench.neuron, {"dtypes": ["int8"]}, r"`dtypes` \(='int8'\) must be among"),
         (bench.train, {"rounds": -1}, r"`rounds` \(=-1\) must be at least 1"),
+        (bench.train, {"networks": []}, r"`networks` \(=\[\]\) must name"),
+        (bench.train, {"networks": ["vgg99"]}, "unknown networks 'vgg99'"),
         (bench.train, {"steps": 0}, r"`steps` \(=0\) must be at least 1"),
         (bench.train, {"batch": 0}, r"`batch` \(=0\) must be at least 1"),
         (bench.train, {"threads": [0]}, r"`threads` \(=0\) must be at least 1"),

@@ -80,7 +80,7 @@ def on_the_shim(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs what backend "cpu" would with the CUDA kernels instead."""
     launches.clear()
     monkeypatch.setattr(cuda, "get_kernel", shim_kernel)
-    monkeypatch.setitem(operators._KERNELS, "cpu", cuda)
+    monkeypatch.setitem(operators.KERNELS, "cpu", cuda)
 
 
 @pytest.mark.usefixtures("on_the_shim")

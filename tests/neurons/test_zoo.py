@@ -103,7 +103,7 @@ def test_the_cuda_kernels_equal_the_hosts(name: str, monkeypatch: pytest.MonkeyP
     launches.clear()
     monkeypatch.setattr(cuda, "get_kernel", shim_kernel)
     monkeypatch.setattr(cuda, "_THREADS", 32)
-    monkeypatch.setitem(operators._KERNELS, "cpu", cuda)
+    monkeypatch.setitem(operators.KERNELS, "cpu", cuda)
     host = FUSED[name](HTAFSpike(mode="soft"))
     node: Any = htaf_snn.convert(copy.deepcopy(host), "cpu")
     mode = "s" if name in SINGLE or name == "LIAFNode" else "m"

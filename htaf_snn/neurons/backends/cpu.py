@@ -34,8 +34,7 @@ def norm_kernel(dtype: torch.dtype) -> ctypes.CDLL:
     Raises:
         BackendUnavailableError: it can't be compiled or loaded.
     """
-    headers = "#include <stdlib.h>\n#include <math.h>\n"
-    return _loaded(headers + norm_source(dtype), ("moments", "correct"))
+    return _loaded(norm_source(dtype, on_cuda=False), ("moments", "correct"))
 
 
 def _loaded(source: str, names: Sequence[str]) -> ctypes.CDLL:

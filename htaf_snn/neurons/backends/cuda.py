@@ -207,4 +207,4 @@ def correct(x: Tensor, _rows: int, channels: int, inner: int, *tensors: Tensor) 
     if not x.numel():
         return
     words = [x.numel(), channels, inner, *(t.data_ptr() for t in (x, *tensors))]
-    _run(norm_source(x.dtype), "correct", x.device, x.numel(), words)
+    _run(norm_source(x.dtype, on_cuda=True), "correct", x.device, x.numel(), words)

@@ -10,7 +10,7 @@ HTAF_FN void correct_one(X* gx, const X* x, R a, R b, R center) {
 
 }  // namespace htaf_snn
 
-#ifdef __CUDACC_RTC__
+#ifdef ON_CUDA
 
 namespace htaf_snn {
 struct Correction {

@@ -30,7 +30,7 @@ def plain(x: Tensor) -> bool:
 
 def without_storage(kind: type[Tensor], x: Tensor) -> Tensor:
     """A tensor of class ``kind`` that says of itself what ``x`` does, and holds no numbers."""
-    made: Tensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+    made: Tensor = Tensor._make_wrapper_subclass(
         kind, x.shape, strides=x.stride(), dtype=x.dtype, device=x.device
     )
     return made

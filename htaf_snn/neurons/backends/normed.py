@@ -8,11 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import cpu, cuda, operators
+from . import operators
 from .call import channels_last, dense
 from .program import normalised
-
-_KERNELS: dict[str, Any] = {"cpu": cpu, "cuda": cuda}
 
 
 class Norm(NamedTuple):
@@ -21,7 +19,7 @@ class Norm(NamedTuple):
     Attributes:
         weight, bias: [C], or None for 1 and 0.
         moments: mean and variance, [2, C] in float64.
-        count: of how many elements a channel these are the mean and variance; 0 if they do not
+        elements: of how many elements a channel these are the mean and variance; 0 if they do not
             depend on this input.
         eps: added to the variance.
         group: the processes whose inputs they are of; None for this one alone.
@@ -30,7 +28,7 @@ class Norm(NamedTuple):
     weight: Tensor | None
     bias: Tensor | None
     moments: Tensor
-    count: int
+    elements: int
     eps: float
     group: Any = None
 
@@ -48,7 +46,7 @@ def batch_moments(x: Tensor, eps: float, group: Any = None) -> tuple[Tensor, int
     """
     x = dense(x.detach())
     count = x.numel() // x.shape[2]
-    found: Tensor = _KERNELS[x.device.type].moments(x, *_layout(x), eps)
+    found: Tensor = operators.KERNELS[x.device.type].moments(x, *_layout(x), eps)
     if group is None:
         return found, count
     mean, variance = found
@@ -147,15 +145,15 @@ class _NormNeuron(torch.autograd.Function):
         *found, g_scale, g_shift = found
         g_shift = g_shift.double().flatten()
         g_weight = scaling.rstd * (g_scale.double().flatten() + scaling.offset * g_shift)
-        if norm.count and ctx.needs_input_grad[7]:
+        if norm.elements and ctx.needs_input_grad[7]:
             sums = torch.stack([g_weight, g_shift])
             if norm.group is not None:
                 torch.distributed.all_reduce(sums, group=norm.group)
-            scale = scaling.scale.double() / norm.count
+            scale = scaling.scale.double() / norm.elements
             b = -scale * scaling.rstd * sums[0]
             a = b * scaling.offset - scale * sums[1]
             first = dense(x[0])
-            _KERNELS[first.device.type].correct(
+            operators.KERNELS[first.device.type].correct(
                 first, *_layout(first), found[0], *(t.to(scaling.center) for t in (a, b)),
                 scaling.center,
             )  # fmt: skip

@@ -27,14 +27,12 @@ _library.define(
 )
 
 # Where a device's kernels are: modules with a `forward` and a `backward` of a `Call`.
-_KERNELS: dict[str, Any] = {"cpu": cpu, "cuda": cuda}
+KERNELS: dict[str, Any] = {"cpu": cpu, "cuda": cuda}
 
 
 def _neuron(x: Sequence[Tensor], *arguments: Any) -> list[Tensor]:
     *description, sequences = arguments
-    outputs: list[Tensor] = _KERNELS[x[0].device.type].forward(
-        make_call(x, *description), sequences
-    )
+    outputs: list[Tensor] = KERNELS[x[0].device.type].forward(make_call(x, *description), sequences)
     return outputs
 
 
@@ -47,7 +45,7 @@ def _neuron_backward(
 ) -> list[Tensor]:
     call = make_call(x, states, parameters, *settings)
     outputs, last, after = _by_kind(grads, call)
-    found, sums = _KERNELS[x[0].device.type].backward(call, outputs, last, after)
+    found, sums = KERNELS[x[0].device.type].backward(call, outputs, last, after)
     if not call.program.learned:
         return list(found)
     return [*found, *parameter_gradients(call, parameters, sums)]
@@ -153,9 +151,7 @@ def run_backward(grads: Sequence[Tensor | None], x: Sequence[Tensor], *arguments
     """The gradient's operator, below autograd unless a second derivative is asked for."""
     if torch.is_grad_enabled():
         return torch.ops.htaf_snn.neuron_backward.default(grads, x, *arguments)
-    return modes.below_autograd(
-        "neuron_backward", _neuron_backward, x[0], grads, x, *arguments
-    )
+    return modes.below_autograd("neuron_backward", _neuron_backward, x[0], grads, x, *arguments)
 
 
 def split(
@@ -217,7 +213,7 @@ def _autograd_neuron_backward(*arguments: Any) -> Any:
     return list(_NeuronBackward.apply(arguments, *tensors))
 
 
-for _device in _KERNELS:
+for _device in KERNELS:
     _library.impl("neuron", _neuron, _device.upper())
     _library.impl("neuron_backward", _neuron_backward, _device.upper())
 _library.impl("neuron", _autograd_neuron, "Autograd")
