@@ -71,7 +71,7 @@ def unfuse_norms(net: nn.Module) -> int:
 
 
 class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, _name: str) -> bool:  # type: ignore[override]
+    def is_leaf_module(self, m: nn.Module, _name: str) -> bool:
         return type(m) is not nn.Sequential
 
 
