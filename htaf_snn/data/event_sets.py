@@ -25,7 +25,7 @@ from .definition import (
 )
 from .digits_events import SIZE as DIGITS_EVENTS_SIZE
 from .digits_events import digits_events
-from .events import Frames, Framing
+from .events import Frames
 from .folders import (
     Labelled,
     Parts,
@@ -35,6 +35,7 @@ from .folders import (
     named_files,
     parts_of,
 )
+from .framing import Framing
 from .recordings import READERS, Format, SensorSize, import_tonic, sensor_in_header
 from .splits import Splits, check_labels, split
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..data import SpikingDataModule
-from ..data.events import Framing
+from ..data.framing import Framing
 from ..data.recordings import READERS, Events, Format
 from ..transfer import firing_hard
 from .checkpoint_io import read_checkpoint
