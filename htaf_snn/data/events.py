@@ -19,10 +19,10 @@ from ..files import cache_folder
 from .augment import EventTransform
 from .cache import ArrayFile, build_once, cache_key, file_stamp, map_in_order, smallest
 from .framing import Framing
-from .recordings import EVENT, Events
+from .recordings import EVENT, Events, file_of
 from .samples import Samples
 
-_VERSION = 2  # of the caches
+_VERSION = 3  # of the caches
 _INDEX = np.dtype(
     [("file", np.int64), ("events", np.int64), ("us", np.int64), ("crc", np.uint32)]
 )  # of a sample: which file it is of, its number of events, their duration, its frames' checksum
@@ -187,11 +187,8 @@ class CachedEvents:
 
 
 def _cache_folder(kind: str, framing: Framing, files: Sequence[Path], skip_bad: bool) -> Path:
-    key = cache_key(
-        _VERSION,
-        importlib.metadata.version("tonic"),
-        framing,
-        skip_bad,
-        [file_stamp(f) for f in files],
-    )
+    stamps = [file_stamp(file) for file in dict.fromkeys(map(file_of, files))]
+    names = [path.name for path in files]
+    version = importlib.metadata.version("tonic")
+    key = cache_key(_VERSION, version, framing, skip_bad, stamps, names)
     return cache_folder() / kind / key

@@ -74,6 +74,12 @@ class Framing:
         scale = self.downsample / max(width, height)
         return max(1, round(width * scale)), max(1, round(height * scale)), polarities
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(P, H, W) of a frame."""
+        width, height, polarities = self.frame_size
+        return polarities, height, width
+
     def windows(self, path: Path) -> list[Events]:
         """The events of a recording that frames are made of: of each window, or of the whole.
 

@@ -19,7 +19,6 @@ from ..arguments import in_range
 from . import augment as augmentation
 from . import summary
 from .definition import LoadOptions
-from .event_sets import framing_of
 from .framing import Framing
 from .loader import Drawn, Sampler, TrainLoader
 from .registry import data_set
@@ -206,17 +205,17 @@ class SpikingDataModule(L.LightningDataModule):
         Raises:
             ValueError: this is a set of static images, or the recording is damaged.
         """
-        if self.data_set.kind != "events":
-            raise ValueError(f"{self.data_set.name} has static images, not event recordings")
         return torch.from_numpy(self._framing[0].read(recording)).float()
 
     @functools.cached_property
     def _framing(self) -> tuple[Framing, list[str]]:
-        return framing_of(self.data_set.name, self.options)
+        if self.data_set.framing is None:
+            raise ValueError(f"{self.data_set.name} has static images, not event recordings")
+        return self.data_set.framing(self.options)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to label other recordings: their framing and the classes."""
-        if self.data_set.kind != "events":
+        if self.data_set.framing is None:
             return {}
         framing, classes = self._framing
         return {"framing": dataclasses.asdict(framing), "classes": classes}
