@@ -10,7 +10,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from ..data import SpikingDataModule
+from ..data import SpikingDataModule, data_set
+from ..models import default_model
 from ..training import SpikingClassifier
 from ..training.fit import default_out
 from .compare import Study, preset
@@ -71,6 +72,8 @@ def options(args: Sequence[str], description: str | None = None) -> Namespace:
         ValueError: a preset beside options of data or model.
     """
     parser = _parser(description)
+    options = parser.parse_args(list(args))
+    parser.set_defaults({"model.model": default_model(data_set(options.data.name).shape)})
     options = parser.parse_args(list(args))
     if options.preset is None and options.data_folder is not None:
         raise ValueError(

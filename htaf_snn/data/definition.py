@@ -8,6 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from .augment import Kind
+from .framing import Framing
 from .recordings import Format
 from .splits import Splits
 
@@ -93,6 +94,8 @@ class DataSet:
         load: gives its three parts.
         inspect: gives ``shape`` and ``num_classes`` under options, without loading the data.
         options: the names of `LoadOptions` with a default that apply.
+        framing: of recordings, how they become frames under options, and the classes' names in
+            order of their labels; None of images.
     """
 
     name: str
@@ -103,6 +106,9 @@ class DataSet:
     load: Callable[[LoadOptions], Splits] = field(repr=False)
     inspect: Callable[[LoadOptions], tuple[Shape, int]] = field(repr=False)
     options: frozenset[str] = frozenset()
+    framing: Callable[[LoadOptions], tuple[Framing, list[str]]] | None = field(
+        default=None, repr=False
+    )
 
     def check(self, options: LoadOptions) -> None:
         """Raises a ValueError if an option is set that does not apply to this data set."""

@@ -1,22 +1,18 @@
-"""The event data sets: one table, and any folder of recordings."""
+"""The published sets of recordings: one table."""
 
 from __future__ import annotations
 
 import functools
 import string
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torchvision.datasets.folder import find_classes
 
-from .augment import event_transform
 from .definition import (
     EVENT_OPTIONS,
-    FOLDER_OPTIONS,
     SOURCE_OPTIONS,
     DataSet,
     LoadOptions,
@@ -25,18 +21,16 @@ from .definition import (
 )
 from .digits_events import SIZE as DIGITS_EVENTS_SIZE
 from .digits_events import digits_events
-from .events import Frames, Framing
 from .folders import (
     Labelled,
     Parts,
     class_files,
-    groups_of,
-    listed,
     named_files,
-    parts_of,
 )
-from .recordings import READERS, Format, SensorSize, import_tonic, sensor_in_header
-from .splits import Splits, check_labels, split
+from .framing import Framing
+from .recordings import Format, SensorSize, import_tonic
+from .sampling import event_splits, framing_for
+from .splits import Splits
 
 
 @dataclass(frozen=True)
@@ -144,7 +138,7 @@ def _load(name: str, options: LoadOptions) -> Splits:
         if len(train[0]) + len(test[0]) < event_set.complete:
             train, test = (train[0] + test[0], train[1] + test[1]), None
     parts = Parts(train, None, test, [])
-    return _splits(parts, framing, event_set.num_classes, options, root)
+    return event_splits(parts, framing, event_set.num_classes, options, root)
 
 
 def _files(event_set: EventSet, root: Path, folder: str) -> Labelled:
@@ -166,121 +160,26 @@ def _files(event_set: EventSet, root: Path, folder: str) -> Labelled:
 
 
 def _framing(event_set: EventSet, options: LoadOptions) -> Framing:
-    return Framing(
-        event_set.sensor_size,
-        options.T,
-        event_set.format,
-        options.frames_by,
-        options.downsample,
-        event_set.first_saccade if options.first_saccade else None,
-        options.start,
-        options.duration,
-        options.window,
-        options.denoise,
-        options.hot_pixels,
-    )
-
-
-def _splits(
-    parts: Parts, framing: Framing, num_classes: int, options: LoadOptions, root: Path
-) -> Splits:
-    given = [part for part in (parts.validation, parts.test) if part is not None]
-    if options.window is None:
-        check_labels(parts.train[1], num_classes, root, 3 - len(given))
-    for part in given:
-        check_labels(part[1], num_classes, root, 1)
-    transform = event_transform(options.event_augment, framing.frame_size)
-    train = Frames(*parts.train, framing, transform, options.skip_bad)
-    validation, test = (
-        None if part is None else Frames(*part, framing, skip_bad=options.skip_bad)
-        for part in (parts.validation, parts.test)
-    )
-    check_labels(train.labels, num_classes, root, 3 - len(given))
-    groups = None
-    if options.group is not None:
-        of_file = np.array(groups_of(parts.train[0], root, options.group))
-        groups = of_file[train.index["file"]]
-    elif options.window is not None:
-        groups = train.index["file"]
-    return split(
-        train,
-        train.labels,
-        options.validation if validation is None else validation,
-        options.test if test is None else test,
-        options.split_seed,
-        groups,
-    )
-
-
-def _folder_parts(options: LoadOptions) -> tuple[Parts, Framing]:
-    root = root_of(options, "recordings by class")
-    parts = parts_of(root, tuple(READERS))
-    if options.split_file is not None:
-        parts = listed(parts, root, options.split_file)
-    size = options.sensor_size or _common_sensor(parts.files)
-    event_set = EventSet("", (*size, 2), None, 0, "", "", format=options.format)
-    return parts, _framing(event_set, options)
-
-
-def _common_sensor(files: list[Path]) -> tuple[int, int]:
-    """(W, H) that the files' headers agree on."""
-    sizes = {path: sensor_in_header(path) for path in files}
-    (common, _), *others = Counter(sizes.values()).most_common()
-    if others:
-        odd = next(path for path, size in sizes.items() if size == others[0][0])
-        raise ValueError(
-            f"mixed sensor sizes: {odd} has {_times(others[0][0])}, most others have "
-            f"{_times(common)}; keep one, or set `data.sensor_size` to hold all of them"
-        )
-    if common is None:
-        raise ValueError(
-            f"{files[0]} does not name its sensor's size; set `data.sensor_size` to (W, H) in "
-            "pixels"
-        )
-    return common
-
-
-def _times(size: tuple[int, int] | None) -> str:
-    return "none in its header" if size is None else f"{size[0]}x{size[1]}"
-
-
-def _load_folder(options: LoadOptions) -> Splits:
-    import_tonic()
-    parts, framing = _folder_parts(options)
-    root = root_of(options, "recordings by class")
-    return _splits(parts, framing, len(parts.classes), options, root)
-
-
-def _inspect_folder(options: LoadOptions) -> tuple[Shape, int]:
-    parts, framing = _folder_parts(options)
-    return _shape(framing), len(parts.classes)
+    until = event_set.first_saccade if options.first_saccade else None
+    return framing_for(event_set.sensor_size, event_set.format, options, until)
 
 
 def _inspect(name: str, options: LoadOptions) -> tuple[Shape, int]:
     event_set = EVENT_SETS[name]
-    return _shape(_framing(event_set, options)), event_set.num_classes
+    return _framing(event_set, options).shape, event_set.num_classes
 
 
-def _shape(framing: Framing) -> Shape:
-    width, height, polarities = framing.frame_size
-    return polarities, height, width
-
-
-def framing_of(name: str, options: LoadOptions) -> tuple[Framing, list[str]]:
-    """How a recording of a set becomes frames, and the classes' names in order of their labels."""
-    if name in EVENT_SETS:
-        event_set = EVENT_SETS[name]
-        classes = list(event_set.classes or ())
-        if not classes and options.root is not None:
-            classes = find_classes(options.root.expanduser() / event_set.train)[0]
-        return _framing(event_set, options), classes
-    parts, framing = _folder_parts(options)
-    return framing, parts.classes
+def _framing_and_classes(name: str, options: LoadOptions) -> tuple[Framing, list[str]]:
+    event_set = EVENT_SETS[name]
+    classes = list(event_set.classes or ())
+    if not classes and options.root is not None:
+        classes = find_classes(options.root.expanduser() / event_set.train)[0]
+    return _framing(event_set, options), classes
 
 
 def data_sets() -> list[DataSet]:
-    """The registered sets of recordings."""
-    published = [
+    """The registered published sets."""
+    return [
         DataSet(
             name,
             "events",
@@ -292,17 +191,7 @@ def data_sets() -> list[DataSet]:
             EVENT_OPTIONS
             | ({"first_saccade"} if s.first_saccade else set())
             | (SOURCE_OPTIONS if s.tonic else set()),
+            functools.partial(_framing_and_classes, name),
         )
         for name, s in EVENT_SETS.items()
     ]
-    folder = DataSet(
-        "event_folder",
-        "events",
-        f"recordings ({', '.join(READERS)}) in <class>/, or in train/<class>/ and test/<class>/",
-        None,
-        None,
-        _load_folder,
-        _inspect_folder,
-        EVENT_OPTIONS | FOLDER_OPTIONS | {"root"},
-    )
-    return [*published, folder]

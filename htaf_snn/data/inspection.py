@@ -11,9 +11,19 @@ from numpy.typing import NDArray
 
 from ..arguments import one_of
 from .readers.columns import UNITS, Format
-from .recordings import READERS, Events, read_recording, sensor_in_header
+from .readers.hdf5 import CHANNELS
+from .recordings import (
+    READERS,
+    Events,
+    file_of,
+    read_recording,
+    recordings_in,
+    sensor_in_header,
+)
 
 _MOST_DRAWN = 48
+_MOST_OF_A_FILE = 10
+_COLUMNS = 700  # of time, in the picture of a sensor of one row
 _LONGEST_S, _SHORTEST_S = 3600, 1e-3  # of a recording, beyond which the time's unit is doubted
 
 
@@ -63,16 +73,20 @@ def inspect(
     files = [folder]
     if folder.is_dir():
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in READERS and p.is_file())
-    if not files or not files[0].is_file():
+    if not files or not file_of(files[0]).is_file():
         raise FileNotFoundError(f"no event recording ({', '.join(READERS)}) at {folder}")
     out = Path("inspect.png") if out is None else out
     rows: list[list[str]] = []
     pictures: list[tuple[str, NDArray[np.float64]]] = []
-    for path in files:
-        found = look(path, format)
-        rows.append(_row(found, folder))
-        if found.events is not None and len(pictures) < _MOST_DRAWN:
-            pictures.append((path.name, _accumulated(found)))  # the events need not be kept
+    for file in files:
+        recordings = recordings_in(file)
+        for path in recordings[:_MOST_OF_A_FILE]:
+            found = look(path, format)
+            rows.append(_row(found, folder))
+            if found.events is not None and len(pictures) < _MOST_DRAWN:
+                pictures.append((path.name, _accumulated(found)))  # the events need not be kept
+        if len(recordings) > _MOST_OF_A_FILE:
+            rows.append([f"and {len(recordings) - _MOST_OF_A_FILE} more", *[""] * 6])
     if pictures:
         _draw(out, pictures)
     drawn = f"{out}: {len(pictures)} recordings, blue OFF, red ON" if pictures else "nothing drawn"
@@ -90,7 +104,7 @@ def look(path: Path, format: Format) -> Found:
     note = ""
     if not _SHORTEST_S <= seconds <= _LONGEST_S:
         note = f"lasts {seconds:g} s: is `time_unit` right?"
-    elif events["p"].all() or not events["p"].any():
+    elif (events["p"].all() or not events["p"].any()) and size != (CHANNELS, 1):
         note = "one polarity only"
     elif size is None:
         note = "no sensor size in the file: set `data.sensor_size`"
@@ -129,13 +143,20 @@ def _extent(events: Events) -> tuple[int, int]:
 
 
 def _accumulated(found: Found) -> NDArray[np.float64]:
-    """ON minus OFF events by pixel, from -1 to 1, of at most 256 pixels a side."""
+    """ON minus OFF events by pixel, from -1 to 1, of at most 256 pixels a side.
+
+    Of a sensor of one row, by time, from left to right, and channel.
+    """
     assert found.events is not None
     width, height = found.size or _extent(found.events)
+    x, y = found.events["x"], found.events["y"]
+    if height == 1:
+        t = found.events["t"] - found.events["t"][0]
+        x, y, width, height = t * _COLUMNS // (t[-1] + 1), width - 1 - x, _COLUMNS, width
     step = math.ceil(max(width, height) / 256)
     picture = np.zeros((math.ceil(height / step), math.ceil(width / step)))
     sign = np.where(found.events["p"], 1.0, -1.0)
-    np.add.at(picture, (found.events["y"] // step, found.events["x"] // step), sign)
+    np.add.at(picture, (y // step, x // step), sign)
     most = np.quantile(np.abs(picture), 0.999) or 1.0
     return np.clip(picture / most, -1, 1)
 

@@ -6,24 +6,22 @@ import dataclasses
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from ..arguments import in_range
-from ..seeds import seed_torch
 from . import augment as augmentation
 from . import summary
 from .definition import LoadOptions
-from .event_sets import framing_of
-from .events import Framing
+from .framing import Framing
+from .loader import Drawn, Sampler, TrainLoader
 from .registry import data_set
-from .samples import Samples
 from .splits import Sample, Splits, frames_first
 
 _log = logging.getLogger(__name__)
@@ -207,17 +205,17 @@ class SpikingDataModule(L.LightningDataModule):
         Raises:
             ValueError: this is a set of static images, or the recording is damaged.
         """
-        if self.data_set.kind != "events":
-            raise ValueError(f"{self.data_set.name} has static images, not event recordings")
         return torch.from_numpy(self._framing[0].read(recording)).float()
 
     @functools.cached_property
     def _framing(self) -> tuple[Framing, list[str]]:
-        return framing_of(self.data_set.name, self.options)
+        if self.data_set.framing is None:
+            raise ValueError(f"{self.data_set.name} has static images, not event recordings")
+        return self.data_set.framing(self.options)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to label other recordings: their framing and the classes."""
-        if self.data_set.kind != "events":
+        if self.data_set.framing is None:
             return {}
         framing, classes = self._framing
         return {"framing": dataclasses.asdict(framing), "classes": classes}
@@ -256,7 +254,7 @@ class SpikingDataModule(L.LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Batches in an order that depends on ``seed`` and the epoch alone."""
         trainer = self.trainer
-        sampler = _Sampler(
+        sampler = Sampler(
             self.splits.train,
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
@@ -266,8 +264,8 @@ class SpikingDataModule(L.LightningDataModule):
         collate: Callable[[list[Sample]], tuple[Tensor, Tensor]] = frames_first
         if self.mixup > 0 or self.cutmix > 0:
             collate = augmentation.Mixing(self.mixup, self.cutmix, self.num_classes)
-        loader: Loader = _TrainLoader(
-            _Drawn(self.splits.train, transform, self.seed),
+        loader: Loader = TrainLoader(
+            Drawn(self.splits.train, transform, self.seed),
             batch_size=self.batch_size,
             sampler=sampler,
             collate_fn=collate,
@@ -290,93 +288,3 @@ class SpikingDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
-
-
-class _TrainLoader(DataLoader[Any]):
-    """A loader that goes on within an epoch, with any number of workers.
-
-    Its state is the number of batches that it has handed out; those that workers have made in
-    advance do not count, and are made again. (A batch's random changes depend on its samples.)
-    """
-
-    _start = _yielded = 0
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        sampler = self.sampler
-        assert isinstance(sampler, _Sampler)
-        self._yielded, self._start = self._start, 0
-        sampler.start = self._yielded * (self.batch_size or 1)
-        for batch in super().__iter__():
-            self._yielded += 1
-            yield batch
-
-    def _sizes(self) -> dict[str, int]:
-        assert isinstance(self.sampler, _Sampler)
-        return {
-            "replicas": self.sampler.num_replicas,
-            "samples": self.sampler.num_samples,
-            "batch_size": self.batch_size or 1,
-        }
-
-    def state_dict(self) -> dict[str, int]:
-        """What `load_state_dict` takes."""
-        assert isinstance(self.sampler, _Sampler)
-        return {"epoch": self.sampler.epoch, "batches": self._yielded, **self._sizes()}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Lets the next iteration begin after the last batch that was handed out.
-
-        Raises:
-            ValueError: the state is of other data, another batch size, or an earlier version.
-        """
-        assert isinstance(self.sampler, _Sampler)
-        if "batches" not in state_dict:
-            raise ValueError(
-                "the checkpoint was written by an earlier version of htaf_snn, whose place within "
-                "an epoch is not known here; train anew"
-            )
-        for name, own in self._sizes().items():
-            if state_dict[name] != own:
-                raise ValueError(
-                    f"the checkpoint was written within an epoch with {state_dict[name]} {name} a "
-                    f"process, here there are {own}; go on as it was, or from an epoch's end"
-                )
-        finished = state_dict["batches"] >= len(self)
-        self.sampler.set_epoch(state_dict["epoch"] + finished)
-        self._start = 0 if finished else state_dict["batches"]
-        self._yielded = self._start
-
-
-class _Sampler(DistributedSampler[Any]):
-    """A sampler that can begin within an epoch, once, at ``start``."""
-
-    start = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        start, self.start = self.start, 0
-        return iter(list(super().__iter__())[start:])
-
-
-class _Drawn(Dataset[Sample]):
-    """Training samples, changed at random; a batch's changes depend on its samples and the seed.
-
-    So a run that goes on within an epoch draws what it would have drawn, and the number of workers
-    changes nothing.
-    """
-
-    def __init__(
-        self, train: Dataset[Sample], transform: Callable[[Tensor], Tensor], seed: int
-    ) -> None:
-        assert isinstance(train, Subset) and isinstance(train.dataset, Samples)
-        self.dataset = Subset(train.dataset.for_training(transform), train.indices)
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: list[int]) -> list[Sample]:
-        seed_torch(self.seed, indices)
-        return [self.dataset[index] for index in indices]

@@ -14,6 +14,8 @@ from .readers import READERS as READERS
 from .readers import SENSOR_SIZES
 from .readers.columns import UNITS, Columns, needed
 from .readers.columns import Format as Format
+from .readers.hdf5 import SUFFIXES, count_of_many
+from .readers.hdf5 import file_of as file_of
 
 SensorSize = tuple[int, int, int]  # W, H, P
 Events = NDArray[np.void]  # of `EVENT`, in order of time
@@ -36,7 +38,7 @@ def read_recording(
     Negative times are shifted, all alike, so that the first is 0.
 
     Args:
-        path: a file whose suffix is one of `READERS`.
+        path: a file whose suffix is one of `READERS`, or ``file.h5/17`` of one that holds many.
         sensor_size: (W, H, P) of the sensor, in pixels and polarities; None takes any.
         format: what the file leaves unsaid.
 
@@ -49,7 +51,7 @@ def read_recording(
             file, and the row where there is one.
         ModuleNotFoundError: the package that reads the format is not installed.
     """
-    suffix = path.suffix.lower()
+    suffix = file_of(path).suffix.lower()
     if suffix not in READERS:
         raise ValueError(
             f"{path}: not an event recording by its suffix; the known ones are {', '.join(READERS)}"
@@ -70,16 +72,26 @@ def sensor_in_header(path: Path) -> tuple[int, int] | None:
     Raises:
         ValueError: a damaged file.
     """
-    if path.suffix.lower() not in SENSOR_SIZES:
+    suffix = file_of(path).suffix.lower()
+    if suffix not in SENSOR_SIZES:
         return None
     with _named(path, "; the file can't be read as events"):
-        size = SENSOR_SIZES[path.suffix.lower()](path)
+        size = SENSOR_SIZES[suffix](path)
         if size is None:
             return None
         numbers = np.asarray(size).ravel()
         if len(numbers) < 2 or not all(0 < n < 1 << 15 and n == int(n) for n in numbers[:2]):
             raise ValueError(f"a sensor of size {numbers.tolist()}")
         return int(numbers[0]), int(numbers[1])
+
+
+def recordings_in(path: Path) -> list[Path]:
+    """The recordings in a file: ``path/0``, ``path/1``, ... if it holds many, else ``path``."""
+    count = None
+    if path.suffix.lower() in SUFFIXES:
+        with contextlib.suppress(ValueError):  # which reading it raises anew
+            count = count_of_many(path)
+    return [path] if count is None else [path / str(number) for number in range(count)]
 
 
 @contextlib.contextmanager

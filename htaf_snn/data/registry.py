@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ..arguments import one_of
-from . import event_sets, image_sets
+from . import audio_sets, event_folder, event_sets, image_sets
 from .definition import DataSet
 
 DATA_SETS: dict[str, DataSet] = {
-    entry.name: entry for entry in (*event_sets.data_sets(), *image_sets.data_sets())
+    entry.name: entry
+    for sets in (event_sets, audio_sets, event_folder, image_sets)
+    for entry in sets.data_sets()
 }
 
 

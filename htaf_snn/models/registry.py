@@ -15,6 +15,7 @@ from torch import nn
 from ..arguments import one_of
 from ..memory import physical
 from ..neurons import LIFNode
+from .mlp import SpikingMLP
 from .parts import LARGEST_SIDE, SMALLEST_SIDE, Norm, check_sizes
 from .resnet import SpikingResNet
 from .vgg import SpikingVGG
@@ -54,6 +55,11 @@ def model_names() -> list[str]:
     return list(MODELS)
 
 
+def default_model(shape: tuple[int, int, int] | None) -> str:
+    """The name of the network that frames (C, H, W) are trained on unless another is named."""
+    return "mlp" if shape is not None and min(shape[1:]) < SMALLEST_SIDE else "vgg_small"
+
+
 def model(
     name: str,
     in_shape: tuple[int, int, int],
@@ -80,7 +86,7 @@ def model(
         norm: "bn", or "tdbn" for threshold-dependent batch norm.
         dropout: probability that an input of the read-out is zero, in [0, 1).
         **kwargs: arguments of every neuron, copied for each, for example
-            ``surrogate_function=HTAFSpike()``; for "vgg_small" also ``widths``.
+            ``surrogate_function=HTAFSpike()``; for "vgg_small" and "mlp" also ``widths``.
 
     Shape:
         the network's input is [T, N, C, H, W], its output [T, N, num_classes].
@@ -206,6 +212,14 @@ MODELS: dict[str, Model] = {
             Model(f"{form}_{name}", partial(build, form=form), f"{source}; {form_source}")
             for form, form_source in (("sew", _FANG), ("ms", _HU))
             for name, build, source in _RESNETS
+        ),
+        Model(
+            "mlp",
+            SpikingMLP,
+            "this package; fully connected",
+            smallest_side=1,
+            largest_side=None,
+            reference=((1, 1, 700), 20),
         ),
         *(
             Model(

@@ -24,9 +24,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..arguments import arguments_of
-from ..data import SpikingDataModule
+from ..data import SpikingDataModule, data_set
 from ..files import only_writer
 from ..memory import physical
+from ..models import default_model
 from ..stopping import Stopped
 from .checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from .module import SpikingClassifier
@@ -119,6 +120,10 @@ class FitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
+        network = default_model(data_set(self.config.data.name).shape)
+        if network != parser.get_default("model.model"):
+            parser.set_defaults({"model.model": network})
+            super().parse_arguments(parser, args)
         for part, of in (("model", SpikingClassifier), ("data", SpikingDataModule)):
             # The parser takes null for any type.
             arguments_of(of, self.config[part].as_dict(), f"option of {part}")

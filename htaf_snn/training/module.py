@@ -49,7 +49,8 @@ class SpikingClassifier(L.LightningModule):
             "plif"), ``v_threshold`` or ``detach_reset``.
         model: the network's name; ``htaf-snn models`` lists them.
         width: factor on the network's channel counts, > 0.
-        widths: channels of each block of "vgg_small"; None for its own.
+        widths: channels of each block of "vgg_small", neurons of each layer of "mlp"; None for
+            its own.
         norm: "bn", or "tdbn" for threshold-dependent batch norm.
         dropout: probability that an input of the read-out is zero, in [0, 1).
         backend: of the neurons; "auto", "torch", "cpu" or "cupy".
@@ -123,8 +124,10 @@ class SpikingClassifier(L.LightningModule):
                 f"`sharpness` (={sharpness}) with `compile`: every step would be compiled anew; "
                 "leave one of them out"
             )
-        if widths is not None and model != "vgg_small":
-            raise ValueError(f"`widths` (={widths}) are those of vgg_small; {model} has a `width`")
+        if widths is not None and model not in ("vgg_small", "mlp"):
+            raise ValueError(
+                f"`widths` (={widths}) are those of vgg_small and mlp; {model} has a `width`"
+            )
         self.save_hyperparameters()
         self.in_shape, self.num_classes = in_shape, num_classes
         self.seed = seed

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from ..data import SpikingDataModule
-from ..data.events import Framing
-from ..data.recordings import READERS, Events, Format
+from ..data.framing import Framing
+from ..data.recordings import READERS, Events, Format, file_of, recordings_in
 from ..transfer import firing_hard
 from .checkpoint_io import read_checkpoint
 from .module import SpikingClassifier
@@ -73,7 +73,7 @@ def framing_in(checkpoint: Path) -> tuple[Framing, list[str]]:
 
 
 def recordings_at(where: Path) -> list[Path]:
-    """One file, or those anywhere in a folder.
+    """One recording, those in a file, or those anywhere in a folder.
 
     Raises:
         FileNotFoundError: there is none.
@@ -83,9 +83,9 @@ def recordings_at(where: Path) -> list[Path]:
         files = [p for p in where.rglob("*") if p.suffix.lower() in READERS and p.is_file()]
         # as people count: 2 before 10
         files.sort(key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", str(p))])
-    if not files or not files[0].is_file():
+    if not files or not file_of(files[0]).is_file():
         raise FileNotFoundError(f"no event recording ({', '.join(READERS)}) at {where}")
-    return files
+    return [recording for path in files for recording in recordings_in(path)]
 
 
 def labels(

@@ -15,7 +15,8 @@ import scipy.io
 from htaf_snn.data import SpikingDataModule
 from htaf_snn.data.digits_events import encode
 from htaf_snn.data.event_sets import EVENT_SETS
-from htaf_snn.data.events import Framing, cached_frames
+from htaf_snn.data.events import cached_frames
+from htaf_snn.data.framing import Framing
 from htaf_snn.data.recordings import Format, read_recording
 
 from .files import Columns, aedat4, events

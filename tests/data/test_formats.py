@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htaf_snn.data.events import Framing
+from htaf_snn.data.framing import Framing
 from htaf_snn.data.recordings import Format, read_recording, sensor_in_header
 
 from . import writers

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from htaf_snn.data import SpikingDataModule
 from htaf_snn.data.augment import event_transform
 from htaf_snn.data.cache import ArrayFile
-from htaf_snn.data.events import Framing, cached_frames
+from htaf_snn.data.events import cached_frames
+from htaf_snn.data.framing import Framing
 from htaf_snn.data.readers import guarded, hdf5
 from htaf_snn.data.recordings import Format, read_recording, sensor_in_header
 
@@ -288,7 +289,8 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from htaf_snn.data.events import Framing, cached_frames
+from htaf_snn.data.events import cached_frames
+from htaf_snn.data.framing import Framing
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # of a file, as a full disk would
 try:
     cached_frames(sorted(Path(sys.argv[1]).iterdir()), Framing((34, 34, 2), 32))

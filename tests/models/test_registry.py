@@ -14,7 +14,7 @@ from spikingjelly.activation_based import functional, layer, neuron
 
 import htaf_snn
 from htaf_snn import cli
-from htaf_snn.models import MODELS, ThresholdDependentBatchNorm2d, model, model_names
+from htaf_snn.models import MODELS, ThresholdDependentBatchNorm2d, default_model, model, model_names
 
 OURS = [name for name in model_names() if not name.startswith("imagenet_")]
 IMAGENET = [name for name in model_names() if name.startswith("imagenet_")]
@@ -30,7 +30,7 @@ def small(name: str, in_shape: tuple[int, int, int] = (2, 28, 28), **arguments: 
 def test_names() -> None:
     resnets = [f"{form}resnet{depth}" for form in FORMS for depth in (18, 19, 20, 32, 34)]
     vggs = ["vgg_small", "vgg_snn", *(f"vgg{depth}" for depth in (5, 9, 11, 13, 16))]
-    assert sorted(OURS) == sorted(vggs + resnets)
+    assert sorted(OURS) == sorted([*vggs, *resnets, "mlp"])
     assert {"imagenet_spiking_vgg16_bn", "imagenet_sew_resnet50"} <= set(IMAGENET)
     assert all(name == entry.name for name, entry in MODELS.items())
 
@@ -51,11 +51,11 @@ def test_shape_and_gradients(name: str, norm: str, node: type[neuron.BaseNode]) 
     for parameter_name, parameter in net.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
     first = next(net.parameters())
-    assert first.shape[1] == 2 and first.grad.any()
+    assert first.shape[1] == (2 * 28 * 28 if name == "mlp" else 2) and first.grad.any()
 
 
 @pytest.mark.parametrize("channels", [1, 5])
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", sorted({*OURS} - {"mlp"}))
 def test_smallest_frame(name: str, channels: int) -> None:
     side = MODELS[name].smallest_side
     in_shape = (channels, side + 5, side)
@@ -63,6 +63,19 @@ def test_smallest_frame(name: str, channels: int) -> None:
     too_small = (channels, side, side - 1)
     with pytest.raises(ValueError, match=f"{re.escape(str(too_small))}.* from {side} to 128"):
         small(name, too_small)
+
+
+def test_a_fully_connected_network_takes_any_frame() -> None:
+    for in_shape in ((1, 1, 700), (2, 3, 200)):
+        assert small("mlp", in_shape, widths=(5, 6))(torch.rand(4, 2, *in_shape)).shape == (4, 2, 3)
+    assert MODELS["mlp"].parameters() == 700 * 256 + 256 * 256 + 4 * 256 + 256 * 20 + 20
+    with pytest.raises(ValueError, match=r"mlp: `widths` \(=\[0\]\)"):
+        small("mlp", widths=[0])
+
+
+def test_the_network_of_frames_that_are_no_pictures() -> None:
+    assert default_model((1, 1, 700)) == "mlp"
+    assert default_model((2, 34, 34)) == default_model(None) == "vgg_small"
 
 
 @pytest.mark.parametrize("name", ["vgg16", "ms_resnet20"])

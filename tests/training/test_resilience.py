@@ -154,8 +154,8 @@ def test_a_folder_that_cannot_be_written_is_found_before_training(
 
 DYING = """
 import os, sys
-from htaf_snn.data import module
-module._Drawn.__getitems__ = lambda *_: os._exit(9)
+from htaf_snn.data import loader
+loader.Drawn.__getitems__ = lambda *_: os._exit(9)
 from htaf_snn.cli import main
 main(sys.argv[1:])
 """

@@ -1,8 +1,12 @@
-"""Events in HDF5 files, wherever they lie: v2e, DSEC, MVSEC, Prophesee, MATLAB 7.3 and others."""
+"""Events in HDF5 files, wherever they lie: v2e, DSEC, MVSEC, Prophesee, MATLAB 7.3 and others.
+
+A file of SHD or SSC holds many recordings, of which ``file.h5/17`` is one.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,15 @@ import numpy as np
 from .columns import Columns, Format, by_name, check_size, keys_of, needed, of_table
 from .guarded import guarded
 
+CHANNELS = 700  # of SHD and SSC
+SUFFIXES = (".h5", ".hdf5")
 _MOST_OBJECTS = 10_000  # that a file is searched for
+
+
+def file_of(path: Path) -> Path:
+    """The file that a recording lies in: itself, or the one that holds it among others."""
+    holds = path.parent.suffix.lower() in SUFFIXES and path.parent.is_file()
+    return path.parent if holds else path
 
 
 def read(path: Path, format: Format) -> Columns:
@@ -24,11 +36,15 @@ def read(path: Path, format: Format) -> Columns:
     needed("h5py")
     with contextlib.suppress(ModuleNotFoundError):
         needed("hdf5plugin")  # DSEC's and others' compression
-    return guarded(_read, path, format)
+    file = file_of(path)
+    return guarded(_read, file, format, None if file == path else path.name)
 
 
-def _read(path: Path, format: Format) -> Columns:
+def _read(path: Path, format: Format, number: str | None) -> Columns:
     with needed("h5py").File(path) as file:
+        many = _many(file)
+        if many is not None or number is not None:
+            return _one_of_many(many, number)
         name = _chosen(file, format)
         found = file[name]
         if _is_group(found):
@@ -47,14 +63,79 @@ def _read(path: Path, format: Format) -> Columns:
 def sensor_size(path: Path) -> Any:
     """(W, H) by the attribute ``sensor_size``, ``geometry`` or ``width`` and ``height``; or None.
 
-    They may stand at the file or at ``/events`` or ``/CD``.
+    They may stand at the file or at ``/events`` or ``/CD``. SHD and SSC have 700 channels.
     """
     needed("h5py")
-    return guarded(_sensor_size, path)
+    return guarded(_sensor_size, file_of(path))
+
+
+def count_of_many(path: Path) -> int | None:
+    """The number of recordings in a file of SHD or SSC; None of another file."""
+    needed("h5py")
+    return guarded(_count, path)
+
+
+def labels_of_many(path: Path) -> tuple[list[int], list[str]]:
+    """The labels of the recordings in a file of SHD or SSC, and the names of the classes.
+
+    Raises:
+        ValueError: it is another file, or damaged; the message names it.
+    """
+    needed("h5py")
+    try:
+        return guarded(_labels, path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _count(path: Path) -> int | None:
+    with needed("h5py").File(path) as file:
+        many = _many(file)
+        return None if many is None else len(many[0])
+
+
+def _labels(path: Path) -> tuple[list[int], list[str]]:
+    with needed("h5py").File(path) as file:
+        many, labels, keys = _many(file), _own(file, "labels"), _own(file, "extra/keys")
+        if many is None or labels is None or keys is None:
+            raise ValueError("no spikes/times, spikes/units, labels and extra/keys, as SHD has")
+        if labels.shape != many[0].shape or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"labels {list(labels.shape)} {labels.dtype} of {len(many[0])} recordings"
+            )
+        return _values(labels).tolist(), [str(name) for name in keys.asstr()[()]]
+
+
+def _many(file: Any) -> tuple[Any, Any] | None:
+    """Times and units of the recordings of SHD's layout, an array each."""
+    times, units = _own(file, "spikes/times"), _own(file, "spikes/units")
+    if times is None or units is None or times.shape != units.shape or times.ndim != 1:
+        return None
+    return times, units
+
+
+def _own(file: Any, name: str) -> Any:
+    """A data set that lies in the file itself; None where there is none."""
+    h5py = needed("h5py")
+    for part in itertools.accumulate(name.split("/"), "{}/{}".format):
+        if not isinstance(file.get(part, getlink=True), h5py.HardLink):
+            return None
+    found = file[name]
+    return None if _is_group(found) or found.is_virtual or found.external else found
+
+
+def _one_of_many(many: tuple[Any, Any] | None, number: str | None) -> Columns:
+    count = 0 if many is None else len(many[0])
+    if many is None or number is None or not (number.isdecimal() and int(number) < count):
+        raise ValueError(f"it holds {count} recordings by number, from FILE/0 on, no {number}")
+    t, x = (column[int(number)] for column in many)
+    return Columns(x, np.zeros(len(x), np.int64), t, np.ones(len(x), np.int64), "s")
 
 
 def _sensor_size(path: Path) -> Any:
     with needed("h5py").File(path) as file:
+        if _many(file) is not None:
+            return CHANNELS, 1
         places = [file, *(file[n] for n in ("events", "CD") if file.get(n, getlink=True))]
         for attributes in (place.attrs for place in places):
             if "sensor_size" in attributes:
