@@ -12,8 +12,8 @@ from typing import Any
 
 from ._version import __version__
 from .arguments import nearest
+from .extras import EXTRAS, need
 from .stopping import Stopped, stoppable
-from .yaml_text import guard_jsonargparse
 
 
 def fit(args: Sequence[str]) -> None:
@@ -254,8 +254,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command, *rest = argv
     try:
         with stoppable():
+            need(command if command in EXTRAS else "train")
             _configure_logging()
-            guard_jsonargparse()
             COMMANDS[command](_name_shorthand(rest))
     except Stopped as stopped:
         print(f"htaf-snn {command}: {stopped}", file=sys.stderr)
@@ -294,6 +294,10 @@ def _name_shorthand(args: Sequence[str]) -> list[str]:
 
 def _configure_logging() -> None:
     import lightning  # noqa: F401  # it sets its own log levels, which are ours to choose here
+
+    from .yaml_text import guard_jsonargparse
+
+    guard_jsonargparse()
 
     logger = logging.getLogger("htaf_snn")
     logger.setLevel(logging.INFO)

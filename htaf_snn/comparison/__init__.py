@@ -1,5 +1,9 @@
 """Comparing spike functions by the accuracy of the network that fires."""
 
+from ..extras import need
+
+need("compare")
+
 from .compare import Study as Study
 from .compare import compare as compare
 from .compare import preset as preset

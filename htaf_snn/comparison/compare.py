@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..arguments import arguments_of, in_range, one_of
 from ..data import SpikingDataModule
+from ..extras import need
 from ..files import only_writer, write_whole
 from ..training import SpikingClassifier
 from ..training.checkpoint_io import check_writable
@@ -23,8 +24,8 @@ from ..training.finite import DivergedError
 from .contender import Contender
 from .record import Run, from_json, to_json
 from .run import Task, run
-from .tune import import_optuna, tune
-from .workers import import_ray, work
+from .tune import tune
+from .workers import work
 
 _logger = logging.getLogger(__name__)
 
@@ -169,9 +170,9 @@ def compare(
     in_range("tune", trials, 0, 1e6)
     in_range("workers", workers, 1, 1e4)
     if trials:
-        import_optuna()
+        need("tune")
     if workers > 1 or ray_address is not None:
-        import_ray()
+        need("ray")
     titles = [study.title or study.data["name"] for study in studies]
     if len(set(titles)) < len(titles):
         raise ValueError(f"two studies have one title (={titles}); give each its own")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..extras import needed
 from ..training.finite import DivergedError
 from .contender import Contender
 from .run import Task, train
@@ -53,7 +54,7 @@ def search(
     Raises:
         ValueError: every trial diverged.
     """
-    optuna = import_optuna()
+    optuna = needed("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
@@ -77,12 +78,3 @@ def search(
         raise ValueError(f"every trial in {journal} diverged; narrow the options that are tuned")
     best: dict[str, Any] = study.best_params
     return best
-
-
-def import_optuna() -> Any:
-    """Optuna, or an ImportError that says how to get it."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError("`tune` needs Optuna: pip install 'htaf-snn[tune]'") from error
-    return optuna

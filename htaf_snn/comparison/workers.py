@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from ..extras import needed
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,7 +32,7 @@ def work(
     if not tasks or (workers == 1 and ray_address is None):
         yield from map(function, tasks)
         return
-    ray = import_ray()
+    ray = needed("ray")
     options: dict[str, Any] = (
         {"address": ray_address}
         if ray_address is not None
@@ -49,12 +51,3 @@ def work(
 
 def _call(function: Callable[[T], R], task: T) -> R:
     return function(task)
-
-
-def import_ray() -> Any:
-    """Ray, or an ImportError that says how to get it."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError("more than one worker needs Ray: pip install 'htaf-snn[ray]'") from error
-    return ray

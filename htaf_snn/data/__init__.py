@@ -1,5 +1,9 @@
 """Static and event data as frames [T, C, H, W]."""
 
+from ..extras import need
+
+need("train")
+
 from .definition import DataSet as DataSet
 from .encoders import Encoder as Encoder
 from .module import SpikingDataModule as SpikingDataModule
