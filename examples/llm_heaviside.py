@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn.comparison import aligned, style
+from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
@@ -285,7 +285,7 @@ def report(results: dict[str, Result], ks: Sequence[int]) -> str:
 
 def draw(results: dict[str, Result], ks: Sequence[int]) -> Figure:
     """Perplexity and accuracy over k, with intervals."""
-    figure = style.new_figure(2.3, 2 * style.COLUMN)
+    figure = plots.new_figure(2.3, 2 * plots.COLUMN)
     for column, (axes, measure) in enumerate(zip(figure.subplots(1, 2), MEASURES, strict=True)):
         for (name, result), marker, shift in zip(
             results.items(), "os", (-0.015, 0.015), strict=True
@@ -411,7 +411,7 @@ def main() -> None:
         print(f"{name}{result.chosen}; perplexity on validation at k = {options.k[-1]}: {tried}")
     print(f"\n{report(results, options.k)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    with style.drawing():
+    with plots.drawing():
         path = options.out / "perplexity.png"
         write_whole(path, partial(draw(results, options.k).savefig, format="png", dpi=200))
     print(path)

@@ -91,11 +91,12 @@ def compare(args: Sequence[str]) -> None:
     import shlex
 
     from . import comparison
-    from .comparison import arguments
+    from .comparison.compare import options as options_of
+    from .comparison.compare import studies as studies_of
 
-    options = arguments.options(args, compare.__doc__)
+    options = options_of(args, compare.__doc__)
     how = {"trials": options.tune, "workers": options.workers, "ray_address": options.ray_address}
-    studies = arguments.studies(options)
+    studies = studies_of(options)
     try:
         runs = comparison.compare(studies, options.out, **how)
         grid = [comparison.sensitivity(study) for study in studies if options.sensitivity]
