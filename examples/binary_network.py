@@ -25,19 +25,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from common.binary import BinaryConv2d, ClippedSign, binary_layers, read_signs, write_signs
+from common.plain import Images, classification_loss, train_plain
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn.binary import BinaryConv2d, ClippedSign, binary_layers, read_signs, write_signs
 from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
-from htaf_snn.data import Images, SpikingDataModule
+from htaf_snn.data import SpikingDataModule
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
-from htaf_snn.training import classification_loss, train_plain
 from htaf_snn.transfer import accuracy, firing_as_trained
 
 Sign = Callable[[], nn.Module]

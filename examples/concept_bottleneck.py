@@ -31,6 +31,7 @@ from urllib.request import Request, urlopen
 
 import torch
 import torchvision
+from common.plain import Images, classification_loss, train_plain
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -43,10 +44,9 @@ import htaf_snn
 from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.plots import Picture
 from htaf_snn.comparison.statistics import estimate
-from htaf_snn.data import Images, SpikingDataModule
+from htaf_snn.data import SpikingDataModule
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
-from htaf_snn.training import classification_loss, train_plain
 from htaf_snn.transfer import firing_as_trained
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

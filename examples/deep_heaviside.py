@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
+from common.plain import classification_loss, train_plain
+from common.tables import CSVFile, Table, Task, read_csv
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn import datasets, metrics
@@ -36,10 +38,8 @@ from tqdm import tqdm
 import htaf_snn
 from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
-from htaf_snn.data.tables import CSVFile, Table, Task, read_csv
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
-from htaf_snn.training import classification_loss, train_plain
 from htaf_snn.transfer import firing_as_trained
 
 Constants = tuple[float, ...]

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from common.plain import train_plain
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -40,7 +41,6 @@ from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
-from htaf_snn.training import train_plain
 
 try:
     import peft

@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ._version import __version__
@@ -190,26 +189,6 @@ def bench(args: Sequence[str]) -> None:
     print(auto_cli(functions, args=list(args), prog="htaf-snn bench"))
 
 
-def figures(args: Sequence[str]) -> None:
-    """draw the paper's figures about HTAF: its curves, its bound, gradients without batch norm"""
-    from jsonargparse import ArgumentParser
-
-    from . import figures as module
-    from .training.fit import default_out
-
-    parser = ArgumentParser(prog="htaf-snn figures", description=figures.__doc__)
-    parser.add_argument("--out", type=Path, default=default_out(), help="folder of the figures")
-    parser.add_argument("--epochs", type=int, default=25, help="of training, for depth")
-    parser.add_argument(
-        "--only", default=",".join(module.NAMES), help="which figures, separated by commas"
-    )
-    options = parser.parse_args(list(args))
-    files, table = module.write(options.out, options.only.split(","), options.epochs)
-    if table:
-        print(table)
-    print(f"{options.out}/: {', '.join(path.name for path in files)}")
-
-
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "fit": fit,
     "test": test,
@@ -222,7 +201,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "data": data,
     "backends": backends,
     "bench": bench,
-    "figures": figures,
 }
 
 

@@ -9,4 +9,3 @@ from .encoders import Encoder as Encoder
 from .module import SpikingDataModule as SpikingDataModule
 from .registry import DATA_SETS as DATA_SETS
 from .registry import data_set as data_set
-from .splits import Images as Images
