@@ -108,6 +108,7 @@ def compare(args: Sequence[str]) -> None:
     )
     print((options.out / "table.txt").read_text(), end="")
     print(f"{options.out}/: report.html, figures/, table.csv, table.tex, runs/, checkpoints/")
+    print(f"next: open {options.out / 'report.html'}")
 
 
 def data(args: Sequence[str]) -> None:
