@@ -25,19 +25,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from common.binary import BinaryConv2d, ClippedSign, binary_layers, read_signs, write_signs
+from common.plain import Images, classification_loss, train_plain
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn.binary import BinaryConv2d, ClippedSign, binary_layers, read_signs, write_signs
-from htaf_snn.comparison import aligned, style
+from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
-from htaf_snn.data import Images, SpikingDataModule
+from htaf_snn.data import SpikingDataModule
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
-from htaf_snn.training import classification_loss, train_plain
 from htaf_snn.transfer import accuracy, firing_as_trained
 
 Sign = Callable[[], nn.Module]
@@ -241,7 +241,7 @@ def report(results: dict[str, list[Result]], chosen: dict[str, tuple[Any, ...]])
 
 def draw(results: dict[str, list[Result]], title: str) -> Figure:
     """Validation accuracy by epoch, and HTAF's weights on their way to -1 and +1."""
-    figure = style.new_figure(2.6, 7.2)
+    figure = plots.new_figure(2.6, 7.2)
     curves, weights = figure.subplots(1, 2, width_ratios=(3, 2))
     for name, runs in results.items():
         epochs = range(1, len(runs[0].trained.exact) + 1)
@@ -255,7 +255,7 @@ def draw(results: dict[str, list[Result]], title: str) -> Figure:
     curves.axvspan(0.8 * len(epochs), len(epochs), color="#f2f2f2", zorder=0)
     curves.set_title(f"{title}: validation accuracy (mean and range over seeds)")
     curves.set_xlabel("epoch; both train exact signs where grey")
-    style.whole_epochs(curves)
+    plots.whole_epochs(curves)
     curves.legend(loc="lower right")
     kept = results["HTAF"][0].trained.weights
     for epoch, color in zip((0, len(kept) // 2, len(kept) - 1), ("#7fb3e6", "#2f7fd6", "#0b3c8c"),
@@ -322,7 +322,7 @@ def main() -> None:
             results[name].append(measure(name, constants, trained, file, data, options))
     print(f"{options.data}, {options.seeds} seeds x {options.epochs} epochs")
     print(report(results, chosen))
-    with style.drawing():
+    with plots.drawing():
         path = out / f"{options.data}.png"
         write_whole(path, partial(draw(results, options.data).savefig, format="png", dpi=200))
     print(path)

@@ -31,6 +31,7 @@ from urllib.request import Request, urlopen
 
 import torch
 import torchvision
+from common.plain import Images, classification_loss, train_plain
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -40,13 +41,12 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn.comparison import aligned, style
-from htaf_snn.comparison.pictures import Picture
+from htaf_snn.comparison import aligned, plots
+from htaf_snn.comparison.plots import Picture
 from htaf_snn.comparison.statistics import estimate
-from htaf_snn.data import Images, SpikingDataModule
+from htaf_snn.data import SpikingDataModule
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
-from htaf_snn.training import classification_loss, train_plain
 from htaf_snn.transfer import firing_as_trained
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -294,7 +294,7 @@ def jpeg(images: Tensor) -> str:
 
 def draw_outputs(smooth: Tensor) -> Figure:
     """The distribution of smooth outputs."""
-    figure = style.new_figure(2.0)
+    figure = plots.new_figure(2.0)
     axes = figure.subplots()
     axes.bar(torch.arange(50) / 50, smooth.histc(50, 0, 1) / smooth.numel(), 0.02, align="edge")
     axes.set(xlabel="smooth output", ylabel="share of outputs", yscale="log")
@@ -305,11 +305,11 @@ def draw_classes(seen: Seen, head: nn.Linear, classes: Sequence[str]) -> Figure:
     """Share of each class's images with a concept, and the head's weights; like beside like."""
     shares, weights = seen.by_class(), head.weight.detach().T
     order = leaves_list(linkage(shares, "average", optimal_ordering=True)).tolist()
-    figure = style.new_figure(1.6 + 0.095 * len(order), 4.2)
+    figure = plots.new_figure(1.6 + 0.095 * len(order), 4.2)
     panels = figure.subplots(1, 2, sharey=True)
     most = float(weights.abs().max())
-    looks = ((shares, "images that have it", style.MAP, 0, 1),
-             (weights, "head's weight", style.SIGNED_MAP, -most, most))  # fmt: skip
+    looks = ((shares, "images that have it", plots.MAP, 0, 1),
+             (weights, "head's weight", plots.SIGNED_MAP, -most, most))  # fmt: skip
     for axes, (values, title, colors, low, high) in zip(panels, looks, strict=True):
         image = axes.imshow(values[order], colors, aspect="auto", vmin=low, vmax=high)
         axes.set_xticks(range(len(classes)), classes, rotation=90)
@@ -322,7 +322,7 @@ def draw_classes(seen: Seen, head: nn.Linear, classes: Sequence[str]) -> Figure:
 
 def draw_sheet(concepts: Sequence[Concept]) -> Figure:
     """The images that switch each concept on and off most, a row a concept."""
-    figure = style.new_figure(0.3 + 0.41 * len(concepts), 7.2)
+    figure = plots.new_figure(0.3 + 0.41 * len(concepts), 7.2)
     rows = figure.subplots(len(concepts), 2, squeeze=False)
     for row, concept in zip(rows, concepts, strict=True):
         for axes, images in zip(row, (concept.most_on, concept.most_off), strict=True):
@@ -479,7 +479,7 @@ def main() -> None:
                 failure = f"asked no more after concept {concept.number}: {error}"
                 break
     options.out.mkdir(parents=True, exist_ok=True)
-    with style.drawing():
+    with plots.drawing():
         figures = pictures(seen, head, concepts, options, results["HTAF"][0].share)
         page = render(
             options=options, table=lines, concepts=concepts, pictures=figures, failure=failure

@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
+from common.plain import classification_loss, train_plain
+from common.tables import CSVFile, Table, Task, read_csv
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn import datasets, metrics
@@ -34,12 +36,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn.comparison import aligned, maps, style
+from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
-from htaf_snn.data.tables import CSVFile, Table, Task, read_csv
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
-from htaf_snn.training import classification_loss, train_plain
 from htaf_snn.transfer import firing_as_trained
 
 Constants = tuple[float, ...]
@@ -225,7 +225,7 @@ def report(results: dict[str, Result]) -> str:
 
 def draw_scores(studies: Sequence[dict[str, Result]], titles: Sequence[str]) -> Figure:
     """Hard scores filled, soft and ReLU's hollow, with intervals; a panel a data set."""
-    figure = style.new_figure(0.5 + 1.1 * len(studies))
+    figure = plots.new_figure(0.5 + 1.1 * len(studies))
     panels = figure.subplots(len(studies), 1, squeeze=False)[:, 0]
     for axes, results, title in zip(panels, studies, titles, strict=True):
         for place, (name, result) in enumerate(results.items()):
@@ -242,7 +242,7 @@ def draw_scores(studies: Sequence[dict[str, Result]], titles: Sequence[str]) -> 
 
 def draw_binarity(studies: Sequence[dict[str, Result]], titles: Sequence[str]) -> Figure:
     """Binarity, entropy and hard score over (alpha0, alpha1) on validation, means over folds."""
-    figure = style.new_figure(0.4 + 1.4 * len(studies), 7.2)
+    figure = plots.new_figure(0.4 + 1.4 * len(studies), 7.2)
     rows = figure.subplots(len(studies), 3, squeeze=False)
     for row, results, title in zip(rows, studies, titles, strict=True):
         data, score_name = title.split(": ")
@@ -250,7 +250,7 @@ def draw_binarity(studies: Sequence[dict[str, Result]], titles: Sequence[str]) -
         for axes, (panel, field, most) in zip(row, panels, strict=True):
             by_fold = results["HTAF"].validation
             means = {(a, b): float(np.mean([v[a, b][field] for v in by_fold])) for a, b in GRID}
-            maps.over_alphas(axes, means, f"{data}: {panel}", ".3f", cmap=style.MAP, vmax=most)
+            plots.over_alphas(axes, means, f"{data}: {panel}", ".3f", cmap=plots.MAP, vmax=most)
     for axes in rows[-1]:
         axes.set_xlabel(r"$\alpha_0$")
     return figure
@@ -326,7 +326,7 @@ def main() -> None:
             progress.write(f"\n{title}, {options.folds} folds x {options.seeds} seeds")
             progress.write(report(studies[-1]))
     options.out.mkdir(parents=True, exist_ok=True)
-    with style.drawing():
+    with plots.drawing():
         for name, draw in (("scores", draw_scores), ("binarity", draw_binarity)):
             path = options.out / f"{name}.png"
             write_whole(path, partial(draw(studies, titles).savefig, format="png", dpi=200))

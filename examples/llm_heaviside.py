@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from common.plain import train_plain
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -36,11 +37,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn.comparison import aligned, style
+from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
-from htaf_snn.training import train_plain
 
 try:
     import peft
@@ -285,7 +285,7 @@ def report(results: dict[str, Result], ks: Sequence[int]) -> str:
 
 def draw(results: dict[str, Result], ks: Sequence[int]) -> Figure:
     """Perplexity and accuracy over k, with intervals."""
-    figure = style.new_figure(2.3, 2 * style.COLUMN)
+    figure = plots.new_figure(2.3, 2 * plots.COLUMN)
     for column, (axes, measure) in enumerate(zip(figure.subplots(1, 2), MEASURES, strict=True)):
         for (name, result), marker, shift in zip(
             results.items(), "os", (-0.015, 0.015), strict=True
@@ -411,7 +411,7 @@ def main() -> None:
         print(f"{name}{result.chosen}; perplexity on validation at k = {options.k[-1]}: {tried}")
     print(f"\n{report(results, options.k)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    with style.drawing():
+    with plots.drawing():
         path = options.out / "perplexity.png"
         write_whole(path, partial(draw(results, options.k).savefig, format="png", dpi=200))
     print(path)

@@ -7,13 +7,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ._version import __version__
 from .arguments import nearest
+from .extras import EXTRAS, need
 from .stopping import Stopped, stoppable
-from .yaml_text import guard_jsonargparse
 
 
 def fit(args: Sequence[str]) -> None:
@@ -91,11 +90,12 @@ def compare(args: Sequence[str]) -> None:
     import shlex
 
     from . import comparison
-    from .comparison import arguments
+    from .comparison.compare import options as options_of
+    from .comparison.compare import studies as studies_of
 
-    options = arguments.options(args, compare.__doc__)
+    options = options_of(args, compare.__doc__)
     how = {"trials": options.tune, "workers": options.workers, "ray_address": options.ray_address}
-    studies = arguments.studies(options)
+    studies = studies_of(options)
     try:
         runs = comparison.compare(studies, options.out, **how)
         grid = [comparison.sensitivity(study) for study in studies if options.sensitivity]
@@ -108,6 +108,7 @@ def compare(args: Sequence[str]) -> None:
     )
     print((options.out / "table.txt").read_text(), end="")
     print(f"{options.out}/: report.html, figures/, table.csv, table.tex, runs/, checkpoints/")
+    print(f"next: open {options.out / 'report.html'}")
 
 
 def data(args: Sequence[str]) -> None:
@@ -189,26 +190,6 @@ def bench(args: Sequence[str]) -> None:
     print(auto_cli(functions, args=list(args), prog="htaf-snn bench"))
 
 
-def figures(args: Sequence[str]) -> None:
-    """draw the paper's figures about HTAF: its curves, its bound, gradients without batch norm"""
-    from jsonargparse import ArgumentParser
-
-    from . import figures as module
-    from .training.fit import default_out
-
-    parser = ArgumentParser(prog="htaf-snn figures", description=figures.__doc__)
-    parser.add_argument("--out", type=Path, default=default_out(), help="folder of the figures")
-    parser.add_argument("--epochs", type=int, default=25, help="of training, for depth")
-    parser.add_argument(
-        "--only", default=",".join(module.NAMES), help="which figures, separated by commas"
-    )
-    options = parser.parse_args(list(args))
-    files, table = module.write(options.out, options.only.split(","), options.epochs)
-    if table:
-        print(table)
-    print(f"{options.out}/: {', '.join(path.name for path in files)}")
-
-
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "fit": fit,
     "test": test,
@@ -221,7 +202,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "data": data,
     "backends": backends,
     "bench": bench,
-    "figures": figures,
 }
 
 
@@ -254,8 +234,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command, *rest = argv
     try:
         with stoppable():
+            need(command if command in EXTRAS else "train")
             _configure_logging()
-            guard_jsonargparse()
             COMMANDS[command](_name_shorthand(rest))
     except Stopped as stopped:
         print(f"htaf-snn {command}: {stopped}", file=sys.stderr)
@@ -294,6 +274,10 @@ def _name_shorthand(args: Sequence[str]) -> list[str]:
 
 def _configure_logging() -> None:
     import lightning  # noqa: F401  # it sets its own log levels, which are ours to choose here
+
+    from .yaml_text import guard_jsonargparse
+
+    guard_jsonargparse()
 
     logger = logging.getLogger("htaf_snn")
     logger.setLevel(logging.INFO)

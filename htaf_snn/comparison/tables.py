@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .conclusion import p_value
-from .record import Run
-from .statistics import REFERENCE, Summary, summarize
+from .contender import Run
+from .statistics import REFERENCE, Summary, p_value, summarize
 
 ENERGY_SOURCE = (
     "energy a sample at 45 nm: 4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate "

@@ -1,8 +1,11 @@
 """Static and event data as frames [T, C, H, W]."""
 
+from ..extras import need
+
+need("train")
+
 from .definition import DataSet as DataSet
 from .encoders import Encoder as Encoder
 from .module import SpikingDataModule as SpikingDataModule
 from .registry import DATA_SETS as DATA_SETS
 from .registry import data_set as data_set
-from .splits import Images as Images

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..extras import needed
 from .readers import READERS as READERS
 from .readers import SENSOR_SIZES
-from .readers.columns import UNITS, Columns, needed
+from .readers.columns import UNITS, Columns
 from .readers.columns import Format as Format
 from .readers.hdf5 import SUFFIXES, count_of_many
 from .readers.hdf5 import file_of as file_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler, Subset
+from torch.utils.data import Dataset, Subset
 
 Sample = tuple[Tensor, int]
 
@@ -134,30 +133,3 @@ def frames_first(batch: list[Sample]) -> tuple[Tensor, Tensor]:
     """Collates samples to frames [T, N, C, H, W] and labels [N]."""
     frames, labels = zip(*batch, strict=True)
     return torch.stack(frames, dim=1), torch.tensor(labels)
-
-
-class Images:
-    """Images [N, C, H, W] and labels [N] of a loader's frames [1, N, C, H, W].
-
-    For networks without time, of the loaders of `SpikingDataModule` with ``T`` = 1. Images that a
-    loader draws anew in each epoch are drawn anew each time this is iterated over.
-
-    Raises:
-        ValueError: frames of more than one time step.
-    """
-
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-        self._epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if isinstance(getattr(self.loader, "sampler", None), DistributedSampler):
-            self.loader.sampler.set_epoch(self._epoch)  # as Lightning's trainer does
-            self._epoch += 1
-        for x_seq, labels in self.loader:
-            if len(x_seq) != 1:
-                raise ValueError(f"frames of {len(x_seq)} time steps are no images; set T=1")
-            yield x_seq[0], labels

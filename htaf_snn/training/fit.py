@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -230,6 +231,7 @@ class FitCLI(LightningCLI):
             "" if self.model.hparams["hardening"] is None
             else "; only epochs after the end of the hardening competed",
         )  # fmt: skip
+        _logger.info("next: htaf-snn test %s", shlex.quote(str(path)))
 
 
 def fit(args: Sequence[str]) -> None:

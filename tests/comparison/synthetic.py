@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from htaf_snn.comparison.record import Epoch, Run
+from htaf_snn.comparison.contender import Epoch, Run
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "linear")
 

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from htaf_snn.comparison import Study, compare, preset, sensitivity
-from htaf_snn.comparison.record import from_json
-from htaf_snn.comparison.tune import search, tune
-from htaf_snn.comparison.workers import work
+from htaf_snn.comparison.contender import from_json
+from htaf_snn.comparison.work import search, tune, work
 from htaf_snn.training.finite import DivergedError
 from tests.helpers import command
 from tests.training.test_fit import environment

@@ -17,12 +17,17 @@ import pytest
 import torch
 
 from htaf_snn import spike_function_names
-from htaf_snn.comparison import figures, maps, write_report
+from htaf_snn.comparison import plots, write_report
 from htaf_snn.comparison.page import common
-from htaf_snn.comparison.pictures import of_data_set
-from htaf_snn.comparison.spike_figure import spike_functions, value_and_derivative
+from htaf_snn.comparison.plots import (
+    broken,
+    drawing,
+    looks,
+    of_data_set,
+    spike_functions,
+    value_and_derivative,
+)
 from htaf_snn.comparison.statistics import summarize
-from htaf_snn.comparison.style import broken, drawing, looks
 from htaf_snn.comparison.tables import escape_latex, table, to_csv, to_latex
 from htaf_snn.surrogates import functional
 
@@ -119,17 +124,17 @@ def test_figures_show_the_numbers() -> None:
     ]
     summaries = summarize(runs)["digits"]
     shown = looks(["htaf", "atan"])
-    gap: Any = figures.accuracy_against_gap(summaries, shown).axes[0]
+    gap: Any = plots.accuracy_against_gap(summaries, shown).axes[0]
     means = [bar.lines[0].get_xydata() for bar in gap.containers]
     assert np.allclose(np.concatenate(means), [[1.5, 0.85], [0, 0.7]])
-    error, loss = figures.learning_curves(summaries, shown).axes
+    error, loss = plots.learning_curves(summaries, shown).axes
     assert np.allclose(error.lines[0].get_xydata(), [[1, 0.5], [2, 0.4]])
     assert np.allclose(loss.lines[1].get_ydata(), [1.25, 1.02])
     assert len(error.collections) == 1  # a band of two seeds, none of one
-    outputs: Any = figures.output_shares(summaries, shown).axes[0].lines[0]
+    outputs: Any = plots.output_shares(summaries, shown).axes[0].lines[0]
     assert np.nansum(outputs.get_ydata()) == pytest.approx(1)
     assert outputs.get_xdata()[[0, -1]] == pytest.approx([0.01, 0.99])
-    rates = figures.firing_rates(summaries, shown).axes[0]
+    rates = plots.firing_rates(summaries, shown).axes[0]
     assert [label.get_text() for label in rates.get_xticklabels()] == list(
         runs[0].firing_rate_by_layer
     )
@@ -142,19 +147,19 @@ def test_gradient_maps_are_geometric_means_over_seeds() -> None:
         for epoch in many.history
     ]
     summary = summarize([few, replace(many, history=scaled)])["digits"]
-    image: Any = maps.gradient_norms(summary).axes[0].images[0]
+    image: Any = plots.gradient_norms(summary).axes[0].images[0]
     assert np.allclose(image.get_array(), [[10, 10 / 1.3]] * 5)
 
 
 def test_sensitivity_places_each_pair() -> None:
     runs = [r for r in make_grid() if r.spike != "htaf:alpha0=4.0:alpha1=11.0"]
-    hard: Any = maps.sensitivity(runs).axes[0].images[0]
+    hard: Any = plots.sensitivity(runs).axes[0].images[0]
     values = hard.get_array()
     assert values.shape == (4, 6) and np.ma.getmaskarray(values).sum() == 1
     assert values[0, 1] == pytest.approx(0.95 - 0.02 * np.log(0.67) ** 2)  # alpha1 4, alpha0 0.67
-    assert maps.grid_point("htaf:alpha0=0.5:alpha1=6@hardening=null") == (0.5, 6)
+    assert plots.grid_point("htaf:alpha0=0.5:alpha1=6@hardening=null") == (0.5, 6)
     with pytest.raises(ValueError, match="'htaf:alpha0=2' is no point of a sensitivity grid"):
-        maps.sensitivity([make_run(spike="htaf:alpha0=2")])
+        plots.sensitivity([make_run(spike="htaf:alpha0=2")])
 
 
 def test_derivatives_are_those_of_the_backward_pass() -> None:
@@ -194,12 +199,12 @@ def test_every_figure_can_be_laid_out(runs: Sequence[Any]) -> None:
     shown = looks([s.spike for s in summaries])
     with drawing():
         drawn = [
-            figures.accuracies(summaries, shown),
-            figures.learning_curves(summaries, shown),
-            figures.accuracy_against_gap(summaries, shown),
-            figures.firing_rates(summaries, shown),
-            figures.output_shares(summaries, shown),
-            maps.gradient_norms(summaries),
+            plots.accuracies(summaries, shown),
+            plots.learning_curves(summaries, shown),
+            plots.accuracy_against_gap(summaries, shown),
+            plots.firing_rates(summaries, shown),
+            plots.output_shares(summaries, shown),
+            plots.gradient_norms(summaries),
         ]
         for figure in drawn:
             figure.draw_without_rendering()

@@ -11,9 +11,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from htaf_snn.comparison.conclusion import best_built_in, conclude, conclude_all, is_built_in
-from htaf_snn.comparison.record import Run, from_json, to_json
-from htaf_snn.comparison.statistics import estimate, holm, paired_p, summarize
+from htaf_snn.comparison.contender import Run, from_json, to_json
+from htaf_snn.comparison.statistics import (
+    best_built_in,
+    conclude,
+    conclude_all,
+    estimate,
+    holm,
+    is_built_in,
+    paired_p,
+    summarize,
+)
 
 from .synthetic import make_run, make_runs
 

@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from .columns import ALWAYS_READ, RATIO, Columns, Format, check_size, needed
+from ...extras import needed
+from .columns import ALWAYS_READ, RATIO, Columns, Format, check_size
 
 _MAGIC = b"#!AER-DAT4.0\r\n"
 _EVENT = np.dtype(

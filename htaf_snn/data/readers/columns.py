@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,21 +67,6 @@ class Columns:
     t: NDArray[Any]
     p: NDArray[Any]
     unit: str | None = None
-
-
-def needed(name: str) -> Any:
-    """An optional package, or an error that says how to install it."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        package = name.partition(".")[0]
-        if error.name not in (name, package):
-            raise
-        raise ModuleNotFoundError(
-            f"event data is read by the package {package}, which is not installed: "
-            "pip install 'htaf-snn[events]'",
-            name=name,
-        ) from error
 
 
 def check_size(declared: int, stored: int, what: str) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .columns import Columns, Format, by_name, check_size, keys_of, needed, of_table
+from ...extras import needed
+from .columns import Columns, Format, by_name, check_size, keys_of, of_table
 from .guarded import guarded
 
 CHANNELS = 700  # of SHD and SSC

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from common.binary import BinaryConv2d, ClippedSign, binary_layers, read_signs, write_signs
 from torch import nn
 
 import htaf_snn
-from htaf_snn.binary import BinaryConv2d, ClippedSign, binary_layers, read_signs, write_signs
 
 SIGNS: dict[str, Callable[[], nn.Module]] = {
     "HTAF": partial(htaf_snn.HTAF, signed=True),

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from htaf_snn.data.tables import CSVFile, read_csv
+from common.tables import CSVFile, read_csv
 
 
 def read(tmp_path: Path, text: str, target: str = "y", **how: Any) -> Any:

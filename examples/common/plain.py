@@ -1,14 +1,15 @@
-"""A plain training loop, for networks without time."""
+"""A plain training loop, and images for it, for networks without time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DistributedSampler
 
-from ..transfer import SharpnessSchedule
+from htaf_snn.transfer import SharpnessSchedule
 
 Batch = TypeVar("Batch")
 Batch_co = TypeVar("Batch_co", covariant=True)
@@ -81,3 +82,30 @@ def classification_loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Cross-entropy of the logits [N, classes] of inputs [N, *], labels [N]."""
     x, labels = batch
     return nn.functional.cross_entropy(net(x), labels)
+
+
+class Images:
+    """Images [N, C, H, W] and labels [N] of a loader's frames [1, N, C, H, W].
+
+    For networks without time, of the loaders of `SpikingDataModule` with ``T`` = 1. Images that a
+    loader draws anew in each epoch are drawn anew each time this is iterated over.
+
+    Raises:
+        ValueError: frames of more than one time step.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if isinstance(getattr(self.loader, "sampler", None), DistributedSampler):
+            self.loader.sampler.set_epoch(self._epoch)  # as Lightning's trainer does
+            self._epoch += 1
+        for x_seq, labels in self.loader:
+            if len(x_seq) != 1:
+                raise ValueError(f"frames of {len(x_seq)} time steps are no images; set T=1")
+            yield x_seq[0], labels

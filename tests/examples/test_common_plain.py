@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from common.plain import Images, classification_loss, train_plain
 from torch import Tensor, nn
 
 from htaf_snn import HTAF, transfer_gap
-from htaf_snn.data import Images, SpikingDataModule
-from htaf_snn.training import classification_loss, train_plain
+from htaf_snn.data import SpikingDataModule
 from htaf_snn.transfer import accuracy
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from paper import depth
+from paper.depth import ACTIVATIONS, Digits, Setup, Trained
 from torch import nn
-
-from htaf_snn.figures import depth
-from htaf_snn.figures.depth import ACTIVATIONS, Digits, Setup, Trained
 
 TORCH, XAVIER = Setup("torch", 1e-3), Setup("xavier", 1e-3)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..surrogates import ScaledSigmoid, functional
+from htaf_snn.surrogates import ScaledSigmoid, functional
 
 TOLERANCE = 0.1  # eps and delta of the bound
 REFERENCE = (1.5, 1.5)  # (alpha0, alpha1) that gradient ratios are taken against

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
+from paper import function
 from torch import Tensor
 
-from htaf_snn.figures import function
 from tests.helpers import htaf_reference
 
 

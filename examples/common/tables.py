@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import one_of
+from htaf_snn.arguments import one_of
 
 Task = Literal["auto", "classification", "regression"]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .files import write_whole
-from .surrogates import SpikeFunction, StraightThrough
+from htaf_snn.files import write_whole
+from htaf_snn.surrogates import SpikeFunction, StraightThrough
 
 
 class ClippedSign(StraightThrough):

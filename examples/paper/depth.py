@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..surrogates import HTAF, ScaledSigmoid
+from htaf_snn.surrogates import HTAF, ScaledSigmoid
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "HTAF (2, 11)": lambda: HTAF(2, 11),

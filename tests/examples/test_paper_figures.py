@@ -1,15 +1,14 @@
-"""`htaf-snn figures`, as a command and as a function."""
+"""The paper's figures, as a command and as a function."""
 
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
+import paper_figures
 import pytest
-
-from htaf_snn import figures
-from htaf_snn.figures import depth
-from tests.helpers import command
+from paper import depth
 
 CURVES = {"outputs": 5, "gradient_ratio": 9, "tail_ratio": 6, "tolerance": 3}  # columns
 STARTS = {".png": b"\x89PNG", ".pdf": b"%PDF-"}
@@ -27,12 +26,20 @@ def assert_whole(path: Path) -> None:
     assert len(content) > 5000
 
 
-def test_curves_as_a_command(tmp_path: Path) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, *options: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["paper_figures.py", *map(str, options)])
+    paper_figures.main()
+
+
+def test_curves_as_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "not" / "there"
-    done = command("figures", "--out", out, "--only", ",".join(CURVES))
+    run(monkeypatch, "--out", out, "--only", ",".join(CURVES))
+    printed = capsys.readouterr().out
     names = {f"{name}.{ending}" for name in CURVES for ending in ("png", "pdf", "csv")}
     assert {path.name for path in out.iterdir()} == names
-    assert all(name in done.stdout for name in names)
+    assert all(name in printed for name in names)
     for name, columns in CURVES.items():
         assert_whole(out / f"{name}.png")
         assert_whole(out / f"{name}.pdf")
@@ -46,12 +53,13 @@ def test_depth_shortened(
 ) -> None:
     setups = depth.SETUPS[:2]
     monkeypatch.setattr(depth.train_all, "__defaults__", (setups, (0, 1)))
-    done = command("figures", "--out", tmp_path, "--only=depth", "--epochs=1")
-    assert "figures: depth" in done.stderr  # the progress bar
+    run(monkeypatch, "--out", tmp_path, "--only=depth", "--epochs=1")
+    done = capsys.readouterr()
+    assert "figures: depth" in done.err  # the progress bar
     for setup in setups:
-        assert str(setup) in done.stdout
+        assert str(setup) in done.out
     for activation in depth.ACTIVATIONS:
-        assert done.stdout.count(f"\n{activation} ") == len(setups)
+        assert done.out.count(f"\n{activation} ") == len(setups)
     assert_whole(tmp_path / "depth.png")
     assert_whole(tmp_path / "depth.pdf")
     header, *rows = read(tmp_path / "depth.csv")
@@ -66,12 +74,19 @@ def test_depth_shortened(
         (("--epochs", "0"), "`epochs` (=0) must be at least 1"),
     ],
 )
-def test_refuses_before_any_work(options: tuple[str, str], message: str, tmp_path: Path) -> None:
-    done = command("figures", "--out", tmp_path / "out", *options, check=False)
-    assert done.returncode == 1 and message in done.stderr
+def test_refuses_before_any_work(
+    options: tuple[str, str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--out", tmp_path / "out", *options)
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="outputs, gradient_ratio, tail_ratio, tolerance, depth"):
-        figures.write(tmp_path, ["nothing"])
+        paper_figures.write(tmp_path, ["nothing"])

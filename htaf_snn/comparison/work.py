@@ -1,15 +1,62 @@
-"""Tuning a contender on the validation split, every contender with the same budget."""
+"""Doing tasks one after the other or many at a time, and tuning a contender."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from ..extras import needed
 from ..training.finite import DivergedError
 from .contender import Contender
 from .run import Task, train
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def work(
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    workers: int = 1,
+    ray_address: str | None = None,
+) -> Iterator[R]:
+    """``function`` of each task, as they are finished.
+
+    Args:
+        function: what to do; with Ray it and the tasks are sent to other processes, which see
+            the same files.
+        tasks: what to do it with.
+        workers: tasks at a time on this machine, one core each; 1 for this process itself.
+        ray_address: of a Ray cluster, whose cores are all used; None for this machine.
+
+    Raises:
+        ImportError: Ray is asked for and is not installed.
+    """
+    if not tasks or (workers == 1 and ray_address is None):
+        yield from map(function, tasks)
+        return
+    ray = needed("ray")
+    options: dict[str, Any] = (
+        {"address": ray_address}
+        if ray_address is not None
+        else {"address": "local", "num_cpus": workers}
+    )
+    ray.init(**options, log_to_driver=False, include_dashboard=False)
+    try:
+        remote = ray.remote(num_cpus=1)(_call)
+        pending = [remote.remote(function, task) for task in tasks]
+        while pending:
+            done, pending = ray.wait(pending)
+            yield from ray.get(done)
+    finally:
+        ray.shutdown()
+
+
+def _call(function: Callable[[T], R], task: T) -> R:
+    return function(task)
+
 
 # What is tuned, and over which range; on a logarithmic scale.
 SPACE = {"learning_rate": (5e-4, 2e-2), "weight_decay": (1e-4, 1e-1)}
@@ -53,7 +100,7 @@ def search(
     Raises:
         ValueError: every trial diverged.
     """
-    optuna = import_optuna()
+    optuna = needed("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal.parent.mkdir(parents=True, exist_ok=True)
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
@@ -77,12 +124,3 @@ def search(
         raise ValueError(f"every trial in {journal} diverged; narrow the options that are tuned")
     best: dict[str, Any] = study.best_params
     return best
-
-
-def import_optuna() -> Any:
-    """Optuna, or an ImportError that says how to get it."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError("`tune` needs Optuna: pip install 'htaf-snn[tune]'") from error
-    return optuna

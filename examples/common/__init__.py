@@ -1,0 +1,1 @@
+"""What the examples share: binary layers, tables, and a plain training loop."""

@@ -1,0 +1,1 @@
+"""The numbers and the drawing of `examples/paper_figures.py`."""
