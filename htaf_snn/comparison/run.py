@@ -20,12 +20,13 @@ from torch.utils.data import DataLoader, Subset
 from ..arguments import arguments_of
 from ..data import SpikingDataModule
 from ..data.splits import frames_first
+from ..energy import operations
 from ..memory import peak_resident
 from ..surrogates import spike_function
 from ..training import SpikingClassifier
 from ..transfer import calibrate
 from .contender import Contender
-from .measure import History, operations, output_shares
+from .measure import History, output_shares
 from .record import Run
 
 _PACKAGES = ("htaf-snn", "torch", "spikingjelly", "lightning", "tonic", "numpy")

@@ -11,9 +11,10 @@ from torch import nn
 
 import htaf_snn
 from htaf_snn import HTAFSpike, IFNode
-from htaf_snn.comparison.measure import operations, output_shares
+from htaf_snn.comparison.measure import output_shares
 from htaf_snn.comparison.run import _spread
 from htaf_snn.data import SpikingDataModule
+from htaf_snn.energy import operations
 
 
 def network() -> Any:
