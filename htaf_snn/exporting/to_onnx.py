@@ -22,6 +22,8 @@ Slot = tuple[str, str]  # a neuron's name, and that of one of its states
 class _Sequence(nn.Module):
     """All steps from rest; the spikes follow the logits, so that they can be compared."""
 
+    recorded: Recorded
+
     def __init__(self, net: nn.Module, names: list[str]) -> None:
         super().__init__()
         self.net = net
@@ -91,7 +93,7 @@ def write(net: nn.Module, names: list[str], x_seq: Tensor, path: Path, step: boo
         if isinstance(state, Tensor)
     }
     slots = list(held)
-    rest = {
+    rest: dict[str, float] = {
         f"{name}.{key}": net.get_submodule(name)._memories_rv[key]  # type: ignore[index]
         for name, key in slots
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 import shutil
@@ -114,7 +115,7 @@ def export(
         if format == "spikingjelly":  # the weights first, without which the text is of no use
             files.insert(0, (made.with_suffix(".pt"), path.with_suffix(".pt")))
         for source, target in files:
-            write_whole(target, lambda partial, source=source: shutil.copyfile(source, partial))
+            write_whole(target, functools.partial(shutil.copyfile, source))
     return Exported(tuple(target for _, target in files), reader, agreement, *cost)
 
 

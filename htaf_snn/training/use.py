@@ -218,7 +218,7 @@ def predict(
 
 def export(
     checkpoint: Path,
-    format: Format,
+    format: Format = "nir",
     out: Path | None = None,
     step: bool = False,
     root: Path | None = None,

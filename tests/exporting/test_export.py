@@ -57,7 +57,8 @@ def fires(net: nn.Module) -> None:
     rates = [m for m in net.modules() if isinstance(m, neuron.BaseNode)]
     outputs: list[Tensor] = []
     hooks = [m.register_forward_hook(lambda _m, _i, o: outputs.append(o)) for m in rates]
-    net(frames()[0])
+    with torch.no_grad():
+        net(frames()[0])
     for hook in hooks:
         hook.remove()
     assert all(0.01 < float(o.mean()) < 0.99 for o in outputs[:2])
