@@ -78,7 +78,7 @@ def export(args: Sequence[str]) -> None:
     made = auto_cli(use.export, args=list(args), prog="htaf-snn export")
     found = made.agreement
     print(f"run by               {made.reader}, {found.samples} samples of the test split")
-    print(f"equal spikes         {found.spikes:.5%} of outputs, {found.neurons:.5%} of neurons")
+    print(f"equal spikes         {found.spikes:.8f} of outputs, {found.neurons:.8f} of neurons")
     print(f"equal labels         {found.labels} of {found.samples}")
     print(f"logits differ by     {found.logit_difference:.3g} at most")
     print(f"synaptic operations  {made.synaptic_operations:.4g} a sample")

@@ -87,7 +87,7 @@ def _rewrite(flat: fx.GraphModule, node: fx.Node) -> None:
     module = flat.get_submodule(str(node.target))
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         _fold(flat, node, module)
-    elif isinstance(module, _INERT) or (isinstance(module, nn.AdaptiveAvgPool2d) and _shape(node) == _shape(node.args[0])):
+    elif isinstance(module, _INERT) or _pools_nothing(node, module):
         _bypass(node)
     elif isinstance(module, nn.AdaptiveAvgPool2d):
         mean = layer.AvgPool2d(_kernel(node), padding=(0, 0), step_mode="m")
@@ -101,6 +101,10 @@ def _rewrite(flat: fx.GraphModule, node: fx.Node) -> None:
         _check_neuron(module)
     elif type(module) not in _LAYERS:
         raise Unsayable(f"NIR has no {type(module).__name__}: leave it out, or export to ONNX")
+
+
+def _pools_nothing(node: fx.Node, module: nn.Module) -> bool:
+    return isinstance(module, nn.AdaptiveAvgPool2d) and _shape(node) == _shape(node.args[0])
 
 
 def _fold(flat: fx.GraphModule, node: fx.Node, norm: Any) -> None:

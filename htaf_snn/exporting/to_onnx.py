@@ -93,10 +93,10 @@ def write(net: nn.Module, names: list[str], x_seq: Tensor, path: Path, step: boo
         if isinstance(state, Tensor)
     }
     slots = list(held)
-    rest: dict[str, float] = {
-        f"{name}.{key}": net.get_submodule(name)._memories_rv[key]  # type: ignore[index]
-        for name, key in slots
-    }
+    rest: dict[str, float] = {}
+    for name, key in slots:
+        node: Any = net.get_submodule(name)
+        rest[f"{name}.{key}"] = node._memories_rv[key]
     functional.reset_net(net)
     program = torch.onnx.export(
         _Step(net, names, slots).eval(), (example[0], *held.values()), dynamo=True, verbose=False,

@@ -119,7 +119,7 @@ def _parameters(cls: type) -> list[str]:
 
 def _value(module: Any, parameter: str) -> Any:
     if parameter == "init_tau" and isinstance(module, neuron.ParametricLIFNode):
-        return 1 / float(module.w.sigmoid())
+        return 1 / module.w.sigmoid().item()
     if not hasattr(module, parameter):
         raise ValueError(
             f"{type(module).__name__} does not keep its argument `{parameter}`; export to ONNX"

@@ -128,7 +128,7 @@ class Adaptive(htaf_snn.Neuron):
 @pytest.mark.parametrize(
     ("format", "layers", "message"),
     [
-        ("nir", [htaf_snn.LIFNode(v_reset=None)], "1: NIR can't tell a soft reset .* v_reset: 0.0"),
+        ("nir", [htaf_snn.LIFNode(v_reset=None)], "1: NIR can't tell a soft reset .*v_reset: 0.0"),
         ("nir", [neuron.QIFNode()], "not QIFNode: train with --model.neuron lif"),
         ("nir", [htaf_snn.LIFNode(), layer.BatchNorm1d(5)], "2: NIR has no batch norm"),
         ("nir", [layer.Linear(5, 5), Adaptive()], "one's own that SpikingJelly does not have"),
