@@ -1,5 +1,7 @@
 """htaf_snn: surrogate-free spike functions and neurons for SpikingJelly 2."""
 
+from typing import Any as _Any
+
 from ._version import __version__ as __version__
 from .neurons import BackendUnavailableError as BackendUnavailableError
 from .neurons import IFNode as IFNode
@@ -25,3 +27,12 @@ from .transfer import harden as harden
 from .transfer import transfer_gap as transfer_gap
 
 backends = _backends.backends
+
+
+def __getattr__(name: str) -> _Any:
+    """`export` is imported when it is first asked for, as it is seldom and torch.fx is slow."""
+    if name == "export":
+        from .exporting import export
+
+        return export
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -68,6 +68,23 @@ def calibrate(args: Sequence[str]) -> None:
     print(auto_cli(use.calibrate, args=list(args), prog="htaf-snn calibrate"))
 
 
+def export(args: Sequence[str]) -> None:
+    """write a checkpoint's hard network as NIR, ONNX or plain SpikingJelly, verified"""
+    from jsonargparse import auto_cli
+
+    from .training import use
+
+    made = auto_cli(use.export, args=list(args), prog="htaf-snn export")
+    found = made.agreement
+    print(f"run by               {made.reader}, {found.samples} samples of the test split")
+    print(f"equal spikes         {found.spikes:.8f} of outputs, {found.neurons:.8f} of neurons")
+    print(f"equal labels         {found.labels} of {found.samples}")
+    print(f"logits differ by     {found.logit_difference:.3g} at most")
+    print(f"synaptic operations  {made.synaptic_operations:.4g} a sample")
+    print(f"energy               {made.energy_nj:.4g} nJ a sample, arithmetic at 45 nm")
+    print(f"wrote                {', '.join(map(str, made.files))}")
+
+
 def predict(args: Sequence[str]) -> None:
     """label one event recording, or a folder of them"""
     from jsonargparse import auto_cli
@@ -196,6 +213,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "predict": predict,
     "gap": gap,
     "calibrate": calibrate,
+    "export": export,
     "compare": compare,
     "models": models,
     "neurons": neurons,

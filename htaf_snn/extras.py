@@ -18,7 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "tune": ("optuna",),
     "ray": ("ray",),
     "llm": ("peft", "tokenizers", "transformers"),
-    "export": ("nir", "nirtorch", "onnx", "onnxruntime", "onnxscript"),
+    "export": (*_TRAIN, "nir", "nirtorch", "onnx", "onnxruntime", "onnxscript", "snntorch"),
 }
 
 

@@ -16,10 +16,12 @@ from tests.helpers import command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES)
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,14 +51,14 @@ def test_importing_through_a_root_link_fails_loudly(link: str) -> None:
     assert "ImportError: attempted relative import beyond top-level package" in done.stderr
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", sorted(set(blocks("python"))))
 def test_readme_python(code: str) -> None:
     done = python(code)
     assert done.returncode == 0, done.stderr
 
 
 def commands() -> list[str]:
-    lines = "".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    lines = "".join(blocks("bash")).replace("\\\n", " ").replace("&&\n", "&& ").splitlines()
     parts = [part.strip() for line in lines for part in line.split("&&")]
     return [part for part in parts if part.startswith("htaf-snn ")]
 
@@ -69,9 +71,20 @@ def test_readme_commands_are_understood(line: str) -> None:
 
 
 def test_readme_has_both_set_up_commands() -> None:
-    lines = "".join(blocks("bash")).splitlines()
+    lines = "".join(blocks("bash")).replace("&&\n", "&& ").splitlines()
     assert sum("pip install" in line and "htaf-snn compare" in line for line in lines) == 1
     assert sum("pip install" in line and "pytest" in line for line in lines) == 1
+
+
+def test_readme_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 150 and max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_resolve(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
 
 
 SHORTENED = {  # arguments

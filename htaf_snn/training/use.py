@@ -18,6 +18,8 @@ from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from .. import transfer
 from ..arguments import arguments_of
 from ..data import SpikingDataModule
+from ..exporting import SUFFIX, Exported, Format
+from ..exporting import export as export_net
 from ..files import write_whole
 from ..transfer import TransferGap, transfer_gap
 from . import predict as prediction
@@ -212,3 +214,28 @@ def predict(
     ):  # fmt: skip
         if path is not None:
             write(path, made, classes)
+
+
+def export(
+    checkpoint: Path,
+    format: Format = "nir",
+    out: Path | None = None,
+    step: bool = False,
+    root: Path | None = None,
+    allow: str | None = None,
+) -> Exported:
+    """Writes a checkpoint's hard network for other frameworks, once it agrees on the test split.
+
+    Args:
+        checkpoint: a file written by `fit` or `compare`.
+        format: nir, onnx or spikingjelly.
+        out: the file; the checkpoint's name with .nir, .onnx or .py, in the folder that is the
+            current one, unless it is given.
+        step: whether an ONNX model is of one time step, with states in and out.
+        root: folder of the data, if it has moved.
+        allow: module that the checkpoint's spike function and neuron may be imported from.
+    """
+    model, data = _load(checkpoint, root, allow)
+    data.setup("test")
+    out = out or Path(f"{checkpoint.stem}{SUFFIX[format]}")
+    return export_net(model.net, data.test_dataloader(), out, format, step=step)

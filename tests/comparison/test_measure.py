@@ -11,8 +11,9 @@ from torch import nn
 
 import htaf_snn
 from htaf_snn import HTAFSpike, IFNode
-from htaf_snn.comparison.run import _spread, operations, output_shares
+from htaf_snn.comparison.run import _spread, output_shares
 from htaf_snn.data import SpikingDataModule
+from htaf_snn.energy import operations
 
 
 def network() -> Any:

@@ -1,0 +1,85 @@
+"""How well an exported network agrees with the one that it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+# From frames [T, N, *] to logits [T, N, classes] and each neuron's spikes [T, N, *], by name.
+Runs = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Agreement(NamedTuple):
+    """What two runs of one network share.
+
+    Args:
+        samples: how many were run.
+        spikes: share of the neurons' outputs, each step's, that are the same.
+        neurons: share of neurons, each sample's, whose outputs are the same at all steps.
+        labels: samples that get the same label, of the logits' mean over time.
+        logit_difference: the largest between these means.
+    """
+
+    samples: int
+    spikes: float
+    neurons: float
+    labels: int
+    logit_difference: float
+
+
+class Recorded:
+    """Within it, the outputs of modules as they run, by name."""
+
+    def __init__(self, modules: dict[str, nn.Module]) -> None:
+        self._modules = modules
+        self._outputs: dict[str, Tensor] = {}
+
+    def __enter__(self) -> dict[str, Tensor]:
+        self._outputs.clear()
+        self._hooks = [
+            module.register_forward_hook(self._hook(name)) for name, module in self._modules.items()
+        ]
+        return self._outputs
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            self._outputs[name] = output[0] if isinstance(output, tuple) else output
+
+        return record
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+def compare(batches: Iterable[Any], one: Runs, other: Runs) -> Agreement:
+    """Runs both on every batch.
+
+    Args:
+        batches: frames [T, N, *], or tuples whose first element they are.
+        one: a network.
+        other: another one, with the same neurons.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    samples = labels = outputs = equal = neurons = whole = 0
+    difference = 0.0
+    with torch.no_grad():
+        for batch in batches:
+            x_seq = batch if isinstance(batch, Tensor) else batch[0]
+            (logits, spikes), (others, other_spikes) = one(x_seq), other(x_seq)
+            mean, other_mean = logits.mean(0), others.mean(0)
+            samples += len(mean)
+            labels += int((mean.argmax(-1) == other_mean.argmax(-1)).sum())
+            difference = max(difference, float((mean - other_mean).abs().max()))
+            for name, seq in spikes.items():
+                same = seq == other_spikes[name]
+                outputs, equal = outputs + same.numel(), equal + int(same.sum())
+                neurons, whole = neurons + same[0].numel(), whole + int(same.all(0).sum())
+    if not samples:
+        raise ValueError("`batches` is empty; an export is verified on frames")
+    return Agreement(samples, equal / max(outputs, 1), whole / max(neurons, 1), labels, difference)

@@ -1,0 +1,102 @@
+"""The network that leaves: hard, on torch, and as a flat graph of SpikingJelly's own classes."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import Any
+
+from spikingjelly.activation_based import functional, surrogate
+from torch import fx, nn
+
+from ..models.parts import SpikingNetwork
+from ..neurons import BackendNode, revert
+from ..neurons.dynamics import TensorConstants
+from ..neurons.zoo import HOSTS, is_neuron
+from ..surrogates import SpikeFunction
+from ..transfer import harden
+
+_LEAVES = (
+    "torch.nn.modules.",
+    "spikingjelly.activation_based.layer.",
+    "spikingjelly.activation_based.neuron.",
+)
+
+
+def hard_copy(net: nn.Module) -> nn.Module:
+    """A copy on the CPU, in ``eval()``, that fires with the exact step and runs on torch."""
+    functional.reset_net(net)
+    made = copy.deepcopy(net).cpu().eval()
+    harden(made)
+    for module in made.modules():
+        if isinstance(module, BackendNode):
+            module.backend = "torch"
+    if isinstance(made, SpikingNetwork):  # its layers, without its checks of the input's shape
+        layers = {"features": made.features, "dropout": made.dropout, "read_out": made.read_out}
+        made = nn.Sequential(OrderedDict(layers)).eval()
+    return made
+
+
+def plain(net: nn.Module) -> fx.GraphModule:
+    """A hard copy whose neurons and layers are SpikingJelly's and torch's own, as a flat graph.
+
+    A layer's name is that in ``net`` with ``_`` for each dot. Spike functions of ours, which are
+    exact steps here, become `ATan`, whose step is the same.
+
+    Raises:
+        ValueError: a neuron that SpikingJelly does not have, or a network that `torch.fx` can't
+            trace. The message says what to do.
+    """
+    made = hard_copy(net)
+    reasons = [r for name, m in made.named_modules() if is_neuron(m) for r in _made_plain(name, m)]
+    if reasons:
+        raise ValueError("; ".join(reasons))
+    if any(type(module) in HOSTS for module in made.modules()):
+        revert(made)
+    try:
+        graph = _Tracer().trace(made)
+    except Exception as error:  # of the network's own code, on values that are not there
+        raise ValueError(
+            f"{type(net).__name__} can't be traced as a graph of layers: {error}; its forward must "
+            "not look at the input's values or shape, or be exported to ONNX"
+        ) from error
+    layers: dict[str, nn.Module] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            module = made.get_submodule(node.target)
+            node.target = flat_name(node.target)
+            layers[node.target] = module
+    return fx.GraphModule(layers, graph).eval()
+
+
+def _made_plain(name: str, node: Any) -> list[str]:
+    """Takes from a neuron what SpikingJelly's classes don't have; returns why that can't be."""
+    host = HOSTS.get(type(node), type(node))
+    if not host.__module__.startswith("spikingjelly."):
+        return [
+            f"{name} is a {host.__name__}, a neuron of one's own that SpikingJelly does not have: "
+            "export it to ONNX, or train with --model.neuron lif"
+        ]
+    reasons = []
+    for key, value in node._tensors().items() if isinstance(node, TensorConstants) else ():
+        if value.numel() == 1:
+            delattr(node, key)
+            setattr(node, key, float(value))
+        else:
+            reasons.append(
+                f"{name} has a `{key}` for each of {value.numel()} channels, which SpikingJelly's "
+                f"{host.__name__} does not have: export it to ONNX, or train without num_channels"
+            )
+    if isinstance(node.surrogate_function, SpikeFunction):
+        node.surrogate_function = surrogate.ATan()
+    return reasons
+
+
+def flat_name(name: str) -> str:
+    """A layer's name in the graph that `plain` makes."""
+    return name.replace(".", "_")
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, _name: str) -> bool:
+        return type(module).__module__.startswith(_LEAVES) and not isinstance(module, nn.Sequential)

@@ -1,0 +1,159 @@
+"""The hard network as ONNX: unrolled over time, or one step with states in and out."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+
+from .agreement import Recorded, Runs
+
+Slot = tuple[str, str]  # a neuron's name, and that of one of its states
+
+
+class _Sequence(nn.Module):
+    """All steps from rest; the spikes follow the logits, so that they can be compared."""
+
+    recorded: Recorded
+
+    def __init__(self, net: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.net = net
+        self.__dict__["recorded"] = Recorded({name: net.get_submodule(name) for name in names})
+
+    def forward(self, x_seq: Tensor) -> tuple[Tensor, ...]:
+        functional.reset_net(self.net)
+        with self.recorded as spikes:
+            logits_seq = self.net(x_seq)
+        functional.reset_net(self.net)
+        return logits_seq, *spikes.values()
+
+
+class _Step(_Sequence):
+    """One step from given states; the next states follow the logits, the spikes follow them."""
+
+    def __init__(self, net: nn.Module, names: list[str], slots: list[Slot]) -> None:
+        super().__init__(net, names)
+        self.slots = slots
+
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        for (name, key), state in zip(self.slots, states, strict=True):
+            _memories(self.net, name)[key] = state
+        with self.recorded as spikes:
+            logits_seq = self.net(x.unsqueeze(0))
+        after = [_memories(self.net, name)[key] for name, key in self.slots]
+        functional.reset_net(self.net)
+        return logits_seq[0], *after, *(seq[0] for seq in spikes.values())
+
+
+def _memories(net: nn.Module, name: str) -> dict[str, Any]:
+    memories: dict[str, Any] = net.get_submodule(name)._memories  # type: ignore[assignment]
+    return memories
+
+
+def write(net: nn.Module, names: list[str], x_seq: Tensor, path: Path, step: bool) -> Runs:
+    """Writes an ONNX model, and returns onnxruntime's runs of it.
+
+    The model takes ``x_seq`` [T, N, *] and gives ``logits_seq`` [T, N, classes], T fixed; or, one
+    step, ``x`` [N, *] and a state ``<neuron>.<state>`` of each neuron, and gives ``logits`` and
+    the states after it, ``<neuron>.<state>.next``. The states at rest are in its metadata, as JSON
+    under ``rest``.
+
+    Args:
+        net: what `hard_copy` makes.
+        names: of its neurons, in the order in which they run.
+        x_seq: frames, [T, N, *].
+        step: whether the model is of one step.
+    """
+    example = x_seq[:, :1].repeat(1, 2, *[1] * (x_seq.ndim - 2))  # two, as one would be a constant
+    batch = torch.export.Dim("N")
+    if not step:
+        program = torch.onnx.export(
+            _Sequence(net, names).eval(), (example,), dynamo=True, verbose=False,
+            dynamic_shapes=({1: batch},),
+            input_names=["x_seq"], output_names=["logits_seq", *names],
+        )  # fmt: skip
+        model = _model(program)
+        _save(model, names, path)
+        return functools.partial(_run, _session(model), names)
+    with torch.no_grad():
+        net(example[:1])
+    held = {
+        (name, key): state
+        for name in names
+        for key, state in _memories(net, name).items()
+        if isinstance(state, Tensor)
+    }
+    slots = list(held)
+    rest: dict[str, float] = {}
+    for name, key in slots:
+        node: Any = net.get_submodule(name)
+        rest[f"{name}.{key}"] = node._memories_rv[key]
+    functional.reset_net(net)
+    program = torch.onnx.export(
+        _Step(net, names, slots).eval(), (example[0], *held.values()), dynamo=True, verbose=False,
+        dynamic_shapes=({0: batch}, ({0: batch},) * len(slots)),
+        input_names=["x", *rest], output_names=["logits", *(f"{s}.next" for s in rest), *names],
+    )  # fmt: skip
+    model = _model(program)
+    onnx.helper.set_model_props(model, {"rest": json.dumps(rest)})
+    _save(model, names, path)
+    return functools.partial(_run_steps, _session(model), names, rest)
+
+
+def _model(program: Any) -> onnx.ModelProto:
+    model: onnx.ModelProto = program.model_proto
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _save(model: onnx.ModelProto, names: list[str], path: Path) -> None:
+    """Writes the model without the spikes among its outputs."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    for output in [o for o in made.graph.output if o.name in names]:
+        made.graph.output.remove(output)
+    onnx.save(made, path)
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+
+
+def _run(
+    session: onnxruntime.InferenceSession, names: list[str], x_seq: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    logits, *spikes = map(torch.from_numpy, session.run(None, {"x_seq": x_seq.numpy()}))
+    return logits, dict(zip(names, spikes, strict=True))
+
+
+def _run_steps(
+    session: onnxruntime.InferenceSession,
+    names: list[str],
+    rest: dict[str, float],
+    x_seq: Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    shapes = {i.name: i.shape[1:] for i in session.get_inputs()}
+    count = x_seq.shape[1]
+    states = {
+        name: np.full((count, *shapes[name]), value, dtype=np.float32)
+        for name, value in rest.items()
+    }
+    logits, steps = [], []
+    for x in x_seq.numpy():
+        made, *others = session.run(None, {"x": x, **states})
+        states = dict(zip(rest, others[: len(rest)], strict=True))
+        logits.append(torch.from_numpy(made))
+        steps.append([torch.from_numpy(spikes) for spikes in others[len(rest) :]])
+    sequences = [torch.stack(seq) for seq in zip(*steps, strict=True)]
+    return torch.stack(logits), dict(zip(names, sequences, strict=True))

@@ -1,0 +1,172 @@
+"""Exporting: make it, run it as its readers will, compare, and only then write it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+
+from ..arguments import in_range, one_of
+from ..energy import operations
+from ..files import write_whole
+from ..neurons.zoo import is_neuron
+from ..transfer import firing_hard
+from ..transfer.firing import modes_kept
+from .agreement import Agreement, Recorded, Runs, compare
+from .plain import hard_copy, plain
+
+Format = Literal["nir", "onnx", "spikingjelly"]
+SUFFIX: dict[Format, str] = {"nir": ".nir", "onnx": ".onnx", "spikingjelly": ".py"}
+_PACKAGES: dict[Format, tuple[str, ...]] = {
+    "nir": ("nir", "nirtorch", "snntorch"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "spikingjelly": (),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A network that was written, and how what was written agrees with it.
+
+    Args:
+        files: what was written.
+        reader: what ran the exported network.
+        agreement: of that run with the network's own.
+        synaptic_operations: of the hard network, a sample.
+        energy_nj: of its arithmetic, a sample; see `htaf_snn.energy.operations`.
+    """
+
+    files: tuple[Path, ...]
+    reader: str
+    agreement: Agreement
+    synaptic_operations: float
+    energy_nj: float
+
+
+def export(
+    net: nn.Module,
+    batches: Iterable[Any],
+    path: str | Path,
+    format: Format,
+    *,
+    step: bool = False,
+    least: float = 0.999,
+) -> Exported:
+    """Writes the network that fires with the exact step for others to read, once it agrees.
+
+    What is exported is run on all batches as its readers will run it, and compared with ``net``,
+    which stays as it is, its neurons at rest.
+
+    | format | files | run by |
+    |---|---|---|
+    | "nir" | a NIR graph of one step | snnTorch's importer |
+    | "onnx" | an ONNX model of T steps, or of one with ``step`` | onnxruntime |
+    | "spikingjelly" | Python of SpikingJelly's classes; its weights beside it (``.pt``) | itself |
+
+    Args:
+        net: from frames [T, N, *] to logits [T, N, classes].
+        batches: frames, all of one T, or tuples whose first element they are.
+        path: of the file, which is replaced if it is there.
+        format: "nir", "onnx" or "spikingjelly".
+        step: whether an ONNX model is of one step, with the neurons' states in and out.
+        least: share of equal outputs of neurons, and of equal labels, below which nothing is
+            written; in [0, 1].
+
+    Raises:
+        ImportError: the format's packages are missing.
+        ValueError: the format has no words for a part of the network, which the error names with
+            what to do; no batch; a network without neurons; or the two agree less than ``least``.
+    """
+    one_of("format", format, get_args(Format))
+    in_range("least", least, 0, 1)
+    if step and format != "onnx":
+        raise ValueError(f"`step` is for ONNX; what {format} writes has no fixed number of steps")
+    _import(format)
+    path = Path(path)
+    rest = iter(batches)
+    first = list(itertools.islice(rest, 1))
+    if not first:
+        raise ValueError("`batches` is empty; an export is verified on frames")
+    x_seq = first[0] if isinstance(first[0], Tensor) else first[0][0]
+    with modes_kept(net), tempfile.TemporaryDirectory() as folder:
+        net.eval()
+        names = _in_order(net, x_seq)
+        made = Path(folder) / f"exported{SUFFIX[format]}"
+        reader, runs = _make(format, net, names, x_seq, made, step)
+        agreement = compare(itertools.chain(first, rest), _own(net, names), runs)
+        if min(agreement.spikes, agreement.labels / agreement.samples) < least:
+            raise ValueError(
+                f"nothing is written: run by {reader}, what was exported agrees on "
+                f"{agreement.spikes:.4%} of the neurons' outputs and {agreement.labels} of "
+                f"{agreement.samples} labels; `least` (={least:g}) asks for more"
+            )
+        cost = operations(net, x_seq)
+        files = [(made, path)]
+        if format == "spikingjelly":  # the weights first, without which the text is of no use
+            files.insert(0, (made.with_suffix(".pt"), path.with_suffix(".pt")))
+        for source, target in files:
+            write_whole(target, functools.partial(shutil.copyfile, source))
+    return Exported(tuple(target for _, target in files), reader, agreement, *cost)
+
+
+def _import(format: Format) -> None:
+    for package in _PACKAGES[format]:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ImportError(
+                f"to export to {format} needs {package}: pip install 'htaf-snn[export]' ({error})"
+            ) from error
+
+
+def _in_order(net: nn.Module, x_seq: Tensor) -> list[str]:
+    """The names of the network's neurons, in the order in which they run."""
+    with torch.no_grad(), Recorded(_neurons(net)) as outputs:
+        net(x_seq[:, :1])
+    functional.reset_net(net)
+    if not outputs:
+        raise ValueError(f"{type(net).__name__} has no neurons; torch's own exporters take it")
+    return list(outputs)
+
+
+def _neurons(net: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in net.named_modules() if is_neuron(module)}
+
+
+def _own(net: nn.Module, names: list[str]) -> Runs:
+    recorded = Recorded({name: net.get_submodule(name) for name in names})
+
+    def run(x_seq: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        functional.reset_net(net)
+        with firing_hard(net), recorded as spikes:
+            return net(x_seq), dict(spikes)
+
+    return run
+
+
+def _make(
+    format: Format, net: nn.Module, names: list[str], x_seq: Tensor, path: Path, step: bool
+) -> tuple[str, Runs]:
+    """Writes ``path`` and returns what reads it, and that reader's runs."""
+    if format == "onnx":
+        from . import to_onnx
+
+        return "onnxruntime", to_onnx.write(hard_copy(net), names, x_seq, path, step)
+    flat = plain(net)
+    if format == "nir":
+        from . import to_nir
+
+        return to_nir.write(flat, names, x_seq, path)
+    from . import to_spikingjelly
+
+    return "SpikingJelly alone", to_spikingjelly.write(flat, names, x_seq, path)

@@ -1,0 +1,186 @@
+"""Exported networks fire as the network does, or are refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from torch import Tensor, nn
+
+import htaf_snn
+from htaf_snn.exporting import Exported, Format
+from htaf_snn.models import model
+
+# Of onnx's exporter, which torch and we can't mend.
+pytestmark = pytest.mark.filterwarnings("ignore:.*axis name.*:UserWarning")
+SHAPE, CLASSES = (2, 12, 12), 4
+LIVELY: dict[str, Any] = {"decay_input": False}
+
+
+def network(
+    name: str = "vgg_small", node: type[nn.Module] = htaf_snn.LIFNode, **kw: Any
+) -> nn.Module:
+    """Untrained, with batch norm whose statistics are those of the frames."""
+    net = model(
+        name, SHAPE, CLASSES, node, width=0.2, surrogate_function=htaf_snn.HTAFSpike(), **kw
+    )
+    htaf_snn.calibrate(net, frames())
+    return net.eval()
+
+
+def frames() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(3, n, *SHAPE, generator=generator) * 2 for n in (4, 3)]
+
+
+def export(net: nn.Module, path: Path, format: Format, **kw: Any) -> Exported:
+    made: Exported = htaf_snn.export(net, frames(), path, format, **kw)
+    return made
+
+
+def agrees(made: Exported) -> None:
+    found = made.agreement
+    assert found.samples == found.labels == 7
+    assert found.spikes > 0.999 and found.neurons > 0.99 and found.logit_difference < 0.1
+    assert made.synaptic_operations > 0 and made.energy_nj > 0
+    assert all(file.stat().st_size for file in made.files)
+
+
+def fires(net: nn.Module) -> None:
+    functional.reset_net(net)
+    rates = [m for m in net.modules() if isinstance(m, neuron.BaseNode)]
+    outputs: list[Tensor] = []
+    hooks = [m.register_forward_hook(lambda _m, _i, o: outputs.append(o)) for m in rates]
+    with torch.no_grad():
+        net(frames()[0])
+    for hook in hooks:
+        hook.remove()
+    assert all(0.01 < float(o.mean()) < 0.99 for o in outputs[:2])
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "options", "reader"),
+    [
+        ("vgg_small", htaf_snn.LIFNode, LIVELY, "snnTorch's importer"),  # batch norm and max pool
+        ("vgg_small", htaf_snn.ParametricLIFNode, {"norm": "tdbn"}, "snnTorch's importer"),
+        ("vgg_small", htaf_snn.LIFNode, {"v_reset": -0.1}, "SpikingJelly's importer"),
+        ("vgg_small", htaf_snn.IFNode, {"dropout": 0.1}, "SpikingJelly's importer"),
+        ("resnet18", htaf_snn.LIFNode, LIVELY, "snnTorch's importer"),  # sums
+    ],
+)
+def test_nir(
+    name: str, node: type[nn.Module], options: dict[str, Any], reader: str, tmp_path: Path
+) -> None:
+    net = network(name, node, **options)
+    fires(net)
+    made = export(net, tmp_path / "net.nir", "nir")
+    agrees(made)
+    assert made.reader == reader
+
+
+@pytest.mark.parametrize("step", [False, True])
+def test_onnx(step: bool, tmp_path: Path) -> None:
+    import onnx
+
+    made = export(network(**LIVELY), tmp_path / "net.onnx", "onnx", step=step)
+    agrees(made)
+    graph = onnx.load(made.files[0])
+    outputs = [o.name for o in graph.graph.output]
+    assert outputs[0] == ("logits" if step else "logits_seq") and len(outputs) == (4 if step else 1)
+    rest = {p.key: p.value for p in graph.metadata_props}.get("rest")
+    assert (rest is not None and set(json.loads(rest).values()) == {0.0}) == step
+
+
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [("vgg_small", htaf_snn.ParametricLIFNode), ("sew_resnet20", htaf_snn.LIFNode)],
+)
+def test_spikingjelly_without_us(name: str, node: type[nn.Module], tmp_path: Path) -> None:
+    net = network(name, node)
+    made = export(net, tmp_path / "net.py", "spikingjelly")
+    agrees(made)
+    assert [f.name for f in made.files] == ["net.pt", "net.py"]
+    functional.reset_net(net)
+    x_seq = frames()[0]
+    torch.save((x_seq, net(x_seq)), tmp_path / "run.pt")
+    subprocess.run(
+        [sys.executable, "-c",
+         "import sys; sys.modules['htaf_snn'] = None\n"
+         "import net, torch\n"
+         "x_seq, logits_seq = torch.load('run.pt')\n"
+         "assert torch.allclose(net.load()(x_seq), logits_seq, atol=1e-5)"],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+
+
+class Adaptive(htaf_snn.Neuron):
+    def step(self, x: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        spike = self.surrogate_function(v + x - self.v_threshold)
+        return spike, (1 - spike) * (v + x)
+
+
+@pytest.mark.parametrize(
+    ("format", "layers", "message"),
+    [
+        ("nir", [htaf_snn.LIFNode(v_reset=None)], "1: NIR can't tell a soft reset .*v_reset: 0.0"),
+        ("nir", [neuron.QIFNode()], "not QIFNode: train with --model.neuron lif"),
+        ("nir", [htaf_snn.LIFNode(), layer.BatchNorm1d(5)], "2: NIR has no batch norm"),
+        ("nir", [layer.Linear(5, 5), Adaptive()], "one's own that SpikingJelly does not have"),
+        ("spikingjelly", [Adaptive()], "one's own that SpikingJelly does not have"),
+        ("spikingjelly", [htaf_snn.LIFNode(learn=("tau",), num_channels=5)], "`tau` for each of 5"),
+    ],
+)
+def test_refused_before_anything_is_written(
+    format: Format, layers: list[nn.Module], message: str, tmp_path: Path
+) -> None:
+    net = nn.Sequential(layer.Linear(4, 5), *layers, layer.Linear(5, 2))
+    functional.set_step_mode(net, "m")
+    with pytest.raises(ValueError, match=message):
+        htaf_snn.export(net, [torch.rand(2, 3, 4)], tmp_path / "out", format)
+    assert not list(tmp_path.iterdir())
+
+
+def test_disagreement_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from htaf_snn.exporting import to_nir
+
+    path = tmp_path / "net.nir"
+    path.write_text("old")
+    monkeypatch.setattr(to_nir, "DT", 2e-4)  # not what importers assume
+    with pytest.raises(ValueError, match="nothing is written: run by snnTorch's importer"):
+        export(network(**LIVELY), path, "nir")
+    assert path.read_text() == "old"
+
+
+def test_own_neurons_and_learned_constants_go_to_onnx(tmp_path: Path) -> None:
+    net = nn.Sequential(
+        layer.Linear(4, 5), htaf_snn.LIFNode(learn=("tau",), num_channels=5),
+        layer.Linear(5, 5), Adaptive(), layer.Linear(5, 2),
+    )  # fmt: skip
+    functional.set_step_mode(net, "m")
+    made = htaf_snn.export(net, [torch.rand(2, 3, 4)], tmp_path / "net.onnx", "onnx", step=True)
+    assert made.agreement.spikes == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"format": "nirr"}, "unknown format 'nirr'"),
+        ({"format": "nir", "step": True}, "`step` is for ONNX"),
+        ({"format": "nir", "least": 2}, "`least`"),
+        ({"format": "nir", "batches": []}, "`batches` is empty"),
+        (
+            {"format": "onnx", "net": nn.Linear(4, 2), "batches": [torch.ones(2, 3, 4)]},
+            "no neurons",
+        ),
+    ],
+)
+def test_arguments(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
+    given = {"net": network(), "batches": frames(), "path": tmp_path / "net"} | arguments
+    with pytest.raises(ValueError, match=message):
+        htaf_snn.export(**given)
