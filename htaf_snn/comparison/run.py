@@ -16,7 +16,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from spikingjelly.activation_based import functional, monitor, neuron, op_counter
+from spikingjelly.activation_based import functional, monitor, neuron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
@@ -25,10 +25,9 @@ from ..data import SpikingDataModule
 from ..data.splits import frames_first
 from ..energy import operations
 from ..memory import peak_resident
-from ..neurons import BackendNode
 from ..surrogates import spike_function
 from ..training import SpikingClassifier
-from ..transfer import calibrate, firing_as_trained, firing_hard
+from ..transfer import calibrate, firing_as_trained
 from .contender import Contender, Epoch, Run
 
 OUTPUT_BINS = 50
