@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from spikingjelly.activation_based import functional, layer, memopt
+from spikingjelly.activation_based import base, functional, layer, memopt
 from torch import Tensor, nn
 
 from ..arguments import in_range, one_of
@@ -168,7 +168,8 @@ class SpikingNetwork(nn.Module):
         ]
         groups: list[list[nn.Module]] = []
         for one in layers:
-            if not groups or isinstance(one, nn.Conv2d) or any(one.children()):
+            neurons = isinstance(one, base.MemoryModule)  # which have children: spike functions
+            if not groups or isinstance(one, nn.Conv2d) or (any(one.children()) and not neurons):
                 groups.append([])
             groups[-1].append(one)
         wrappers = [memopt.checkpoint_module(nn.Sequential(*group)) for group in groups]

@@ -10,7 +10,7 @@ import torch
 from spikingjelly.activation_based import base
 from torch import Tensor
 
-from .backends import Backend, check_backend, normed, operators, plan
+from .backends import Backend, check_backend, modes, normed, operators, plan
 from .norm import Normalised
 
 _WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
@@ -116,13 +116,14 @@ class BackendNode(base.MemoryModule):
             else s
             for s, r in zip(states, rest, strict=True)
         )
-        # A number is kept for the backward pass, not a tensor full of it.
-        states = tuple(
-            torch.full((), s, dtype=one.dtype, device=one.device).expand(one.shape)
-            if isinstance(s, int | float)
-            else s
-            for s in states
-        )
+        if not torch.compiler.is_compiling() and modes.plain(inputs[0]):
+            # A number is kept for the backward pass, not a tensor full of it.
+            states = tuple(
+                torch.full((), s, dtype=one.dtype, device=one.device).expand(one.shape)
+                if isinstance(s, int | float)
+                else s
+                for s in states
+            )
         return tuple(super().materialize_states(inputs, states, step_mode))
 
     def _run(

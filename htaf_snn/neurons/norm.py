@@ -47,6 +47,8 @@ class Normalised(Tensor):
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        # All that is asked of it, its device too: torch's checkpointing does so of its inputs, and
+        # a norm must run outside of what is recomputed if its output is an input of that.
         args, kwargs = tree_map_only(Normalised, Normalised.value, (args, kwargs or {}))
         return func(*args, **kwargs)
 

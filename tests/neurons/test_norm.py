@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based.memopt import checkpoint_module
 from spikingjelly.activation_based.model import (
     ms_resnet,
     parametric_lif_net,
@@ -336,6 +337,17 @@ def test_checkpointing_and_compile_equal_eager() -> None:
             return checkpoint(run, x, use_reentrant=False) if self.training else run(x)
 
     seen = [seen_of(Checkpointed(module), x) for module in (net, fused_net)]
+    for a, b in zip(*seen, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_outside_of_what_is_recomputed() -> None:
+    seen = []
+    for net in twins()[:2]:
+        x = torch.linspace(-2, 2, 3 * 4 * 3 * 36).view(3, 4, 3, 6, 6)
+        before, after = checkpoint_module(net[:2]), checkpoint_module(net[2:])
+        after(before(x)).square().sum().backward()
+        seen.append([*(p.grad for p in net.parameters()), *net.buffers()])
     for a, b in zip(*seen, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
 

@@ -78,7 +78,7 @@ def test_recomputed_activations_change_no_number_and_save_memory(name: str) -> N
         ):
             results.append(gradients(module, x_seq))
         numbers.append(sum(saved))
-    assert numbers[1] < 0.6 * numbers[0]
+    assert numbers[1] < 0.7 * numbers[0]
     for key, gradient in results[0].items():
         assert torch.equal(gradient, results[1][key]), key
     for key, value in kept.state_dict().items():  # batch norm's statistics were counted once
