@@ -16,7 +16,7 @@ end = time.perf_counter()
 print(f"import: torch and spikingjelly {host - start:.2f} s, htaf_snn {end - host:.2f} s more")
 brought = {name.partition(".")[0] for name in set(sys.modules) - known} - sys.stdlib_module_names
 of_torch = {"torch", "_remote_module_non_scriptable", "sympy", "mpmath", "triton"}  # its tracing
-brought -= of_torch | {"htaf_snn", "spikingjelly", "numpy", "filelock", "platformdirs"}
+brought -= of_torch | {"htaf_snn", "spikingjelly", "numpy", "filelock", "platformdirs", "colorama"}
 assert not brought, brought
 
 # A plain loop, on a network whose neurons are SpikingJelly's until they are converted.

@@ -185,7 +185,9 @@ def test_torchs_private_state_is_as_modes_takes_it() -> None:
     seen = []
     torch.func.vmap(lambda y: [seen.append((modes.plain(y), modes.batched(y))), y][1])(x)  # type: ignore[func-returns-value]
     assert seen == [(False, True)]
-    assert torch.ops.aten.leaky_relu.default in modes.decompositions
+    assert modes.decomposition(torch.ops.aten.leaky_relu.default) is not None
+    marked = torch.compiler.assume_constant_result(lambda: 0)
+    assert vars(marked) == vars(modes.constant_result(lambda: 0))
     with torch.utils._python_dispatch.TorchDispatchMode():
         assert not modes.plain(x) and "TorchDispatchMode" in str(modes.obstacle(x))
         with modes.without():

@@ -9,14 +9,25 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch._decomp
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils import _python_dispatch
 
-decompositions: dict[Any, Callable[..., Any]] = torch._decomp.decomposition_table
 without = _python_dispatch._disable_current_modes  # a context in which nothing listens
+
+
+def decomposition(of: Any) -> Callable[..., Any] | None:
+    """An operation in terms of simpler ones, where torch has it so."""
+    from torch._decomp import decomposition_table  # costs 0.2 s, and few steps need it
+
+    found: Callable[..., Any] | None = decomposition_table.get(of)
+    return found
+
+
+def constant_result(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.compiler.assume_constant_result`, which imports the whole compiler: 1 s."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def plain(x: Tensor) -> bool:
@@ -77,6 +88,8 @@ def obstacle(x: Tensor, named: bool = False) -> str | None:
         return None
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return "a transform of torch.func is active"
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
     if get_proxy_mode() is not None and not _is_functional(x):
         return None
     if type(x) not in (Tensor, torch.nn.Parameter):

@@ -117,7 +117,7 @@ def plan_in_graph(node: Any) -> Plan:
                 getattr(node, "shape_parameter", None))  # fmt: skip
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@modes.constant_result
 def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     """Of a node and the modules within: the path, and what a trace depends on that is no tensor."""
     found = []
@@ -131,7 +131,7 @@ def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     return tuple(found)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@modes.constant_result
 def _constants(text: str) -> tuple[Any, ...]:
     own = plan(_NODES[int(text.partition("\n")[0])])
     traced = own.traced

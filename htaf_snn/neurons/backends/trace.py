@@ -145,7 +145,7 @@ class _Recorder(TorchDispatchMode):
         if base in ("index", "index_put", "_index_put_impl") and _by_mask(args[0], args[1]):
             return self._masked(base, in_place, *args, **kwargs)
         if base not in _HANDLERS:
-            decomposed = modes.decompositions.get(func)
+            decomposed = modes.decomposition(func)
             if decomposed is None or in_place:
                 raise NotElementwiseError(f"{name} is not elementwise, or not known{_line()}")
             with self:
