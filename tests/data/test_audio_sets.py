@@ -75,11 +75,11 @@ def test_fit_predict_and_inspect(shd: Path, tmp_path: Path) -> None:
 
 def test_ssc_has_a_validation_part(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "valid", "test")):
-        write(tmp_path / f"ssc_{part}.h5", 35, 2, number)
+        write(tmp_path / f"ssc_{part}.h5", 35, 1, number)
     splits = SpikingDataModule("ssc", tmp_path, T=2).splits
     parts: tuple[Any, ...] = (splits.train, splits.validation, splits.test)
-    assert [len(part) for part in parts] == [70] * 3
-    frames, label = splits.train[69]
+    assert [len(part) for part in parts] == [35] * 3
+    frames, label = splits.train[34]
     assert frames.shape == (2, 1, 1, 700) and label == 34
 
 

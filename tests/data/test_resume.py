@@ -75,7 +75,7 @@ from htaf_snn.data import SpikingDataModule
 def main():
     if sys.argv[1] != "None":
         multiprocessing.set_start_method(sys.argv[1])
-    workers = 0 if sys.argv[1] == "None" else 2
+    workers = 0 if sys.argv[1] == "None" else 1
     for name, augment, root in (
         ("digits_events", "drop,event_drop,time_jitter,spatial_jitter,shift,flip,rotate", None),
         ("digits", "nda,autoaugment", None),

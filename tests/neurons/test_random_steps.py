@@ -22,7 +22,7 @@ from htaf_snn.neurons.backends import compiler, cpu, cuda, emit, operators, plan
 from htaf_snn.neurons.backends.program import Op, decode
 from tests.neurons.test_cuda_source import shim_kernel
 
-EXAMPLES = int(os.environ.get("HTAF_SNN_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("HTAF_SNN_EXAMPLES", "60"))
 CHANNELS = 3
 
 UNARY: dict[str, Any] = {
