@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .kills import VICTIMS, Kills
+from .kills import Kills
 
 
 @pytest.mark.slow
