@@ -77,8 +77,14 @@ class DeferredNorm(_BatchNorm):
     """A batch norm whose output goes to neurons of ours alone, and may wait for them.
 
     Listed before a class of torch's or SpikingJelly's. It computes what that class does, at once
-    where its output is wanted for anything else, a hook watches it, or torch compiles or traces.
+    where its output is wanted for anything else, a hook watches it or the neurons' input, or torch
+    compiles or traces.
+
+    Attributes:
+        reader: the neurons; no submodule of it.
     """
+
+    reader: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         return Normalised.of(self, x) if self._may_wait(x) else self.compute(x)
@@ -124,9 +130,10 @@ class DeferredNorm(_BatchNorm):
     def _may_wait(self, x: Tensor) -> bool:
         if torch.compiler.is_compiling() or modes.obstacle(x) is not None:
             return False
-        if self._forward_hooks or self._forward_pre_hooks:
-            return False
-        if self._backward_hooks or self._backward_pre_hooks:
+        if self._forward_hooks or any(
+            m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+            for m in (self, self.reader)
+        ):
             return False
         dimensions = _DIMENSIONS.get(type(self).__name__[-2:], (2, 3, 4, 5))
         channel = 2 if self.multi_step else 1

@@ -57,7 +57,10 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
             if reason is not None:
                 left[key] = reason
             elif made is not None:
-                norms.pop(key).__class__ = made
+                norm = norms.pop(key)
+                norm.__class__ = made
+                (reader,) = calls[key][0].users
+                norm.__dict__["reader"] = container.get_submodule(str(reader.target))
                 left.pop(key)
     return {names[key][0]: reason for key, reason in left.items()}
 
@@ -66,6 +69,7 @@ def unfuse_norms(net: nn.Module) -> int:
     """The inverse of `fuse_norms`; returns how many norms it changed."""
     found = [m for m in net.modules() if isinstance(m, DeferredNorm)]
     for norm in found:
+        del norm.__dict__["reader"]
         norm.__class__ = host_class(norm)  # type: ignore[assignment]
     return len(found)
 

@@ -43,4 +43,5 @@ def _synchronised(norm: _BatchNorm) -> nn.SyncBatchNorm:
     made.num_batches_tracked = norm.num_batches_tracked
     if isinstance(norm, DeferredNorm) and (fused := deferred_class(kind)):
         made.__class__ = fused  # type: ignore[assignment]
+        made.__dict__["reader"] = norm.reader
     return made.train(norm.training)

@@ -251,7 +251,9 @@ def test_names_parameters_and_saved_weights_stay(tmp_path: Path, fused: list[int
     assert type(plain[1]) is layer.BatchNorm2d and type(plain[2]) is neuron.LIFNode
 
 
-@pytest.mark.parametrize("where", ["norm", "norm before", "neuron", "neuron before", "backward"])
+@pytest.mark.parametrize(
+    "where", ["norm", "norm before", "neuron", "neuron before", "backward", "neuron backward"]
+)
 def test_hooks_see_the_truth(where: str, fused: list[int]) -> None:
     net, fused_net, x = twins()
     seen: list[list[Tensor]] = []
@@ -266,6 +268,9 @@ def test_hooks_see_the_truth(where: str, fused: list[int]) -> None:
             "neuron": lambda m=module, h=hook: m[2].register_forward_hook(h),
             "neuron before": lambda m=module, h=before: m[2].register_forward_pre_hook(h),
             "backward": lambda m=module, h=back: m[1].register_full_backward_hook(h),
+            "neuron backward": lambda m=module, h=back: m[2].register_full_backward_hook(
+                lambda _, gi, go: h(_, go, gi)
+            ),
         }[where]()
         seen_of(module, x)
         seen.append(found)
