@@ -92,13 +92,12 @@ def revert(net: nn.Module) -> nn.Module:
         ValueError: there is no neuron to revert.
     """
     ours = [module for module in net.modules() if type(module) in HOSTS]
-    if not ours:
+    if not unfuse_norms(net) and not ours:
         raise ValueError(f"{type(net).__name__} has no neuron of htaf_snn's to revert")
     for module in ours:
         for name in ("_backend", "_plan", "_key"):
             module.__dict__.pop(name, None)
         module.__class__ = HOSTS[type(module)]
-    unfuse_norms(net)
     return net
 
 

@@ -479,3 +479,17 @@ def test_the_cuda_text_compiles(dtype: torch.dtype) -> None:
     for architecture in (ARCHITECTURES[0], ARCHITECTURES[-1]):
         text = nvrtc.compile_ptx(emit.norm_source(dtype, on_cuda=True), architecture, cuda.FLAGS)
         assert b".entry correct" in text
+
+
+def test_norms_before_neurons_of_ones_own_are_reverted() -> None:
+    class Own(htaf_snn.Neuron):
+        def step(self, x: Tensor, v: Tensor) -> Any:
+            h = v + x
+            spike = self.surrogate_function(h - self.v_threshold)
+            return spike, h - spike
+
+    net = nn.Sequential(layer.BatchNorm1d(3), Own())
+    assert fuse_norms(net) == {} and isinstance(net[0], DeferredNorm)
+    assert type(htaf_snn.revert(net)[0]) is layer.BatchNorm1d  # type: ignore[index]
+    with pytest.raises(ValueError, match="no neuron of htaf_snn's to revert"):
+        htaf_snn.revert(net)

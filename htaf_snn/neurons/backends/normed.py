@@ -69,7 +69,7 @@ def norm_neuron(
     """`operators.neuron` of the first input's norm."""
     tensors = [*x, *states, *parameters, norm.weight, norm.bias]
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        states = [s.clone() if s.is_inference() else s for s in states]
+        states = operators.trainable(states)
         counts = (len(x), len(states))
         return _NormNeuron.apply(  # type: ignore[no-any-return]
             counts, numbers, program, sequences, norm._replace(weight=None, bias=None),

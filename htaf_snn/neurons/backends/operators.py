@@ -201,10 +201,14 @@ def _autograd_neuron(
 ) -> Any:
     tensors = (*x, *states, *parameters)
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        if any(s.is_inference() for s in states):  # carried from inference into training
-            tensors = (*x, *(s.clone() for s in states), *parameters)
+        tensors = (*x, *trainable(states), *parameters)
         return list(_Neuron.apply((len(x), len(states)), *settings, *tensors))
     return run(x, states, parameters, *settings)
+
+
+def trainable(states: Sequence[Tensor]) -> list[Tensor]:
+    """States that autograd may keep, where some were carried from inference into training."""
+    return [s.clone() if s.is_inference() else s for s in states]
 
 
 def _autograd_neuron_backward(*arguments: Any) -> Any:
