@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -27,6 +27,31 @@ class Stopped(BaseException):
         return f"{self.advice} ({signal.Signals(self.code - 128).name})"
 
 
+_asked: list[Stopped] = []  # at most one
+
+
+def raise_if_asked() -> None:
+    """Raises the `Stopped` of a signal that came, but whose exception was lost on its way.
+
+    Python ignores what is raised within a ``__del__``, and libraries raise errors of their own
+    while they clean up after an exception.
+    """
+    if _asked:
+        raise _asked[0]
+
+
+@contextlib.contextmanager
+def advising(advice: Callable[[], str]) -> Iterator[None]:
+    """Within it, a stop says ``advice()``, whatever the clean-up after it raises."""
+    try:
+        yield
+    except BaseException as error:
+        if not _asked:
+            raise
+        _asked[0].advice = advice()
+        raise _asked[0] from error
+
+
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
     """Within it, SIGINT and SIGTERM raise `Stopped`, and a second one ends the process at once.
@@ -42,11 +67,16 @@ def stoppable() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         if os.getpid() != owner:
             os.kill(os.getpid(), number)
-        raise Stopped(number)
+        _asked[:] = [Stopped(number)]
+        raise _asked[0]
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    _asked.clear()
     try:
         yield
+    except Exception:
+        raise_if_asked()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -29,7 +29,7 @@ from ..data import SpikingDataModule, data_set
 from ..files import only_writer
 from ..memory import physical
 from ..models import default_model
-from ..stopping import Stopped
+from ..stopping import advising, raise_if_asked
 from .checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from .module import SpikingClassifier
 from .options import check_checkpoints, check_run, check_trainer
@@ -184,14 +184,19 @@ class FitCLI(LightningCLI):
         made = [path for path in (out, *out.parents) if not path.exists()]
         begun: list[object] = []
         trainer: Any = self.trainer
-        trainer.callbacks.append(LambdaCallback(on_train_start=lambda *_: begun.append(1)))
+        trainer.callbacks.append(
+            LambdaCallback(
+                on_train_start=lambda *_: begun.append(1),
+                on_train_batch_start=lambda *_: raise_if_asked(),
+            )
+        )
         try:
             check_writable(out / "checkpoints")
-            with self._writing(made) if trainer.is_global_zero else contextlib.nullcontext():
+            with (
+                advising(self._how_to_go_on),
+                self._writing(made) if trainer.is_global_zero else contextlib.nullcontext(),
+            ):
                 self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint)
-        except Stopped as stopped:
-            stopped.advice = f"stopped at step {self.trainer.global_step}; {self._how_to_go_on()}"
-            raise
         except Exception as error:
             if checkpoint is not None and not begun:
                 raise ValueError(
@@ -214,9 +219,13 @@ class FitCLI(LightningCLI):
                             path.rmdir()
 
     def _how_to_go_on(self) -> str:
+        stopped = f"stopped at step {self.trainer.global_step}; "
         if (self.config.out / "checkpoints" / "last.ckpt").exists():
-            return f"go on with the same options, --out {self.config.out} and --ckpt_path last"
-        return "no checkpoint was written yet"
+            return (
+                f"{stopped}go on with the same options, --out {self.config.out} and "
+                "--ckpt_path last"
+            )
+        return f"{stopped}no checkpoint was written yet"
 
     @rank_zero_only
     def _say_which_is_best(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from htaf_snn.stopping import Stopped, advising, raise_if_asked, stoppable
 from htaf_snn.training.checkpoint_io import read_checkpoint
 
 OPTIONS = (
@@ -34,6 +36,24 @@ def wait_for(condition: Path, process: subprocess.Popen[str]) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"no {condition}")
+
+
+def test_a_stop_outlives_what_the_clean_up_raises() -> None:
+    with pytest.raises(Stopped, match="go on") as stop, stoppable(), advising(lambda: "go on"):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise RuntimeError("a library's, while it cleans up")
+    assert stop.value.code == 143
+
+
+def test_a_stop_outlives_code_that_ignores_it() -> None:
+    with pytest.raises(Stopped), stoppable():
+        with contextlib.suppress(BaseException):  # as Python does within __del__
+            signal.raise_signal(signal.SIGINT)
+        raise_if_asked()
+    with pytest.raises(RuntimeError, match="another"), stoppable(), advising(lambda: "go on"):
+        raise RuntimeError("another")
 
 
 @pytest.mark.slow
