@@ -15,6 +15,7 @@ from ..files import write_whole
 from . import plots
 from .contender import Run
 from .plots import Looks, Picture, drawing, looks
+from .results import FILE, read_results
 from .statistics import REFERENCE, Summary, conclude, conclude_all, summarize
 from .tables import COLUMNS, ENERGY_SOURCE, table, to_csv, to_latex
 
@@ -133,6 +134,28 @@ def write_report(
         ("report.html", page),
     ):
         write_whole(out / name, partial(_write, text=text))
+
+
+def report(folder: Path, out: Path | None = None) -> Path:
+    """Writes the report of what ``results.json`` in a folder holds, finished or not.
+
+    Args:
+        folder: the ``--out`` of `htaf-snn compare`, or a copy of its ``results.json`` in one.
+        out: where the report goes; the folder itself unless it is given.
+
+    Returns:
+        the page.
+
+    Raises:
+        FileNotFoundError: no ``results.json``, or no run in it.
+        ValueError: the file can't be read as such.
+    """
+    results = read_results(folder)
+    if not results.runs:
+        raise FileNotFoundError(f"no runs in {folder / FILE}; htaf-snn compare makes them")
+    grid = read_results(folder / "sensitivity").runs
+    write_report(list(results.runs.values()), out or folder, results.command, list(grid.values()))
+    return (out or folder) / "report.html"
 
 
 def _write(path: Path, text: str) -> None:

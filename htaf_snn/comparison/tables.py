@@ -81,6 +81,20 @@ _FIELDS = (
 )  # fmt: skip
 
 
+def overview(runs: Sequence[Run]) -> str:
+    """Mean hard accuracy so far, and of how many seeds: a line a contender, a column a data set."""
+    summaries = summarize(runs)
+    rows = [["hard accuracy (seeds)", *summaries]]
+    for spike in dict.fromkeys(run.spike for run in runs):
+        cells = []
+        for contenders in summaries.values():
+            own = next((s for s in contenders if s.spike == spike), None)
+            mean = own and own.estimate("hard_accuracy").mean
+            cells.append("" if own is None else f"{mean:.4f} ({len(own.runs)})")
+        rows.append([spike, *cells])
+    return aligned(rows)
+
+
 def table(runs: Sequence[Run]) -> str:
     """A block a data set, a line a contender: means over seeds, interval and p.
 
