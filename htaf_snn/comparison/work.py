@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from ..extras import needed
 
 T = TypeVar("T")
 R = TypeVar("R")
+Done = Generator[R, None, None]
 
 
 def work(
@@ -23,7 +24,7 @@ def work(
     tasks: Sequence[T],
     workers: int = 1,
     ray_address: str | None = None,
-) -> Iterator[R]:
+) -> Done[R]:
     """``function`` of each task, as they are finished, begun in their order.
 
     Args:
@@ -45,7 +46,7 @@ def work(
         yield from _side_by_side(function, tasks, min(workers, len(tasks)))
 
 
-def _side_by_side(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+def _side_by_side(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Done[R]:
     if not tasks:
         return
     others = set(multiprocessing.active_children())
@@ -79,7 +80,7 @@ def _begin() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _by_ray(function: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
+def _by_ray(function: Callable[[T], R], tasks: Sequence[T], address: str) -> Done[R]:
     ray = needed("ray")
     ray.init(address=address, log_to_driver=False, include_dashboard=False)
     try:
