@@ -188,9 +188,14 @@ class _Comparison:
         if not ahead.total() or any(n and title not in self.seconds for title, n in ahead.items()):
             return False
         each = {title: statistics.median(self.seconds[title]) for title, n in ahead.items() if n}
-        hours = sum(ahead[title] * each[title] for title in each) / self.workers / 3600
+        hours = sum(ahead[title] * each[title] for title in each) / 3600
         parts = ", ".join(f"{ahead[title]} of {title} ({each[title]:.0f} s each)" for title in each)
-        _logger.info("about %.1f hours left with %d workers: %s", hours, self.workers, parts)
+        if self.ray_address is None:
+            _logger.info(
+                "about %.1f hours left, %d at a time: %s", hours / self.workers, self.workers, parts
+            )
+        else:
+            _logger.info("about %.1f hours of a core left: %s", hours, parts)
         return True
 
 
@@ -222,8 +227,8 @@ def _parser(description: str | None) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(
         "--preset",
-        help="several data sets, each with its network and budget: standard, fair, all or "
-        "ablation; instead of the options of data and model",
+        help="several data sets, each with its network and budget: standard, fair, depth, "
+        "all or ablation; instead of the options of data and model",
     )
     parser.add_argument(
         "--data_folder",

@@ -82,17 +82,17 @@ _FIELDS = (
 
 
 def overview(runs: Sequence[Run]) -> str:
-    """Mean hard accuracy so far, and of how many seeds: a line a contender, a column a data set."""
+    """Mean hard accuracy, and of how many seeds: contenders by data sets, the more as lines."""
     summaries = summarize(runs)
+    spikes = list(dict.fromkeys(run.spike for run in runs))
+    cells = {
+        (s.spike, data): f"{s.estimate('hard_accuracy').mean:.4f} ({len(s.runs)})"
+        for data, contenders in summaries.items()
+        for s in contenders
+    }
     rows = [["hard accuracy (seeds)", *summaries]]
-    for spike in dict.fromkeys(run.spike for run in runs):
-        cells = []
-        for contenders in summaries.values():
-            own = next((s for s in contenders if s.spike == spike), None)
-            mean = own and own.estimate("hard_accuracy").mean
-            cells.append("" if own is None else f"{mean:.4f} ({len(own.runs)})")
-        rows.append([spike, *cells])
-    return aligned(rows)
+    rows += [[spike, *(cells.get((spike, data), "") for data in summaries)] for spike in spikes]
+    return aligned(rows if len(spikes) >= len(summaries) else list(zip(*rows, strict=True)))
 
 
 def table(runs: Sequence[Run]) -> str:

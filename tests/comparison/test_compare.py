@@ -22,6 +22,11 @@ from tests.helpers import command
 from tests.training.test_fit import environment
 
 FOUR = ["N-MNIST", "MNIST", "Fashion-MNIST", "CIFAR-10 JPEG"]
+DEPTH = [
+    f"{model}, T = {T}"
+    for model in ("resnet20", "sew_resnet20", "ms_resnet20", "vgg9", "vgg16")
+    for T in (1, 2, 4, 8, 16)
+]
 SMALL = ["--data=digits", "--data.T=2", "--data.batch_size=16", "--model.widths=[16]"]
 
 
@@ -158,7 +163,13 @@ def test_tasks_are_named_by_all_that_decides_them() -> None:
 
 @pytest.mark.parametrize(
     ("name", "titles"),
-    [("standard", FOUR), ("fair", FOUR), ("all", FOUR), ("ablation", ["N-MNIST", "Fashion-MNIST"])],
+    [
+        ("standard", FOUR),
+        ("fair", FOUR),
+        ("all", FOUR),
+        ("depth", DEPTH),
+        ("ablation", ["N-MNIST", "Fashion-MNIST"]),
+    ],
 )
 def test_presets(name: str, titles: list[str], shared_data: Path, tmp_path: Path) -> None:
     studies = preset(name, shared_data)
@@ -233,7 +244,7 @@ def test_how_long_it_will_take_and_what_was_found_are_told(
         data={"name": "digits", "T": 2, "batch_size": 512},
     )  # fmt: skip
     compare([one], tmp_path)
-    assert re.search(r"about 0\.0 hours left with 1 workers: 1 of digits \(\d+ s each", caplog.text)
+    assert re.search(r"about 0\.0 hours left, 1 at a time: 1 of digits \(\d+ s each", caplog.text)
     assert re.search(r"hard accuracy \(seeds\) +digits\natan +0\.\d{4} \(2\)", caplog.text)
 
 
