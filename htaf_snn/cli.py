@@ -111,21 +111,35 @@ def compare(args: Sequence[str]) -> None:
     from .comparison.compare import studies as studies_of
 
     options = options_of(args, compare.__doc__)
-    how = {"trials": options.tune, "workers": options.workers, "ray_address": options.ray_address}
+    how = {
+        "workers": options.workers,
+        "ray_address": options.ray_address,
+        "command": shlex.join(["htaf-snn", "compare", *args]),
+    }
     studies = studies_of(options)
     try:
-        runs = comparison.compare(studies, options.out, **how)
-        grid = [comparison.sensitivity(study) for study in studies if options.sensitivity]
-        grid_runs = comparison.compare(grid, options.out, **how | {"trials": 0}) if grid else []
+        comparison.compare(studies, options.out, **how)
+        if options.sensitivity:
+            grid = [comparison.sensitivity(study) for study in studies]
+            comparison.compare(grid, options.out / "sensitivity", **how)
     except Stopped as stopped:
         stopped.advice = f"stopped; the same command goes on, with --out {options.out}"
         raise
-    comparison.write_report(
-        runs, options.out, shlex.join(["htaf-snn", "compare", *args]), grid_runs
-    )
+    comparison.report(options.out)
     print((options.out / "table.txt").read_text(), end="")
-    print(f"{options.out}/: report.html, figures/, table.csv, table.tex, runs/, checkpoints/")
+    print(
+        f"{options.out}/: report.html, figures/, table.csv, table.tex, results.json, checkpoints/"
+    )
     print(f"next: open {options.out / 'report.html'}")
+
+
+def report(args: Sequence[str]) -> None:
+    """draw the report of a comparison anew, from its results.json"""
+    from jsonargparse import auto_cli
+
+    from . import comparison
+
+    print(auto_cli(comparison.report, args=list(args), prog="htaf-snn report"))
 
 
 def data(args: Sequence[str]) -> None:
@@ -215,6 +229,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "calibrate": calibrate,
     "export": export,
     "compare": compare,
+    "report": report,
     "models": models,
     "neurons": neurons,
     "data": data,
@@ -253,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         with stoppable():
             need(command if command in EXTRAS else "train")
-            _configure_logging()
+            configure_logging()
             COMMANDS[command](_name_shorthand(rest))
     except Stopped as stopped:
         print(f"htaf-snn {command}: {stopped}", file=sys.stderr)
@@ -290,7 +305,8 @@ def _name_shorthand(args: Sequence[str]) -> list[str]:
     ]
 
 
-def _configure_logging() -> None:
+def configure_logging() -> None:
+    """Says on standard error what the library does, and keeps Lightning's notices off it."""
     import lightning  # noqa: F401  # it sets its own log levels, which are ours to choose here
 
     from .yaml_text import guard_jsonargparse

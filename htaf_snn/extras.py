@@ -13,9 +13,8 @@ _TRAIN = (
 # The modules of each extra of pyproject.toml, those of the extras within it included.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": _TRAIN,
-    "compare": (*_TRAIN, "jinja2"),
+    "compare": (*_TRAIN, "jinja2", "pandas", "scikit_posthocs", "statsmodels"),
     "events": (*_TRAIN, "h5py", "hdf5plugin", "lz4", "tonic", "zstandard"),
-    "tune": ("optuna",),
     "ray": ("ray",),
     "llm": ("peft", "tokenizers", "transformers"),
     "export": (*_TRAIN, "nir", "nirtorch", "onnx", "onnxruntime", "onnxscript", "snntorch"),

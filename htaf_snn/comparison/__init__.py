@@ -4,14 +4,16 @@ from ..extras import need
 
 need("compare")
 
-from .compare import Study as Study
 from .compare import compare as compare
-from .compare import preset as preset
-from .compare import sensitivity as sensitivity
 from .contender import Contender as Contender
 from .contender import Run as Run
 from .contender import split_labels as split_labels
+from .page import report as report
 from .page import write_report as write_report
+from .results import read_results as read_results
 from .run import Task as Task
+from .study import Study as Study
+from .study import preset as preset
+from .study import sensitivity as sensitivity
 from .tables import aligned as aligned
 from .tables import table as table

@@ -3,246 +3,218 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
-from collections.abc import Sequence
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
-from ..arguments import arguments_of, in_range, one_of
+from ..arguments import in_range
 from ..data import SpikingDataModule, data_set
 from ..extras import need
-from ..files import only_writer, write_whole
+from ..files import only_writer
 from ..models import default_model
 from ..training import SpikingClassifier
 from ..training.checkpoint_io import check_writable
 from ..training.finite import DivergedError
 from ..training.fit import default_out
-from .contender import Contender, Run, from_json, split_labels, to_json
-from .run import Task, run
-from .work import tune, work
+from .contender import Run, split_labels
+from .results import Results, Trial, read_results
+from .run import Task, run, train
+from .study import Study, preset
+from .tables import overview
+from .work import work
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Study:
-    """One data set with one network, and all who compete on it.
-
-    Args:
-        contenders: labels; see `Contender`.
-        seeds: one run each for every contender; a seed sets the initial weights and the data
-            order.
-        epochs: budget of a run, >= 1.
-        data: arguments of `SpikingDataModule` but the seed.
-        model: arguments of `SpikingClassifier` but shape, classes, spike and seed.
-        resplit: whether each seed also draws its own split of a data set that has no test split
-            of its own.
-        title: of the data, in reports; None for the data set's name.
-
-    Raises:
-        ValueError: an unknown contender, a repeated one or seed, or a number out of its range.
-    """
-
-    contenders: Sequence[str]
-    seeds: Sequence[int]
-    epochs: int
-    data: dict[str, Any]
-    model: dict[str, Any]
-    resplit: bool = False
-    title: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("contenders", "seeds"):
-            values = list(getattr(self, name))
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"`{name}` (={values}) must name at least one, and each once")
-        for label in self.contenders:
-            Contender(label)
-        in_range("epochs", self.epochs, 1)
-        arguments_of(SpikingDataModule, self.data, "option of data")
-        arguments_of(SpikingClassifier, self.model, "option of model")
-        SpikingDataModule(**self.data)  # checks its arguments
-        same: dict[str, str] = {}
-        for task in self.tasks()[: len(self.contenders)]:
-            settings = json.dumps(task.settings(), sort_keys=True)
-            if settings in same:
-                raise ValueError(
-                    f"`contenders`: {task.contender} is the same as {same[settings]}; leave one out"
-                )
-            same[settings] = task.contender
-
-    def tasks(self) -> list[Task]:
-        """The runs to be made, seed by seed."""
-        data = dict(self.data)
-        if data.get("root") is not None:
-            data["root"] = str(Path(data["root"]).resolve())  # for processes elsewhere
-        return [
-            Task(
-                self.title or data["name"],
-                data | ({"split_seed": seed} if self.resplit else {}),
-                self.model, contender, seed, self.epochs,
-            )
-            for seed in self.seeds
-            for contender in self.contenders
-        ]  # fmt: skip
-
-
-def preset(name: str, folder: Path) -> list[Study]:
-    """The studies of a preset, a YAML file in ``presets``.
-
-    Args:
-        name: "standard", "all" or "ablation".
-        folder: where the data are, each set in a folder or archive as the preset names it.
-
-    Raises:
-        ValueError: an unknown preset.
-        FileNotFoundError: a data set is not in the folder.
-    """
-    described = _read_preset(name)
-    changes = {key: described[key] for key in ("contenders", "seeds") if key in described}
-    base = _read_preset(described["like"]) if "like" in described else described
-    studies = []
-    only = described.get("only", [entry["title"] for entry in base["studies"]])
-    for entry in (one for one in base["studies"] if one["title"] in only):
-        root = folder / entry["data"]["root"]
-        if not root.exists():
-            raise FileNotFoundError(
-                f"no {root}: the preset {name!r} reads {entry['title']} there; "
-                "name the folder of the data with --data_folder"
-            )
-        studies.append(Study(**entry | changes | {"data": entry["data"] | {"root": str(root)}}))
-    return studies
-
-
-def _read_preset(name: str) -> dict[str, Any]:
-    presets = resources.files(__package__) / "presets"
-    known = sorted(path.name.removesuffix(".yaml") for path in presets.iterdir())
-    one_of("preset", name, known)
-    described: dict[str, Any] = yaml.safe_load((presets / f"{name}.yaml").read_text())
-    return described
-
-
-def sensitivity(study: Study) -> Study:
-    """The same data and network with HTAF over a grid of (alpha0, alpha1), on the first seed."""
-    grid = [
-        f"htaf:alpha0={alpha0}:alpha1={alpha1}"
-        for alpha0 in (0.33, 0.67, 1.0, 1.5, 2.0, 3.0)
-        for alpha1 in (3.0, 6.0, 11.0)
-    ]
-    return replace(study, contenders=grid, seeds=study.seeds[:1])
 
 
 def compare(
     studies: Sequence[Study],
     out: Path,
-    trials: int = 0,
     workers: int = 1,
     ray_address: str | None = None,
+    command: str = "",
 ) -> list[Run]:
     """Makes all runs of the studies that are not made yet.
 
-    A run is a file in ``out/runs``, written when it is done, so a comparison that was interrupted
-    goes on where it stopped; its network is in ``out/checkpoints``. A run that diverges is told
-    of, leaves no file, and is tried again the next time.
+    First each contender's learning rate is chosen on validation, where a study asks for it; then
+    the runs are made seed by seed, over all studies. ``out/results.json`` is written after every
+    run and trial, so a comparison that was interrupted goes on where it stopped; the networks are
+    in ``out/checkpoints``. After the first task of each data set and after each seed the log says
+    how long the rest will take; after each seed also what was found so far. A run that diverges is
+    told of, leaves no record, and is tried again the next time.
 
     Args:
         studies: what to compare.
         out: folder of the results.
-        trials: tuning budget of each contender, on the validation split; 0 leaves the options
-            as they are.
-        workers: runs at a time on this machine, by Ray if more than 1.
+        workers: runs at a time on this machine, in processes of their own if more than 1.
         ray_address: of a Ray cluster that shares ``out`` and the data.
+        command: what a reader types to repeat the comparison.
 
     Returns:
         the runs in the studies' order, but those that diverged.
 
     Raises:
-        ValueError: a number out of its range, two studies of one title, or a contender's option
-            that the network refuses; before anything is trained.
-        ImportError: tuning without Optuna, several workers without Ray; likewise.
+        ValueError: a number out of its range, two studies of one title, a contender's option
+            that the network refuses, or a ``results.json`` of another kind; before anything is
+            trained. Or all learning rates of a contender diverged.
+        ImportError: a Ray cluster without Ray; likewise.
     """
-    in_range("tune", trials, 0, 1e6)
     in_range("workers", workers, 1, 1e4)
-    if trials:
-        need("tune")
-    if workers > 1 or ray_address is not None:
+    if ray_address is not None:
         need("ray")
-    titles = [study.title or study.data["name"] for study in studies]
+    titles = [study.name for study in studies]
     if len(set(titles)) < len(titles):
         raise ValueError(f"two studies have one title (={titles}); give each its own")
+    results = read_results(out)
     for study in studies:
         SpikingDataModule(**study.data).prepare_data()
         for task in study.tasks()[: len(study.contenders)]:
             task.build()
-    for folder in ("runs", "checkpoints"):
-        check_writable(out / folder)
+    check_writable(out / "checkpoints")
+    results.command = command
     with only_writer(out):
-        return _compare(studies, out, trials, workers, ray_address)
+        return _Comparison(results, out.resolve(), workers, ray_address).runs_of(studies)
 
 
-def _compare(
-    studies: Sequence[Study], out: Path, trials: int, workers: int, ray_address: str | None
-) -> list[Run]:
-    parallel = workers > 1 or ray_address is not None
-    tasks = [task for study in studies for task in study.tasks()]
-    if trials:
-        tuning = functools.partial(
-            tune, trials=trials, folder=out.resolve() / "tuning", progress=not parallel
-        )
-        tasks = _tuned(tasks, tuning, workers, ray_address)
-    missing = [task for task in tasks if not _file(out, task).exists()]
-    if len(missing) < len(tasks):
-        _logger.info("%d of %d runs are in %s already", len(tasks) - len(missing), len(tasks), out)
-    make = functools.partial(_make, out=out.resolve(), progress=not parallel)
-    finished = work(make, missing, workers, ray_address)
-    for failure in tqdm(finished, "runs", len(missing), unit="run", disable=not missing):
-        if failure is not None:
-            _logger.error("%s", failure)
-    made = [path for task in tasks if (path := _file(out, task)).exists()]
-    return [from_json(json.loads(path.read_text())) for path in made]
+@dataclass(frozen=True)
+class _Turn:
+    """A task and when it comes: round by round, contender by contender, over all studies."""
+
+    round: int  # the seed's, or the learning rate's, place
+    contender: int
+    task: Task
 
 
-def _tuned(tasks: list[Task], tuning: Any, workers: int, ray_address: str | None) -> list[Task]:
-    """The tasks with their options tuned, once for all seeds that share a split."""
-    first: dict[str, Task] = {}
-    for task in tasks:
-        first.setdefault(_untuned(task), task)
-    found = {_untuned(task): task for task in first.values()}
-    tuned = work(functools.partial(_tune, tuning), list(found.items()), workers, ray_address)
-    options = dict(tqdm(tuned, "tuning", len(found), unit="contender"))
-    return [replace(task, model=options[_untuned(task)]) for task in tasks]
+class _Comparison:
+    """Tasks being done, one after the other or side by side, and what they found."""
+
+    def __init__(self, results: Results, out: Path, workers: int, ray_address: str | None) -> None:
+        self.results, self.out = results, out
+        self.workers, self.ray_address = workers, ray_address
+        self.seconds: dict[str, list[float]] = {}  # that each data set's tasks took
+        for made in results.runs.values():
+            self.seconds.setdefault(made.data, []).append(made.seconds)
+
+    def runs_of(self, studies: Sequence[Study]) -> list[Run]:
+        trials = [
+            _Turn(i, place, task)
+            for study in studies
+            for place, contender in enumerate(study.contenders)
+            for i, task in enumerate(study.candidates(contender))
+            if task.name not in self.results.trials
+        ]
+        ahead = Counter(turn.task.title for turn in trials)
+        for study in studies:
+            ahead[study.name] += sum(not self.results.has_like(task) for task in study.tasks())
+        for turn, accuracy in self._do(_validated, trials, ahead):
+            task = turn.task
+            rate = task.model["learning_rate"]
+            self.results.trials[task.name] = Trial(
+                data=task.title, spike=task.contender, learning_rate=rate, val_accuracy=accuracy
+            )
+            self.results.write(self.out)
+        turns = [
+            _Turn(
+                list(study.seeds).index(task.seed),
+                list(study.contenders).index(task.contender),
+                self._with_best(task, study.candidates(task.contender)),
+            )
+            for study in studies
+            for task in study.tasks()
+        ]
+        missing = [turn for turn in turns if turn.task.name not in self.results.runs]
+        left = Counter(turn.round for turn in missing)
+        make = functools.partial(_tested, checkpoints=self.out / "checkpoints")
+        for turn, found in self._do(make, missing, Counter(t.task.title for t in missing)):
+            if found is not None:
+                self.results.add(turn.task.name, found)
+                self.results.put_first(turn.task.name for turn in turns)
+                self.results.write(self.out)
+            left[turn.round] -= 1
+            if not left[turn.round]:
+                _logger.info("%s", overview(self._made(turns)))
+        return self._made(turns)
+
+    def _made(self, turns: Sequence[_Turn]) -> list[Run]:
+        runs = self.results.runs
+        return [runs[turn.task.name] for turn in turns if turn.task.name in runs]
+
+    def _with_best(self, task: Task, candidates: Sequence[Task]) -> Task:
+        """The task with the learning rate that was best on validation, the first of equal ones."""
+        if not candidates:
+            return task
+        trials = [self.results.trials[one.name] for one in candidates]
+        best = max(trials, key=lambda trial: trial["val_accuracy"] or -1.0)
+        if best["val_accuracy"] is None:
+            raise ValueError(
+                f"{task.title}, {task.contender}: training diverged at every learning rate that "
+                "was tried; give the contender a lower @learning_rate"
+            )
+        return replace(task, model=task.model | {"learning_rate": best["learning_rate"]})
+
+    def _do(
+        self, function: Callable[..., Any], turns: Sequence[_Turn], ahead: Counter[str]
+    ) -> Iterator[tuple[_Turn, Any]]:
+        """What ``function`` finds of each turn's task, None of one that diverged.
+
+        Args:
+            ahead: how many tasks of each data set there are to do, these and later ones.
+        """
+        ordered = sorted(turns, key=lambda turn: (turn.round, turn.contender))
+        parallel = self.workers > 1 or self.ray_address is not None
+        timed = functools.partial(_timed, functools.partial(function, progress=not parallel))
+        told = self._tell_time(ahead)
+        done = work(timed, ordered, self.workers, self.ray_address)
+        for turn, found, seconds in tqdm(done, "tasks", len(ordered), disable=not ordered):
+            task = turn.task
+            ahead[task.title] -= 1
+            self.seconds.setdefault(task.title, []).append(seconds)
+            if isinstance(found, str):
+                label = f"{task.title}, {task.contender}, seed {task.seed}"
+                _logger.error("%s is left out: %s", label, found)
+            told = told or self._tell_time(ahead)
+            yield turn, None if isinstance(found, str) else found
+
+    def _tell_time(self, ahead: Counter[str]) -> bool:
+        """Says how long the tasks ahead will take, if one of each data set has been timed."""
+        if not ahead.total() or any(n and title not in self.seconds for title, n in ahead.items()):
+            return False
+        each = {title: statistics.median(self.seconds[title]) for title, n in ahead.items() if n}
+        hours = sum(ahead[title] * each[title] for title in each) / 3600
+        parts = ", ".join(f"{ahead[title]} of {title} ({each[title]:.0f} s each)" for title in each)
+        if self.ray_address is None:
+            _logger.info(
+                "about %.1f hours left, %d at a time: %s", hours / self.workers, self.workers, parts
+            )
+        else:
+            _logger.info("about %.1f hours of a core left: %s", hours, parts)
+        return True
 
 
-def _tune(tuning: Any, item: tuple[str, Task]) -> tuple[str, dict[str, Any]]:
-    key, task = item
-    return key, tuning(task).model
-
-
-def _untuned(task: Task) -> str:
-    return json.dumps([task.title, task.data, task.model, task.contender, task.epochs], default=str)
-
-
-def _file(out: Path, task: Task) -> Path:
-    return out / "runs" / f"{task.name}.json"
-
-
-def _make(task: Task, out: Path, progress: bool) -> str | None:
-    """Makes a run and writes its file; if it diverges, says so instead."""
+def _timed(function: Callable[[Task], Any], turn: _Turn) -> tuple[_Turn, Any, float]:
+    """What ``function`` finds of the task, or the words of its error; and the seconds it took."""
+    start = time.monotonic()
     try:
-        done = run(task, out / "checkpoints", progress)
+        found = function(turn.task)
     except DivergedError as error:
-        return f"{task.title}, {task.contender}, seed {task.seed} is left out: {error}"
-    text = json.dumps(to_json(done), indent=1) + "\n"
-    write_whole(_file(out, task), lambda partial: partial.write_text(text))
-    return None
+        found = str(error)
+    return turn, found, time.monotonic() - start
+
+
+def _validated(task: Task, progress: bool) -> float:
+    return train(task, progress).validate()
+
+
+def _tested(task: Task, progress: bool, checkpoints: Path) -> Run:
+    return run(task, checkpoints, progress)
 
 
 _DEFAULTS: dict[str, Any] = {"contenders": ["htaf", "atan", "sigmoid"], "seeds": [0], "epochs": 12}
@@ -255,8 +227,8 @@ def _parser(description: str | None) -> ArgumentParser:
     parser.add_argument("--config", action="config", help="a YAML file of these options")
     parser.add_argument(
         "--preset",
-        help="several data sets, each with its network and budget: standard, all or ablation; "
-        "instead of the options of data and model",
+        help="several data sets, each with its network and budget: standard, fair, depth, "
+        "all or ablation; instead of the options of data and model",
     )
     parser.add_argument(
         "--data_folder",
@@ -273,14 +245,17 @@ def _parser(description: str | None) -> ArgumentParser:
     )
     parser.add_argument("--epochs", type=int, help="budget of a run (default: 12, or the preset's)")
     parser.add_argument(
-        "--tune", type=int, default=0, help="trials of each contender, on the validation split"
+        "--tune",
+        type=int,
+        help="learning rates tried for each contender, on the validation split (default: 0, or "
+        "the preset's)",
     )
     parser.add_argument(
         "--sensitivity",
         action="store_true",
         help="also run HTAF over a grid of alpha0 and alpha1, untuned, one seed each",
     )
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time, by Ray")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, one core each")
     parser.add_argument("--ray_address", help="of a Ray cluster that does the runs")
     parser.add_argument(
         "--out", type=Path, default=default_out(),
@@ -333,6 +308,8 @@ def studies(options: Namespace) -> list[Study]:
         changes["seeds"] = _seeds(options.seeds)
     if options.epochs is not None:
         changes["epochs"] = options.epochs
+    if options.tune is not None:
+        changes["trials"] = options.tune
     if options.preset is None:
         described = {"data": options.data.as_dict(), "model": options.model.as_dict()}
         return [Study(**_DEFAULTS | described | changes)]

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import yaml
 
 from ..arguments import arguments_of, in_range, one_of, quoted, typed
-from ..surrogates import spike_function
+from ..surrogates import is_built_in, spike_function, trains_smooth
 from ..training import SpikingClassifier
 from ..yaml_text import load_yaml
 
@@ -33,9 +33,11 @@ class Contender:
         label: both in one, ``spike[@option=value...]``, for example ``"htaf:mode=hard"``,
             ``"htaf@hardening=null"`` or ``"htaf@sharpness={alpha0: [0.5, 2]}@calibrate=20"``.
             ``spike`` is as `spike_function` reads it, an option one of `SpikingClassifier`'s that
-            leave the network as it is, its value YAML. The option ``calibrate`` is the number of
-            training batches from which batch norm is re-estimated with exact spikes, after the
-            training; 0 for none.
+            leave the network as it is, its value YAML. A built-in of SpikingJelly whose label
+            names a ``hardening``, ``"atan@hardening=[0,0.8]"``, begins smooth, with its primitive,
+            and is hardened as HTAF is. The option ``calibrate`` is the number of training batches
+            from which batch norm is re-estimated with exact spikes, after the training; 0 for
+            none.
 
     Raises:
         ValueError: an unknown spike function or option.
@@ -49,7 +51,7 @@ class Contender:
                 f"{quoted(self.label)} must have letters, digits and . _ : = @ + - , [ ] {{ }} "
                 "and blanks alone, as figures, tables and files are named after it"
             )
-        spike_function(self.spike)
+        spike_function(self.label.split("@")[0])
         for assignment in self._assignments():
             name, equals, _ = assignment.partition("=")
             if not equals:
@@ -58,9 +60,14 @@ class Contender:
         try:
             arguments_of(SpikingClassifier, self.options, "option", skip=_SHARED)
             in_range("calibrate", typed("calibrate", self.calibrate, int), 0)
+            if self._is_hardened() and not trains_smooth(spike_function(self.spike)):
+                raise ValueError("`hardening` has no effect in mode hard; leave one of them out")
         except (ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{self.label!r}: {reason}") from error
+
+    def _is_hardened(self) -> bool:
+        return self._options().get("hardening") is not None
 
     def _assignments(self) -> list[str]:
         return self.label.split("@")[1:]
@@ -71,7 +78,10 @@ class Contender:
 
     @property
     def spike(self) -> str:
-        return self.label.split("@")[0]
+        """As `spike_function` reads it."""
+        spike = self.label.split("@")[0]
+        hardened = is_built_in(spike) and ":mode=" not in spike and self._is_hardened()
+        return f"{spike}:mode=auto" if hardened else spike
 
     @property
     def options(self) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from jinja2 import Environment, StrictUndefined
 from ..files import write_whole
 from . import plots
 from .contender import Run
+from .effects import conclude_effects, conclude_ranks, effects, ranks
 from .plots import Looks, Picture, drawing, looks
+from .results import FILE, read_results
 from .statistics import REFERENCE, Summary, conclude, conclude_all, summarize
 from .tables import COLUMNS, ENERGY_SOURCE, table, to_csv, to_latex
 
@@ -25,6 +27,8 @@ def render(
     figures: Mapping[str, Sequence[Picture]],
     functions: Picture,
     sensitivity: Sequence[Picture],
+    ranking: Picture | None,
+    findings: Sequence[str],
     command: str,
 ) -> str:
     """The page's text; whatever comes from the runs is escaped.
@@ -35,6 +39,8 @@ def render(
         figures: of each data set.
         functions: the spike functions.
         sensitivity: one a data set, or none.
+        ranking: the critical-difference diagram, if there is one.
+        findings: sentences about all data sets.
         command: what a reader types to repeat the comparison.
     """
     runs = [run for contenders in summaries.values() for s in contenders for run in s.runs]
@@ -44,7 +50,8 @@ def render(
     )
     return environment.from_string(template).render(
         reference=REFERENCE,
-        overall=conclude_all(summaries),
+        findings=findings,
+        ranking=ranking,
         conclusions={data: conclude(contenders) for data, contenders in summaries.items()},
         columns=COLUMNS,
         summaries=summaries,
@@ -113,6 +120,9 @@ def write_report(
         OSError: a file can't be written.
     """
     summaries = summarize(runs)
+    ranking = ranks(summaries)
+    findings = [conclude_all(summaries), *conclude_effects(effects(summaries))]
+    findings += [] if ranking is None else [conclude_ranks(ranking)]
     folder = out / "figures"
     with drawing():
         shown = looks(list(dict.fromkeys(run.spike for run in runs)))
@@ -122,17 +132,41 @@ def write_report(
         }
         functions = plots.of_functions(shown)
         maps = list(plots.of_sensitivity(sensitivity))
+        diagram = None if ranking is None else plots.of_ranks(ranking)
         folder.mkdir(parents=True, exist_ok=True)
-        for picture in (*(p for own in figures.values() for p in own), functions, *maps):
+        drawn = (*(p for own in figures.values() for p in own), functions, *maps, diagram)
+        for picture in filter(None, drawn):
             picture.save(folder)
-        page = render(summaries, shown, figures, functions, maps, command)
+        page = render(summaries, shown, figures, functions, maps, diagram, findings, command)
     for name, text in (
-        ("table.txt", f"{table(runs)}\n"),
+        ("table.txt", "\n".join([table(runs), "", *findings, ""])),
         ("table.csv", to_csv(summaries)),
         ("table.tex", to_latex(summaries)),
         ("report.html", page),
     ):
         write_whole(out / name, partial(_write, text=text))
+
+
+def report(folder: Path, out: Path | None = None) -> Path:
+    """Writes the report of what ``results.json`` in a folder holds, finished or not.
+
+    Args:
+        folder: the ``--out`` of `htaf-snn compare`, or a copy of its ``results.json`` in one.
+        out: where the report goes; the folder itself unless it is given.
+
+    Returns:
+        the page.
+
+    Raises:
+        FileNotFoundError: no ``results.json``, or no run in it.
+        ValueError: the file can't be read as such.
+    """
+    results = read_results(folder)
+    if not results.runs:
+        raise FileNotFoundError(f"no runs in {folder / FILE}; htaf-snn compare makes them")
+    grid = read_results(folder / "sensitivity").runs
+    write_report(list(results.runs.values()), out or folder, results.command, list(grid.values()))
+    return (out or folder) / "report.html"
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import scikit_posthocs
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm, LogNorm
@@ -26,8 +27,9 @@ from torch import Tensor
 
 from ..drawing import save_figure
 from ..surrogates import spike_function, trains_smooth
-from .contender import Epoch, Run
-from .statistics import REFERENCE, Summary, is_built_in
+from .contender import Contender, Epoch, Run
+from .effects import Ranks
+from .statistics import LEVEL, REFERENCE, Summary, is_built_in
 
 COLUMN = 3.5  # inches: a column of a two-column paper, and about a phone's width
 MAP = "cividis"  # reads the same with every kind of colour vision
@@ -462,7 +464,7 @@ def spike_functions(looks: Looks, reach: float = 2.0) -> Figure:
     """
     shown: dict[str, str] = {}  # the first label of each function
     for spike in looks:
-        shown.setdefault(spike.partition("@")[0], spike)
+        shown.setdefault(Contender(spike).spike, spike)
     figure = new_figure(4.0 + legend_height(shown.values()))
     above, below = figure.subplots(2, 1, sharex=True)
     x = torch.linspace(-reach, reach, 801, dtype=torch.float64)
@@ -500,6 +502,24 @@ def value_and_derivative(spec: str, x: Tensor) -> tuple[NDArray[np.float64], NDA
     output = function(points)
     (slope,) = torch.autograd.grad(output.sum(), points)
     return output.detach().numpy(), slope.numpy()
+
+
+def critical_difference(found: Ranks) -> Figure:
+    """Mean ranks on a line; bars join contenders that are not told apart."""
+    figure = new_figure(0.5 + 0.16 * len(found.mean))
+    axes = figure.subplots()
+    axes.grid(visible=False)
+    scikit_posthocs.critical_difference_diagram(
+        found.mean,
+        found.pairs,
+        ax=axes,
+        alpha=LEVEL,
+        left_only=True,
+        label_fmt_left="{label} ({rank:.2f})",
+        label_props={"fontsize": 6.5},
+        color_palette=dict.fromkeys(found.mean, "#444444"),
+    )
+    return figure
 
 
 @dataclass(frozen=True)
@@ -577,6 +597,17 @@ def of_functions(looks: Looks) -> Picture:
         "Above, what a neuron outputs in training: smooth functions as curves, all others are the "
         "exact step. Below, the derivative that training uses.",
         spike_functions(looks),
+    )
+
+
+def of_ranks(found: Ranks) -> Picture:
+    """The critical-difference diagram."""
+    return Picture(
+        "ranks",
+        "Mean ranks",
+        "Within each data set and seed the contenders are ranked by hard accuracy, 1 the best. "
+        "A bar joins those that Nemenyi's test does not tell apart at 5 %.",
+        critical_difference(found),
     )
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
+from .. import surrogates
 from .contender import Run
 
 REFERENCE = "htaf"  # the label of HTAF's default, which every contender is tested against
@@ -108,19 +110,11 @@ def paired_p(first: Sequence[float], second: Sequence[float]) -> float | None:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction, in the order given.
 
-    The i-th smallest of m, from 0, is multiplied by m - i; none falls below the one before it,
-    nor rises above 1.
-
     Source:
         S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal
         of Statistics 6 (1979).
     """
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
-    rising = np.maximum.accumulate(np.asarray(p_values, float)[order] * factors)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(rising, 1)
-    return [float(p) for p in corrected]
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
 
 
 def summarize(runs: Sequence[Run]) -> dict[str, list[Summary]]:
@@ -170,13 +164,11 @@ def _difference(own: list[float], reference: list[float], p: float | None) -> Di
     return Difference(estimate(points), len(points), p)
 
 
-_NOT_BUILT_IN = (REFERENCE, "scaled_sigmoid", "straight_through")
-
-
-def is_built_in(spike: str) -> bool:
-    """Whether the label is of one of SpikingJelly's own surrogates, not of an imported class."""
-    name = spike.partition("@")[0].partition(":")[0]
-    return "." not in name and not name.startswith(_NOT_BUILT_IN)
+def is_built_in(label: str) -> bool:
+    """Whether the label is of one of SpikingJelly's own surrogates as it comes, not hardened."""
+    spec, *options = label.split("@")
+    hardened = ":mode=" in spec or any(option.startswith("hardening=[") for option in options)
+    return surrogates.is_built_in(spec) and not hardened
 
 
 def best_built_in(summaries: Sequence[Summary]) -> Summary | None:
@@ -246,21 +238,21 @@ def _standing(summaries: Mapping[str, Sequence[Summary]]) -> str:
     others = [f"{data} {points:+z.1f} pp" for data, points in ahead.items() if points <= 0]
     text = (
         f"The mean hard accuracy of {REFERENCE} is above the best built-in's on {len(above)} of "
-        f"{_counted(len(ahead), 'data set')}: {_listed(above)}"
+        f"{counted(len(ahead), 'data set')}: {listed(above)}"
     )
-    text += f"; it is not on {_listed(others)}." if others else "."
+    text += f"; it is not on {listed(others)}." if others else "."
     tested = {data: d for data, d in differences.items() if d is not None and d.p is not None}
     told = [data for data, d in tested.items() if d.significant]
     if told:
         text += (
             " After Holm's correction these seeds tell the difference from zero in favour of "
-            f"{REFERENCE} on {_listed([data for data in told if ahead[data] > 0])}, against it on "
-            f"{_listed([data for data in told if ahead[data] < 0])}."
+            f"{REFERENCE} on {listed([data for data in told if ahead[data] > 0])}, against it on "
+            f"{listed([data for data in told if ahead[data] < 0])}."
         )
     elif tested:
         text += " After Holm's correction these seeds cannot tell any such difference from zero."
     if untested := [data for data in ahead if data not in tested]:
-        text += f" No test is possible on {_listed(untested)}: no conclusion there."
+        text += f" No test is possible on {listed(untested)}: no conclusion there."
     return text
 
 
@@ -315,18 +307,20 @@ def _others(summaries: Sequence[Summary]) -> str:
     if not told:
         return ""
     return (
-        f" Of all contenders, after Holm's correction, above {REFERENCE}: {_listed(better)}; "
-        f"below it: {_listed(worse)}."
+        f" Of all contenders, after Holm's correction, above {REFERENCE}: {listed(better)}; "
+        f"below it: {listed(worse)}."
     )
 
 
 def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else _counted(count, "seed")
+    return "one seed" if count == 1 else counted(count, "seed")
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
+    """``1 seed``, ``2 seeds``."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str]) -> str:
+    """The items between commas, or "none"."""
     return ", ".join(items) if items else "none"

@@ -81,6 +81,20 @@ _FIELDS = (
 )  # fmt: skip
 
 
+def overview(runs: Sequence[Run]) -> str:
+    """Mean hard accuracy, and of how many seeds: contenders by data sets, the more as lines."""
+    summaries = summarize(runs)
+    spikes = list(dict.fromkeys(run.spike for run in runs))
+    cells = {
+        (s.spike, data): f"{s.estimate('hard_accuracy').mean:.4f} ({len(s.runs)})"
+        for data, contenders in summaries.items()
+        for s in contenders
+    }
+    rows = [["hard accuracy (seeds)", *summaries]]
+    rows += [[spike, *(cells.get((spike, data), "") for data in summaries)] for spike in spikes]
+    return aligned(rows if len(spikes) >= len(summaries) else list(zip(*rows, strict=True)))
+
+
 def table(runs: Sequence[Run]) -> str:
     """A block a data set, a line a contender: means over seeds, interval and p.
 

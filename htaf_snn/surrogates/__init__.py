@@ -5,8 +5,10 @@ from .._version import __version__ as __version__
 from . import functional as functional
 from .baselines import ScaledSigmoid as ScaledSigmoid
 from .baselines import StraightThrough as StraightThrough
+from .baselines import smooth_form as smooth_form
 from .htaf import HTAF as HTAF
 from .htaf import HTAFSpike as HTAFSpike
+from .registry import is_built_in as is_built_in
 from .registry import spike_function as spike_function
 from .registry import spike_function_names as spike_function_names
 from .registry import trains_smooth as trains_smooth

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+
 import torch
+from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor
 
 from . import functional
@@ -71,3 +75,39 @@ class StraightThrough(SpikeFunction):
     def primitive_function(x: Tensor, clip: float) -> Tensor:
         inside = x.abs() <= clip
         return torch.where(inside, x, x.detach().clamp(-clip, clip)) + 0.5
+
+
+@functools.cache
+def smooth_form(built_in: type[SurrogateFunctionBase]) -> type[SpikeFunction]:
+    """A built-in surrogate of SpikingJelly as a spike function that can train smooth.
+
+    Its primitive is the built-in's, its derivative the surrogate gradient, its parameters and
+    defaults the same; with the modes and the hardness of `SpikeFunction`.
+
+    Args:
+        built_in: the class, for example ``surrogate.ATan``.
+
+    Raises:
+        ValueError: it has no primitive, or a parameter that is no positive number.
+    """
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(built_in).parameters.items()
+        if name != "spiking"
+    }
+    if built_in.primitive_function is SurrogateFunctionBase.primitive_function:
+        reason = "has no primitive"
+    elif bad := [n for n, value in defaults.items() if not (type(value) is float and value > 0)]:
+        reason = f"has a `{bad[0]}` (={defaults[bad[0]]}) that is no positive number"
+    else:
+        try:
+            built_in.primitive_function(torch.zeros(1), **defaults)
+        except NotImplementedError:
+            reason = "has no primitive"
+        else:
+            reason = ""
+    if reason:
+        raise ValueError(f"{built_in.__name__} {reason}, so it can't train smooth nor be hardened")
+    fields = {"__annotations__": dict.fromkeys(defaults, float), **defaults}
+    primitive = {"primitive_function": staticmethod(built_in.primitive_function)}
+    return type(f"Smooth{built_in.__name__}", (SpikeFunction,), fields | primitive)

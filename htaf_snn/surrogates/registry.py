@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from spikingjelly.activation_based import surrogate
 
 from ..arguments import one_of
-from .baselines import ScaledSigmoid, StraightThrough
+from .baselines import ScaledSigmoid, StraightThrough, smooth_form
 from .htaf import HTAFSpike
 from .spike_function import SpikeFunction
 
@@ -32,7 +33,8 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
     Args:
         spec: ``name`` or ``name:parameter=value:parameter=value``, for example ``"htaf"``,
             ``"htaf:alpha0=0.67:mode=hard"`` or ``"atan:alpha=3"``. A name with a dot is the
-            import path of a class of one's own, ``"my_module.MySpike"``.
+            import path of a class of one's own, ``"my_module.MySpike"``. A built-in with a
+            ``mode``, ``"atan:mode=auto"``, is its `smooth_form`.
 
     Raises:
         ValueError: an unknown name (the error lists the known ones), an unknown parameter, or a
@@ -44,6 +46,8 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
         constructors = {name: _import(name)}
     one_of("spike function", name, constructors)
     constructor = constructors[name]
+    if name in _built_ins() and any(text.startswith("mode=") for text in assignments):
+        constructor = smooth_form(_built_ins()[name])  # type: ignore[arg-type]  # untyped host
     known = list(inspect.signature(constructor).parameters)
     arguments = {}
     for assignment in assignments:
@@ -70,13 +74,23 @@ def trains_smooth(function: surrogate.SurrogateFunctionBase) -> bool:
     return not getattr(function, "spiking", True)
 
 
+def is_built_in(spec: str) -> bool:
+    """Whether what `spike_function` builds of ``spec`` is a surrogate of SpikingJelly's own."""
+    return spec.partition(":")[0] in _built_ins()
+
+
 def _constructors() -> dict[str, Callable[..., surrogate.SurrogateFunctionBase]]:
     ours: dict[str, Callable[..., surrogate.SurrogateFunctionBase]] = {
         "htaf": HTAFSpike,
         "scaled_sigmoid": ScaledSigmoid,
         "straight_through": StraightThrough,
     }
-    built_in = {
+    return ours | _built_ins()
+
+
+@functools.cache
+def _built_ins() -> dict[str, type[surrogate.SurrogateFunctionBase]]:
+    found = {
         _snake_case(name): value
         for name, value in vars(surrogate).items()
         if inspect.isclass(value)
@@ -84,7 +98,7 @@ def _constructors() -> dict[str, Callable[..., surrogate.SurrogateFunctionBase]]
         and value is not surrogate.SurrogateFunctionBase
         and value not in _NOT_SPIKE_FUNCTIONS
     }
-    return ours | dict(sorted(built_in.items()))
+    return dict(sorted(found.items()))
 
 
 def _import(path: str) -> Callable[..., surrogate.SurrogateFunctionBase]:

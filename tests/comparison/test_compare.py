@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,14 +16,17 @@ from typing import Any
 
 import pytest
 
-from htaf_snn.comparison import Study, compare, preset, sensitivity
-from htaf_snn.comparison.contender import from_json
-from htaf_snn.comparison.work import search, tune, work
-from htaf_snn.training.finite import DivergedError
+from htaf_snn.comparison import Study, compare, preset, read_results, sensitivity
+from htaf_snn.comparison.work import work
 from tests.helpers import command
 from tests.training.test_fit import environment
 
 FOUR = ["N-MNIST", "MNIST", "Fashion-MNIST", "CIFAR-10 JPEG"]
+DEPTH = [
+    f"{model}, T = {T}"
+    for model in ("resnet20", "sew_resnet20", "ms_resnet20", "vgg9", "vgg16")
+    for T in (1, 2, 4, 8, 16)
+]
 SMALL = ["--data=digits", "--data.T=2", "--data.batch_size=16", "--model.widths=[16]"]
 
 
@@ -37,7 +42,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Pat
 
 def test_runs_table_and_report(compared: tuple[Path, str]) -> None:
     out, printed = compared
-    runs = [from_json(json.loads(path.read_text())) for path in (out / "runs").iterdir()]
+    runs = read_results(out).runs.values()
     assert {(run.spike, run.seed) for run in runs} == {
         (spike, seed) for spike in ("htaf:alpha0=1@calibrate=5", "atan") for seed in (0, 3)
     }
@@ -61,35 +66,36 @@ def test_runs_table_and_report(compared: tuple[Path, str]) -> None:
 
 def test_runs_that_are_there_are_not_repeated(compared: tuple[Path, str]) -> None:
     out, printed = compared
-    before = {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+    before = (out / "results.json").read_bytes()
     again = command(
         "compare", *SMALL, "--epochs=2", "--seeds=0,3",
         "--spikes=htaf:alpha0=1@calibrate=5,atan", "--out", out,
     )  # fmt: skip
     assert printed.endswith(again.stdout)
-    assert before == {path: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+    assert (out / "results.json").read_bytes() == before
 
 
 @pytest.mark.slow
-def test_killed_and_started_again(tmp_path: Path, compared: tuple[Path, str]) -> None:
+def test_killed_and_started_again_side_by_side(tmp_path: Path, compared: tuple[Path, str]) -> None:
     whole, _ = compared
     arguments = [
         sys.executable, "-m", "htaf_snn", "compare", *SMALL, "--epochs=2", "--seeds=0,3",
-        "--spikes=htaf:alpha0=1@calibrate=5,atan", "--out", str(tmp_path / "out"),
+        "--spikes=htaf:alpha0=1@calibrate=5,atan", "--workers=2",
+        "--out", str(tmp_path / "out"),
     ]  # fmt: skip
     process = subprocess.Popen(arguments, env=environment(), stderr=subprocess.DEVNULL)
-    runs = tmp_path / "out" / "runs"
-    while not (runs.is_dir() and list(runs.glob("*.json"))):
+    out = tmp_path / "out"
+    while not read_results(out).runs:
         assert process.poll() is None
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
+    kept = read_results(out).runs
     assert 1 <= len(kept) < 4
     subprocess.run(arguments, env=environment(), check=True, capture_output=True)
-    assert len(list(runs.glob("*.json"))) == 4
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
-    tables = [(folder / "table.csv").read_text() for folder in (tmp_path / "out", whole)]
+    found = read_results(out).runs
+    assert len(found) == 4 and {name: found[name] for name in kept} == kept  # the seconds too
+    tables = [(folder / "table.csv").read_text() for folder in (out, whole)]
     accuracies = [[row.split(",")[:5] for row in table.splitlines()] for table in tables]
     assert accuracies[0] == accuracies[1]
 
@@ -109,6 +115,7 @@ def study(**changes: Any) -> Study:
         ({"contenders": []}, r"`contenders` \(=\[\]\)"),
         ({"seeds": [1, 1]}, r"`seeds` \(=\[1, 1\]\)"),
         ({"epochs": 0}, r"`epochs` \(=0\)"),
+        ({"trials": -1}, r"`tune` \(=-1\) must be at least 0"),
         ({"data": {"name": "digits", "T": 0}}, r"`T` \(=0\)"),
     ],
 )
@@ -120,8 +127,6 @@ def test_refuses_before_any_work(changes: dict[str, Any], message: str) -> None:
 def test_refuses_bad_numbers(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`workers` \(=0\) must be at least 1"):
         compare([study()], tmp_path / "out", workers=0)
-    with pytest.raises(ValueError, match=r"`tune` \(=-1\) must be at least 0"):
-        compare([study()], tmp_path / "out", trials=-1)
     assert not (tmp_path / "out").exists()
 
 
@@ -158,7 +163,13 @@ def test_tasks_are_named_by_all_that_decides_them() -> None:
 
 @pytest.mark.parametrize(
     ("name", "titles"),
-    [("standard", FOUR), ("all", FOUR), ("ablation", ["N-MNIST", "Fashion-MNIST"])],
+    [
+        ("standard", FOUR),
+        ("fair", FOUR),
+        ("all", FOUR),
+        ("depth", DEPTH),
+        ("ablation", ["N-MNIST", "Fashion-MNIST"]),
+    ],
 )
 def test_presets(name: str, titles: list[str], shared_data: Path, tmp_path: Path) -> None:
     studies = preset(name, shared_data)
@@ -175,30 +186,27 @@ def test_a_preset_and_options_of_data_exclude_each_other() -> None:
     assert done.returncode == 1 and "brings its own data and model" in done.stderr
 
 
-def test_tuning_takes_the_best_and_goes_on(tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
-    tried: list[float] = []
-
-    def value(options: dict[str, float]) -> float:
-        tried.append(options["learning_rate"])
-        if len(tried) == 2:
-            raise DivergedError("the loss is nan")
-        return -abs(options["learning_rate"] - 5e-3)
-
-    start = {"learning_rate": 1e-3}
-    first = search(value, start, 3, 0, tmp_path / "a.journal")
-    assert tried[0] == pytest.approx(1e-3) and len(tried) == 3
-    assert first["learning_rate"] == min(tried[::2], key=lambda rate: abs(rate - 5e-3))
-    search(value, start, 5, 0, tmp_path / "a.journal")
-    assert len(set(tried)) == 5  # none twice
-    search(value, start, 5, 0, tmp_path / "a.journal")
-    assert len(tried) == 5
-
-
-def test_what_a_contender_fixes_is_not_tuned(tmp_path: Path) -> None:
-    label = "htaf@learning_rate=1e-3@weight_decay=0"
-    (task,) = study(contenders=[label]).tasks()
-    assert tune(task, 3, tmp_path) == task and not list(tmp_path.iterdir())
+def test_learning_rates_are_tried_and_the_best_is_taken(tmp_path: Path) -> None:
+    fixed = "htaf@learning_rate=1e-3"
+    one = study(
+        contenders=["atan", fixed], seeds=[3, 4], trials=3, epochs=2,
+        data={"name": "digits", "T": 2, "batch_size": 64}, model={"widths": [8]},
+    )  # fmt: skip
+    assert [t.model["learning_rate"] for t in one.candidates("atan")] == [3e-3, 6e-3, 1.5e-3]
+    assert one.candidates(fixed) == []
+    runs = compare([one], tmp_path)
+    trials = list(read_results(tmp_path).trials.values())
+    assert {(t["spike"], t["learning_rate"]) for t in trials} == {
+        ("atan", rate) for rate in (3e-3, 6e-3, 1.5e-3)
+    }
+    best = max(trials, key=lambda trial: trial["val_accuracy"] or 0)
+    assert [run.settings["model"]["learning_rate"] for run in runs] == [
+        *[best["learning_rate"], 1e-3] * 2
+    ]
+    assert runs[0].val_accuracy == best["val_accuracy"]  # the first seed's training again
+    stored = (tmp_path / "results.json").read_bytes()
+    assert compare([one], tmp_path) == runs
+    assert (tmp_path / "results.json").read_bytes() == stored
 
 
 def test_a_run_that_diverges_leaves_the_others(
@@ -213,7 +221,39 @@ def test_a_run_that_diverges_leaves_the_others(
     assert "digits, htaf@learning_rate=1e6@weight_decay=1e6, seed 0 is left out" in caplog.text
 
 
-def test_work_in_this_process_and_by_ray() -> None:
+def test_work_in_this_process() -> None:
     assert list(work(str, [1, 2, 3])) == ["1", "2", "3"]
-    pytest.importorskip("ray")
-    assert sorted(work(str, [1, 2, 3], workers=2)) == ["1", "2", "3"]
+
+
+@pytest.mark.slow
+def test_work_that_is_stopped_leaves_no_process() -> None:
+    before = multiprocessing.active_children()
+    with contextlib.closing(work(time.sleep, [0.01, 60, 60], workers=2)) as stopped:
+        next(stopped)
+    for child in multiprocessing.active_children():
+        child.join(20)
+    assert multiprocessing.active_children() == before
+
+
+def test_how_long_it_will_take_and_what_was_found_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "htaf_snn")
+    one = study(
+        contenders=["atan"], seeds=[0, 1], model={"widths": [4]},
+        data={"name": "digits", "T": 2, "batch_size": 512},
+    )  # fmt: skip
+    compare([one], tmp_path)
+    assert re.search(r"about 0\.0 hours left, 1 at a time: 1 of digits \(\d+ s each", caplog.text)
+    assert re.search(r"hard accuracy \(seeds\) +digits\natan +0\.\d{4} \(2\)", caplog.text)
+
+
+def test_the_stored_results_are_those_that_the_preset_goes_on_from(shared_data: Path) -> None:
+    stored = read_results(Path(__file__).parents[2] / "docs" / "results" / "fair")
+    names = {
+        task.name
+        for one in preset("fair", shared_data)
+        for contender in one.contenders
+        for task in one.candidates(contender)
+    }
+    assert names <= stored.trials.keys(), "`Task.settings` changed: every run would be made anew"

@@ -18,6 +18,7 @@ import torch
 
 from htaf_snn import spike_function_names
 from htaf_snn.comparison import plots, write_report
+from htaf_snn.comparison import report as redraw
 from htaf_snn.comparison.page import common
 from htaf_snn.comparison.plots import (
     broken,
@@ -27,9 +28,11 @@ from htaf_snn.comparison.plots import (
     spike_functions,
     value_and_derivative,
 )
+from htaf_snn.comparison.results import Results
 from htaf_snn.comparison.statistics import summarize
 from htaf_snn.comparison.tables import escape_latex, table, to_csv, to_latex
 from htaf_snn.surrogates import functional
+from tests.helpers import command
 
 from .synthetic import CONTENDERS, make_grid, make_run, make_runs
 
@@ -228,7 +231,7 @@ def test_settings_that_differ_say_whose_they_are() -> None:
 
 
 def test_report_writes_page_figures_and_tables(report: Path) -> None:
-    names = {"functions", *(f"N-MNIST-b-_1-{kind}" for kind in KINDS)}
+    names = {"functions", "ranks", *(f"N-MNIST-b-_1-{kind}" for kind in KINDS)}
     found = {path.name for path in (report / "figures").iterdir()}
     assert found == {f"{name}.{ending}" for name in names for ending in ("png", "pdf")}
     for path in (report / "figures").iterdir():
@@ -284,6 +287,22 @@ def resize(browser: Chrome, width: int) -> None:
     )
 
 
+def test_report_is_drawn_anew_from_its_records(tmp_path: Path, report: Path) -> None:
+    results = Results(COMMAND)
+    for number, run in enumerate(make_runs(DATA, (0, 1, 2), FEW, epochs=3)):
+        results.add(str(number), run)
+    results.write(tmp_path)
+    done = command("report", tmp_path, "--out", tmp_path / "again")
+    assert done.stdout == f"{tmp_path}/again/report.html\n"
+    assert (tmp_path / "again" / "table.txt").read_text() == (report / "table.txt").read_text()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["results.json"]
+    with pytest.raises(FileNotFoundError, match=r"no runs in .*again/results.json"):
+        redraw(tmp_path / "again")
+    (tmp_path / "results.json").write_text('{"runs": [')
+    with pytest.raises(ValueError, match=r"results.json is no record of htaf-snn compare"):
+        redraw(tmp_path)
+
+
 def test_page_in_a_browser(report: Path, browser: Chrome) -> None:
     browser.get((report / "report.html").as_uri())
     assert browser.get_log("browser") == []
@@ -295,7 +314,7 @@ def test_page_in_a_browser(report: Path, browser: Chrome) -> None:
     ]
     assert requested and all(url.startswith(("file:", "data:")) for url in requested)
     widths = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
-    assert len(widths) == 8 and min(widths) > 0
+    assert len(widths) == 9 and min(widths) > 0
 
     def column(index: int) -> list[str]:
         cells: list[str] = browser.execute_script(

@@ -120,6 +120,8 @@ def test_summaries_refuse_no_runs_and_the_same_run_twice() -> None:
     [
         ("atan", True),
         ("erf:alpha=2.5@tuned", True),
+        ("atan@hardening=[0,0.8]", False),
+        ("atan:mode=auto", False),
         ("htaf@hardening=null", False),
         ("htaf:mode=hard", False),
         ("scaled_sigmoid:beta=4", False),

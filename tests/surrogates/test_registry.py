@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+import torch
 from spikingjelly.activation_based import surrogate
 
-from htaf_snn import HTAFSpike, spike_function, spike_function_names
+from htaf_snn import HTAFSpike, SpikeFunction, spike_function, spike_function_names
 from htaf_snn.surrogates import trains_smooth
 
 
@@ -34,6 +37,8 @@ def test_parameters() -> None:
         ("htaf:alpha=1", "'alpha=1' in .* alpha0, alpha1, mode"),
         ("htaf:alpha0", "must read parameter=value"),
         ("htaf:alpha0=-1", r"'htaf:alpha0=-1': `alpha0` \(=-1.0\)"),
+        ("atan:mode=smooth", r"`mode` \(='smooth'\)"),
+        ("leaky_k_relu:mode=auto", r"LeakyKReLU has a `leak` \(=0.0\) that is no positive number"),
         ("soft_sign:alpha=0", "alpha must be lager"),
         ("htaf:alpha0=high", "'htaf:alpha0=high'"),
     ],
@@ -46,7 +51,39 @@ def test_refuses(spec: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "smooth"),
     [("htaf", True), ("htaf:mode=hard", False), ("straight_through", False), ("atan", False),
-     ("atan:spiking=false", True), ("scaled_sigmoid", True)],
+     ("atan:spiking=false", True), ("atan:mode=auto", True), ("atan:mode=hard", False),
+     ("scaled_sigmoid", True)],
 )  # fmt: skip
 def test_trains_smooth(spec: str, smooth: bool) -> None:
     assert trains_smooth(spike_function(spec)) is smooth
+
+
+SMOOTH = ("atan", "erf", "nonzero_sign_log_abs", "piecewise_exp", "piecewise_leaky_relu",
+          "piecewise_quadratic", "q_pseudo_spike", "rect", "s2nn", "sigmoid",
+          "soft_sign")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_built_in_trains_smooth_with_its_own_primitive(name: str) -> None:
+    own, smooth = spike_function(name), spike_function(f"{name}:mode=auto")
+    assert isinstance(smooth, SpikeFunction)
+    assert smooth.current_parameters() == own._sg_params
+    x = torch.linspace(-1.97, 1.97, 40, dtype=torch.float64).requires_grad_()
+    primitive = own.primitive_function(x, **own._sg_params)
+    assert torch.equal(smooth.train()(x), primitive)
+    assert torch.equal(smooth.eval()(x), (x >= 0).double())
+    (through,) = torch.autograd.grad(smooth.train()(x).sum(), x)
+    (surrogate_gradient,) = torch.autograd.grad(own(x).sum(), x)
+    # S2NN's primitive adds 1e-5 within a logarithm.
+    assert torch.allclose(through, surrogate_gradient, atol=1e-4)
+    smooth.hardness = 0.5
+    assert torch.allclose(smooth(x), 0.5 * (primitive + (x >= 0).double()))
+
+
+def test_those_are_all_that_can() -> None:
+    found = []
+    for name in spike_function_names()[3:]:
+        with contextlib.suppress(ValueError):
+            spike_function(f"{name}:mode=auto")
+            found.append(name)
+    assert tuple(found) == SMOOTH

@@ -1,0 +1,148 @@
+"""What is compared: data sets, their networks, who competes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..arguments import arguments_of, in_range, one_of
+from ..data import SpikingDataModule
+from ..training import SpikingClassifier
+from .contender import Contender
+from .run import Task
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set with one network, and all who compete on it.
+
+    Args:
+        contenders: labels; see `Contender`.
+        seeds: one run each for every contender; a seed sets the initial weights and the data
+            order.
+        epochs: budget of a run, >= 1.
+        data: arguments of `SpikingDataModule` but the seed.
+        model: arguments of `SpikingClassifier` but shape, classes, spike and seed.
+        resplit: whether each seed also draws its own split of a data set that has no test split
+            of its own.
+        trials: learning rates tried for every contender on the validation split of the first
+            seed: the model's own, twice, half, four times, a quarter and so on; the best on
+            validation is that of all seeds. With 0 none is tried, and the model's own is taken.
+        title: of the data, in reports; None for the data set's name.
+
+    Raises:
+        ValueError: an unknown contender, a repeated one or seed, or a number out of its range.
+    """
+
+    contenders: Sequence[str]
+    seeds: Sequence[int]
+    epochs: int
+    data: dict[str, Any]
+    model: dict[str, Any]
+    resplit: bool = False
+    trials: int = 0
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("contenders", "seeds"):
+            values = list(getattr(self, name))
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"`{name}` (={values}) must name at least one, and each once")
+        for label in self.contenders:
+            Contender(label)
+        in_range("epochs", self.epochs, 1)
+        in_range("tune", self.trials, 0, 20)
+        arguments_of(SpikingDataModule, self.data, "option of data")
+        arguments_of(SpikingClassifier, self.model, "option of model")
+        SpikingDataModule(**self.data)  # checks its arguments
+        same: dict[str, str] = {}
+        for task in self.tasks()[: len(self.contenders)]:
+            settings = json.dumps(task.settings(), sort_keys=True)
+            if settings in same:
+                raise ValueError(
+                    f"`contenders`: {task.contender} is the same as {same[settings]}; leave one out"
+                )
+            same[settings] = task.contender
+
+    @property
+    def name(self) -> str:
+        """Of the data, in reports."""
+        return self.title or str(self.data["name"])
+
+    def tasks(self) -> list[Task]:
+        """The runs to be made, seed by seed."""
+        data = dict(self.data)
+        if data.get("root") is not None:
+            data["root"] = str(Path(data["root"]).resolve())  # for processes elsewhere
+        return [
+            Task(
+                self.name,
+                data | ({"split_seed": seed} if self.resplit else {}),
+                self.model, contender, seed, self.epochs,
+            )
+            for seed in self.seeds
+            for contender in self.contenders
+        ]  # fmt: skip
+
+    def candidates(self, contender: str) -> list[Task]:
+        """The first seed with each learning rate that is tried for the contender."""
+        if "learning_rate" in Contender(contender).options:
+            return []
+        task = next(task for task in self.tasks() if task.contender == contender)
+        own = task.settings()["model"]["learning_rate"]
+        rates = [own * 2.0 ** ((i + 1) // 2 * (-1) ** (i + 1)) for i in range(self.trials)]
+        return [replace(task, model=task.model | {"learning_rate": rate}) for rate in rates]
+
+
+_CHANGED = ("contenders", "seeds", "trials")  # by a preset that is like another one
+
+
+def preset(name: str, folder: Path) -> list[Study]:
+    """The studies of a preset, a YAML file in ``presets``.
+
+    Args:
+        name: a file in ``presets``, such as "standard" or "fair".
+        folder: where the data are, each set in a folder or archive as the preset names it.
+
+    Raises:
+        ValueError: an unknown preset.
+        FileNotFoundError: a data set is not in the folder.
+    """
+    described = _read_preset(name)
+    changes = {key: described[key] for key in _CHANGED if key in described}
+    base = _read_preset(described["like"]) if "like" in described else described
+    studies = []
+    only = described.get("only", [entry["title"] for entry in base["studies"]])
+    for entry in (one for one in base["studies"] if one["title"] in only):
+        root = folder / entry["data"]["root"]
+        if not root.exists():
+            raise FileNotFoundError(
+                f"no {root}: the preset {name!r} reads {entry['title']} there; "
+                "name the folder of the data with --data_folder"
+            )
+        studies.append(Study(**entry | changes | {"data": entry["data"] | {"root": str(root)}}))
+    return studies
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    presets = resources.files(__package__) / "presets"
+    known = sorted(path.name.removesuffix(".yaml") for path in presets.iterdir())
+    one_of("preset", name, known)
+    described: dict[str, Any] = yaml.safe_load((presets / f"{name}.yaml").read_text())
+    return described
+
+
+def sensitivity(study: Study) -> Study:
+    """The same data and network with HTAF over a grid of (alpha0, alpha1), on the first seed."""
+    grid = [
+        f"htaf:alpha0={alpha0}:alpha1={alpha1}"
+        for alpha0 in (0.33, 0.67, 1.0, 1.5, 2.0, 3.0)
+        for alpha1 in (3.0, 6.0, 11.0)
+    ]
+    return replace(study, contenders=grid, seeds=study.seeds[:1], trials=0)

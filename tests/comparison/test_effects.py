@@ -1,0 +1,106 @@
+"""What hardening and HTAF add, apart, and ranks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from htaf_snn.comparison.contender import Run
+from htaf_snn.comparison.effects import (
+    conclude_effects,
+    conclude_ranks,
+    effects,
+    ranks,
+    seeds_needed,
+    unhardened,
+)
+from htaf_snn.comparison.statistics import summarize
+
+from .synthetic import make_run
+
+# Hard accuracy in percent, a seed each.
+ACCURACIES = {
+    "htaf": (95, 96, 97, 98),
+    "htaf:mode=hard": (93, 94, 95, 95),
+    "sigmoid@hardening=[0,0.8]": (94, 96, 95, 97),
+    "sigmoid": (93, 93, 93, 94),
+    "atan@hardening=[0,0.8]": (93, 95, 96, 96),
+    "atan": (92, 95, 94, 94),
+}
+
+
+def runs(data: str = "nmnist", seeds: int = 4) -> list[Run]:
+    return [
+        make_run(data=data, spike=spike, seed=seed, hard_accuracy=value / 100)
+        for spike, values in ACCURACIES.items()
+        for seed, value in enumerate(values[:seeds])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("htaf", "htaf:mode=hard"),
+        ("scaled_sigmoid", "scaled_sigmoid:mode=hard"),
+        ("erf:alpha=1.772@hardening=[0, 0.8]@weight_decay=0", "erf:alpha=1.772@weight_decay=0"),
+        ("htaf@hardening=[0.6,0.6]", None),
+        ("atan", None),
+        ("htaf:mode=hard", None),
+    ],
+)
+def test_what_a_contender_is_without_hardening(label: str, expected: str | None) -> None:
+    assert unhardened(label) == expected
+
+
+def test_effects_by_hand() -> None:
+    found = {(e.what, e.data): e for e in effects(summarize(runs() + runs("mnist", 1)))}
+    hardening = found["hardening, mean of 3 functions", "nmnist"]
+    each = [4 / 3, 5 / 3, 2, 8 / 3]  # (2 + 1 + 1) / 3 and so on
+    assert hardening.points.mean == pytest.approx(np.mean(each)) and hardening.seeds == 4
+    assert hardening.p == pytest.approx(stats.ttest_1samp(each, 0).pvalue)
+    sigmoid = found["htaf against the sigmoid, both hardened", "nmnist"]
+    assert sigmoid.points.mean == pytest.approx(1.0)
+    others = found["htaf against 2 other functions, all hardened", "nmnist"]
+    assert others.points.mean == pytest.approx(np.mean([1.5, 0.5, 1.5, 1.5]))
+    surrogates = found["htaf against 2 other functions, all as surrogates", "nmnist"]
+    assert surrogates.points.mean == pytest.approx(np.mean([0.5, 0, 1.5, 1]))
+    single = found["hardening, mean of 3 functions", "mnist"]
+    assert (single.points.half_width, single.p, single.seeds_needed) == (None, None, None)
+
+
+def test_the_power_is_that_of_the_noncentral_t() -> None:
+    differences = [0.1, 0.9, -0.4, 0.6]
+    needed = seeds_needed(differences)
+    assert needed is not None
+
+    def power(seeds: int) -> float:
+        shift = 0.3 / np.std(differences, ddof=1) * math.sqrt(seeds)
+        return float(stats.nct.sf(stats.t.ppf(0.975, seeds - 1), seeds - 1, shift))
+
+    assert power(needed - 1) < 0.8 <= power(needed) + 1e-3
+    assert seeds_needed([0.1, 0.2]) is None and seeds_needed([0.3, 0.3, 0.3]) is None
+
+
+def test_sentences_of_effects() -> None:
+    first, *_ = conclude_effects(effects(summarize(runs())))
+    assert first.startswith(
+        "In pp, hardening, mean of 3 functions: nmnist +1.92 ± 0.91, p = 0.0067"
+    )
+    assert "(4 seeds). Told from zero, above it: nmnist; below it: none." in first
+    assert conclude_effects(effects(summarize([make_run()]))) == []
+
+
+def test_ranks_by_hand() -> None:
+    found = ranks(summarize(runs() + runs("mnist", 3)))
+    assert found is not None and found.blocks == 7
+    by_seed = [stats.rankdata([-v[s] for v in ACCURACIES.values()]) for s in (0, 1, 2, 3, 0, 1, 2)]
+    expected = dict(zip(ACCURACIES, np.mean(by_seed, axis=0), strict=True))
+    assert found.mean == pytest.approx(expected) and next(iter(found.mean)) == "htaf"
+    text = conclude_ranks(found)
+    assert text.startswith("Mean ranks over 7 pairs of a data set and a seed: htaf 1.")
+    assert "Nemenyi's test tells from htaf, above it: none; below it: " in text
+    assert ranks(summarize(runs(seeds=1))) is None
+    assert ranks(summarize([run for run in runs() if run.spike in ("htaf", "atan")])) is None
