@@ -35,7 +35,7 @@ from tqdm import tqdm
 import htaf_snn
 from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
 from htaf_snn.transfer import accuracy, firing_as_trained
@@ -110,7 +110,7 @@ class Data(NamedTuple):
 
 def load(name: str, root: Path | None) -> Data:
     """A registered set of images, in memory."""
-    module = SpikingDataModule(name, root, T=1, augment="")
+    module = SpikingDataModule(DataConfig(name, root, T=1, augment=""))
     loaders = (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
     train, validation, test = (
         (torch.cat([x for x, _ in images]), torch.cat([labels for _, labels in images]))

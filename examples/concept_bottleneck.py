@@ -44,7 +44,7 @@ import htaf_snn
 from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.plots import Picture
 from htaf_snn.comparison.statistics import estimate
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.files import write_whole
 from htaf_snn.seeds import seed_torch
 from htaf_snn.transfer import firing_as_trained
@@ -375,7 +375,7 @@ def load(options: argparse.Namespace, seed: int = 0) -> SpikingDataModule:
     """The images; the seed decides order and flips of the training, not the split."""
     name, path, _ = DATA[options.data]
     return SpikingDataModule(
-        name, options.root / path, T=1, batch_size=64, seed=seed, augment="flip"
+        DataConfig(name, options.root / path, T=1, batch_size=64, augment="flip"), seed=seed
     )
 
 

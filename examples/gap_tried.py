@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from htaf_snn import HTAFSpike, calibrate
 from htaf_snn.comparison.statistics import estimate
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.surrogates import functional
-from htaf_snn.training import SpikingClassifier
+from htaf_snn.training import ModelConfig, SpikingClassifier
 from htaf_snn.transfer import accuracy, firing_as_trained, firing_hard, spike_functions
 
 
@@ -76,14 +76,12 @@ def measure(options: argparse.Namespace, seed: int, hardening: Any, weight: floa
             noise: bool = False, after: bool = False) -> dict[str, float]:  # fmt: skip
     """Trains a network and measures it, soft, hard and, if ``after``, with what mends the step."""
     L.seed_everything(seed, verbose=False)
-    data = SpikingDataModule(
-        options.data, options.root, T=options.T, batch_size=options.batch_size, split_seed=seed,
-        seed=seed,
-    )  # fmt: skip
-    model = Regularised(
-        data.in_shape, data.num_classes, weight=weight, widths=(16, 32, 32), hardening=hardening,
-        seed=seed,
-    )  # fmt: skip
+    config = DataConfig(
+        options.data, options.root, T=options.T, batch_size=options.batch_size, split_seed=seed
+    )
+    data = SpikingDataModule(config, seed)
+    network = ModelConfig(widths=(16, 32, 32), hardening=hardening)
+    model = Regularised(data.in_shape, data.num_classes, network, seed, weight=weight)
     L.Trainer(
         max_epochs=options.epochs, callbacks=[RandomHardening()] if noise else [], logger=False,
         enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False,

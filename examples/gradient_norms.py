@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from htaf_snn.data import SpikingDataModule
-from htaf_snn.training import SpikingClassifier
+from htaf_snn.data import DataConfig, SpikingDataModule
+from htaf_snn.training import ModelConfig, SpikingClassifier
 
 NETWORKS = ("vgg5", "vgg9", "vgg16", "resnet20", "sew_resnet20", "ms_resnet20")
 SPIKES = (
@@ -32,10 +32,9 @@ SPIKES = (
 def ratio(network: str, spike: str, hard: bool, data: SpikingDataModule) -> float:
     """The first convolution's gradient norm over the last one's, dimensionless."""
     torch.manual_seed(0)
-    model = SpikingClassifier(
-        data.in_shape, data.num_classes, spike=spike, model=network, width=0.25,
-        hardening=(0.0, 0.0) if hard else None,
-    ).train()  # fmt: skip
+    hardening = (0.0, 0.0) if hard else None
+    config = ModelConfig(spike=spike, model=network, width=0.25, hardening=hardening)
+    model = SpikingClassifier(data.in_shape, data.num_classes, config).train()
     x_seq, labels = next(iter(data.train_dataloader()))
     loss = nn.functional.cross_entropy(model(x_seq), labels)
     weights = [m.weight for m in model.net.modules() if isinstance(m, nn.Conv2d)]
@@ -44,7 +43,7 @@ def ratio(network: str, spike: str, hard: bool, data: SpikingDataModule) -> floa
 
 
 def main(networks: Sequence[str] = NETWORKS) -> None:
-    data = SpikingDataModule(T=4, batch_size=32, augment="")
+    data = SpikingDataModule(DataConfig(T=4, batch_size=32, augment=""))
     rows = [(spike, hard) for spike in SPIKES for hard in (False, True)]
     rows = [(spike, hard) for spike, hard in rows if spike.startswith("htaf") or hard]
     cells = [(network, spike, hard) for spike, hard in rows for network in networks]

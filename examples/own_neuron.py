@@ -8,7 +8,7 @@ from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 
 import htaf_snn
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.neurons.backends import cuda, emit, plan
 from htaf_snn.neurons.backends.program import decode
 
@@ -44,7 +44,7 @@ def network(channels: int = 16) -> nn.Sequential:
 def main(epochs: int = 8) -> None:
     """Trains on `digits_events`, prints accuracy and the learned taus, and compiles for CUDA."""
     torch.manual_seed(0)
-    data = SpikingDataModule("digits_events", T=8, batch_size=64)
+    data = SpikingDataModule(DataConfig("digits_events", T=8, batch_size=64))
     data.prepare_data()
     data.setup("fit")
     net = network()

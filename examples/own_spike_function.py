@@ -8,6 +8,8 @@ import torch
 
 import htaf_snn
 from htaf_snn import comparison
+from htaf_snn.data import DataConfig
+from htaf_snn.training import ModelConfig
 
 
 class GaussianSpike(htaf_snn.SpikeFunction):
@@ -27,8 +29,8 @@ def main(epochs: int = 6) -> None:
         contenders=[f"{__name__}.GaussianSpike", "htaf"],
         seeds=[0],
         epochs=epochs,
-        data={"name": "digits_events", "T": 4},
-        model={"backend": "cpu"},
+        data=DataConfig("digits_events", T=4),
+        model=ModelConfig(backend="cpu"),
     )
     print(comparison.table(comparison.compare([study], Path(tempfile.mkdtemp()))))
 

@@ -9,8 +9,9 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal, Self, Union
 
 # Of a value that an error quotes: hostile ones are deep, long, or both.
 _short = reprlib.Repr()
@@ -160,3 +161,40 @@ def arguments_of(
     if complete and (missing := [name for name in known if name not in values]):
         raise ValueError(f"there is no {what} {', '.join(missing)}")
     return {name: typed(name, value, hints[name]) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Options:
+    """A group of options, each of the type that its field says, as `typed` has it.
+
+    Raises:
+        ValueError: a value of another type, or whatever `check` finds.
+    """
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in fields(self):
+            value = typed(field.name, getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Raises a ValueError for values that the types allow, but nothing else does."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, object], what: str, *, complete: bool = False) -> Self:
+        """The options of these names and values.
+
+        Args:
+            values: by name.
+            what: they are, for the error.
+            complete: whether each must be there, even one with a default.
+
+        Raises:
+            ValueError: an unknown name, a missing one, or a value that can't be.
+        """
+        return cls(**arguments_of(cls, values, what, complete=complete))
+
+    def plain(self) -> dict[str, Any]:
+        """The options by name, in types that a checkpoint may hold."""
+        return {n: str(v) if isinstance(v, Path) else v for n, v in asdict(self).items()}

@@ -1,253 +1,91 @@
-"""The command line: `htaf-snn COMMAND`, a dict from a command's name to its function."""
+"""The command line `htaf-snn COMMAND`: each command is a function, its options the function's."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import logging
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ._version import __version__
+from . import __version__
 from .arguments import nearest
 from .extras import EXTRAS, need
 from .stopping import Stopped, stoppable
 
-
-def fit(args: Sequence[str]) -> None:
-    """train a network, with logs and checkpoints"""
-    from .training import fit as module
-
-    module.fit(args)
-
-
-def test(args: Sequence[str]) -> None:
-    """measure a checkpoint on the test split: hard and soft accuracy, gap, firing rates"""
-    from jsonargparse import auto_cli
-
-    from .training import use
-
-    metrics = auto_cli(use.test, args=list(args), prog="htaf-snn test")
-    print(f"hard accuracy  {metrics['hard_accuracy']:.4f}")
-    print(f"soft accuracy  {metrics['soft_accuracy']:.4f}")
-    print(f"transfer gap   {metrics['gap_pp']:+.2f} pp")
-    print(f"firing rate    {metrics['firing_rate']:.4f}")
-    for name, rate in metrics.items():
-        if name.startswith("firing_rate/"):
-            print(f"  {name.removeprefix('firing_rate/'):14} {rate:.4f}")
-
-
-def gap(args: Sequence[str]) -> None:
-    """show in which layers a checkpoint loses accuracy at the exact step"""
-    from jsonargparse import auto_cli
-
-    from .training import use
-
-    found = auto_cli(use.gap, args=list(args), prog="htaf-snn gap")
-    width = max([len("layer"), *(len(layer.name) for layer in found.layers)])
-    print(
-        f"{'layer':{width}}  soft rate  hard rate  difference  uncertain  hard accuracy  gap (pp)"
-    )
-    print(f"{'none':{width}} {found.soft_accuracy:57.4f}")
-    for layer in found.layers:
-        print(
-            f"{layer.name:{width}}  {layer.soft_rate:9.4f}  {layer.hard_rate:9.4f}"
-            f"  {layer.difference:10.4f}  {layer.uncertain:9.4f}  {layer.hard_accuracy:13.4f}"
-            f"  {layer.gap_pp:+8.2f}"
-        )
-    print(f"gap {found.gap_pp:+.2f} pp, most of it born in {found.born_in or 'no layer'}")
-
-
-def calibrate(args: Sequence[str]) -> None:
-    """re-estimate a checkpoint's batch norm with exact spikes"""
-    from jsonargparse import auto_cli
-
-    from .training import use
-
-    print(auto_cli(use.calibrate, args=list(args), prog="htaf-snn calibrate"))
-
-
-def export(args: Sequence[str]) -> None:
-    """write a checkpoint's hard network as NIR, ONNX or plain SpikingJelly, verified"""
-    from jsonargparse import auto_cli
-
-    from .training import use
-
-    made = auto_cli(use.export, args=list(args), prog="htaf-snn export")
-    found = made.agreement
-    print(f"run by               {made.reader}, {found.samples} samples of the test split")
-    print(f"equal spikes         {found.spikes:.8f} of outputs, {found.neurons:.8f} of neurons")
-    print(f"equal labels         {found.labels} of {found.samples}")
-    print(f"logits differ by     {found.logit_difference:.3g} at most")
-    print(f"synaptic operations  {made.synaptic_operations:.4g} a sample")
-    print(f"energy               {made.energy_nj:.4g} nJ a sample, arithmetic at 45 nm")
-    print(f"wrote                {', '.join(map(str, made.files))}")
-
-
-def predict(args: Sequence[str]) -> None:
-    """label one event recording, or a folder of them"""
-    from jsonargparse import auto_cli
-
-    from .training import use
-
-    bad = []
-    for found in auto_cli(use.predict, args=list(args), prog="htaf-snn predict"):
-        if found.error:
-            bad.append(found.error)
-            continue
-        at = f"  at {found.start / 1e6:.3f} s" if found.windowed else ""
-        print(f"{found.path}{at}  {found.name}  confidence {found.confidence:.4f}")
-    if bad:
-        raise ValueError("\n  ".join([f"{len(bad)} recordings have no label:", *bad]))
-
-
-def compare(args: Sequence[str]) -> None:
-    """train the same network with several spike functions and compare them"""
-    import shlex
-
-    from . import comparison
-    from .comparison.compare import options as options_of
-    from .comparison.compare import studies as studies_of
-
-    options = options_of(args, compare.__doc__)
-    how = {
-        "workers": options.workers,
-        "ray_address": options.ray_address,
-        "command": shlex.join(["htaf-snn", "compare", *args]),
-    }
-    studies = studies_of(options)
-    try:
-        comparison.compare(studies, options.out, **how)
-        if options.sensitivity:
-            grid = [comparison.sensitivity(study) for study in studies]
-            comparison.compare(grid, options.out / "sensitivity", **how)
-    except Stopped as stopped:
-        stopped.advice = f"stopped; the same command goes on, with --out {options.out}"
-        raise
-    comparison.report(options.out)
-    print((options.out / "table.txt").read_text(), end="")
-    print(
-        f"{options.out}/: report.html, figures/, table.csv, table.tex, results.json, checkpoints/"
-    )
-    print(f"next: open {options.out / 'report.html'}")
-
-
-def report(args: Sequence[str]) -> None:
-    """draw the report of a comparison anew, from its results.json"""
-    from jsonargparse import auto_cli
-
-    from . import comparison
-
-    print(auto_cli(comparison.report, args=list(args), prog="htaf-snn report"))
-
-
-def data(args: Sequence[str]) -> None:
-    """list the data sets, or (data inspect FOLDER) what recordings hold"""
-    from jsonargparse import ArgumentParser, auto_cli
-
-    from .data import DATA_SETS
-
-    if args[:1] == ["inspect"]:
-        from .data import inspection
-
-        print(auto_cli(inspection.inspect, args=list(args[1:]), prog="htaf-snn data inspect"))
-        return
-
-    ArgumentParser(prog="htaf-snn data", description=data.__doc__).parse_args(list(args))
-    for entry in DATA_SETS.values():
-        shape = "x".join(map(str, entry.shape or ())) or "by file"
-        classes = "by folder" if entry.num_classes is None else entry.num_classes
-        print(f"{entry.name:14} {shape:9} {classes!s:>9} classes  {entry.kind}: {entry.source}")
-
-
-def backends(args: Sequence[str]) -> None:
-    """list the neurons' backends, available or why not, and the kernel cache"""
-    from jsonargparse import ArgumentParser
-
-    from .neurons.backends import compiler, report
-
-    parser = ArgumentParser(prog="htaf-snn backends", description=backends.__doc__)
-    parser.add_argument("--clear-cache", action="store_true", help="remove the compiled kernels")
-    if parser.parse_args(list(args)).clear_cache:
-        print(f"removed {report.clear_cache()} kernels")
-    for name, status in report.backends().items():
-        print(f"{name:6} {'available' if status.available else 'not available'}: {status.detail}")
-    count, size = report.cache_size()
-    print(f"cache  {compiler.kernel_folder()}: {count} kernels, {size / 2**20:.1f} MiB")
-
-
-def neurons(args: Sequence[str]) -> None:
-    """list SpikingJelly's neuron classes: fused, or why not"""
-    from jsonargparse import ArgumentParser
-
-    from .neurons.zoo import table
-
-    ArgumentParser(prog="htaf-snn neurons", description=neurons.__doc__).parse_args(list(args))
-    for row in table():
-        counts = f"{row.states} states, {row.learned} learned"
-        print(f"{row.name:26} {counts:20} {'fused' if row.reason is None else row.reason}")
-
-
-def models(args: Sequence[str]) -> None:
-    """list the networks: name, parameters, frame sizes in pixels, where they are published"""
-    from jsonargparse import ArgumentParser
-
-    from .models import MODELS
-
-    ArgumentParser(prog="htaf-snn models", description=models.__doc__).parse_args(list(args))
-    print(f"{'name':34} {'parameters':>10}  {'pixels':9}  source")
-    for model in MODELS.values():
-        sides = (
-            f"from {model.smallest_side}"
-            if model.largest_side is None
-            else f"{model.smallest_side} to {model.largest_side}"
-        )
-        print(f"{model.name:34} {model.parameters() / 1e6:8.2f} M  {sides:9}  {model.source}")
-
-
-def bench(args: Sequence[str]) -> None:
-    """measure speed and memory side by side: bench neuron, train, memory or data"""
-    from jsonargparse import auto_cli
-
-    from . import bench as benchmarks
-
-    functions: list[Any] = [
-        benchmarks.neuron,
-        benchmarks.train,
-        benchmarks.memory,
-        benchmarks.data,
-    ]
-    print(auto_cli(functions, args=list(args), prog="htaf-snn bench"))
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    "fit": fit,
-    "test": test,
-    "predict": predict,
-    "gap": gap,
-    "calibrate": calibrate,
-    "export": export,
-    "compare": compare,
-    "report": report,
-    "models": models,
-    "neurons": neurons,
-    "data": data,
-    "backends": backends,
-    "bench": bench,
+# Where each is, and what it does; "-" stands for a command that has further ones.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("training.fit:fit", "train a network, with logs and checkpoints"),
+    "test": ("training.use:test", "measure a checkpoint: hard and soft accuracy, gap, rates"),
+    "predict": ("training.use:predict", "label one event recording, or a folder of them"),
+    "gap": ("training.use:gap", "show in which layers a checkpoint loses accuracy at the step"),
+    "calibrate": ("training.use:calibrate", "re-estimate batch norm with exact spikes"),
+    "export": ("training.use:export", "write the hard network as NIR, ONNX or SpikingJelly's"),
+    "compare": ("comparison.command:compare", "train a network with several spike functions"),
+    "report": ("comparison:report", "draw the report of a comparison anew"),
+    "models": ("models.registry:models", "list the networks"),
+    "neurons": ("neurons.zoo:neurons", "list SpikingJelly's neuron classes: fused, or why not"),
+    "data": ("data.registry:sets", "list the data sets"),
+    "data inspect": ("data.inspection:inspect", "show what recordings hold"),
+    "backends": ("neurons.backends.report:show", "list the neurons' backends and their cache"),
+    "bench neuron": ("bench:neuron", "measure the neurons, beside SpikingJelly's"),
+    "bench train": ("bench:train", "measure a training step, beside a ReLU's"),
+    "bench memory": ("bench:memory", "measure what is kept for the backward pass"),
+    "bench data": ("bench:data", "measure reading and framing"),
 }
+# The options that --help shows of commands that have many; --help all shows the others too.
+_MAIN = {
+    "model.model", "model.spike", "model.neuron", "model.learning_rate", "model.hardening",
+    "data.name", "data.root", "data.T", "data.batch_size", "data.augment", "trainer.max_epochs",
+    "trainer.accelerator", "trainer.devices",
+}  # fmt: skip
+_MANY = 24
 
 
-class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what is standard error now, which a caller may have redirected meanwhile."""
+def _parser_class() -> Any:
+    from jsonargparse import ArgumentParser
 
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
+    class Parser(ArgumentParser):
+        """A parser whose help fits a screen, and whose errors name the nearest option."""
 
-    @stream.setter
-    def stream(self, _: Any) -> None:
-        pass
+        full_help = False
+
+        def format_help(self, formatter: Any = None) -> str:
+            positionals = [a for a in self._actions if not a.option_strings and a.nargs != "A..."]
+            self.usage = " ".join(["%(prog)s", *(a.dest for a in positionals), "[options]"])
+            named = [a for a in self._actions if a.help != argparse.SUPPRESS]
+            if self.full_help or len(named) <= _MANY:
+                return str(super().format_help(formatter))
+            before = [(action, action.help) for action in named]
+            for action in named:
+                shown = action.dest in _MAIN or not re.search(r"\.|^print_|^data$", action.dest)
+                first = str(action.help).partition(". ")[0].partition(";")[0]
+                action.help = first if shown and action.option_strings else argparse.SUPPRESS
+            try:
+                text = str(super().format_help(formatter))
+            finally:
+                for action, help in before:
+                    action.help = help
+            return f"{text}\n--help all shows all {len(named)} options.\n"
+
+        def error(self, message: str, *rest: Any) -> Any:
+            unknown = re.search(r"[Uu]nrecognized arguments: --([\w.]+)", str(message))
+            if unknown:
+                known = [a.dest for a in self._actions if a.option_strings]
+                close = nearest(unknown[1], known).partition(". Did you mean ")
+                message = f"{message}{close[1]}--{close[2]}" if close[2] else message
+            super().error(message, *rest)
+
+    return Parser
+
+
+def _function(command: str) -> Any:
+    module, _, name = COMMANDS[command][0].partition(":")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), name)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -256,20 +94,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     if argv[:1] == ["--version"]:
         print(f"htaf-snn {__version__}")
         return
-    if not argv or argv[0] not in COMMANDS:
+    words = 2 if " ".join(argv[:2]) in COMMANDS else 1
+    command, rest = " ".join(argv[:words]), argv[words:]
+    if command not in COMMANDS:
         asked_for_help = argv[:1] in (["-h"], ["--help"])
-        if argv and not asked_for_help:
-            print(f"unknown command {argv[0]!r}{nearest(argv[0], list(COMMANDS))}", file=sys.stderr)
-        print(_usage(), file=sys.stdout if asked_for_help else sys.stderr)
+        known = [name for name in COMMANDS if name.startswith(f"{command} ")]
+        if argv and not asked_for_help and not known:
+            print(f"unknown command {command!r}{nearest(command, list(COMMANDS))}", file=sys.stderr)
+        print(_usage(known or list(COMMANDS)), file=sys.stdout if asked_for_help else sys.stderr)
         if not asked_for_help:
             sys.exit(2)
         return
-    command, *rest = argv
     try:
         with stoppable():
             need(command if command in EXTRAS else "train")
             configure_logging()
-            COMMANDS[command](_name_shorthand(rest))
+            _show(_run(command, rest))
     except Stopped as stopped:
         print(f"htaf-snn {command}: {stopped}", file=sys.stderr)
         sys.exit(stopped.code)
@@ -281,6 +121,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _run(command: str, args: Sequence[str]) -> Any:
+    from jsonargparse import auto_cli
+
+    parser = _parser_class()
+    parser.full_help = list(args[1:2]) == ["all"] and args[0] in ("-h", "--help")
+    return auto_cli(
+        _function(command),
+        args=_name_shorthand(args[:1] if parser.full_help else args),
+        parser_class=parser,
+        prog=f"htaf-snn {command}",
+    )
+
+
+def _show(result: Any) -> None:
+    """Prints what a command found, a line each as they come; what has an ``error`` is a failure."""
+    bad = []
+    for found in result if isinstance(result, Iterator) else [result]:
+        if error := getattr(found, "error", ""):
+            bad.append(error)
+        elif str(found):
+            print(found, flush=True)
+    if bad:
+        raise ValueError("\n  ".join([f"{len(bad)} recordings have no label:", *bad]))
+
+
 def _fault(error: Exception) -> str:
     return (
         f"a fault of htaf-snn, {type(error).__name__}: {error}; HTAF_SNN_TRACEBACK=1 shows where: "
@@ -288,9 +153,9 @@ def _fault(error: Exception) -> str:
     )
 
 
-def _usage() -> str:
+def _usage(commands: Sequence[str]) -> str:
     lines = ["usage: htaf-snn COMMAND [options]", "", "commands:"]
-    lines += [f"  {name:9} {function.__doc__}" for name, function in COMMANDS.items()]
+    lines += [f"  {name:12} {COMMANDS[name][1]}" for name in commands]
     lines += ["", "htaf-snn COMMAND --help shows a command's options."]
     return "\n".join(lines)
 
@@ -303,6 +168,18 @@ def _name_shorthand(args: Sequence[str]) -> list[str]:
         else arg
         for arg in args
     ]
+
+
+class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what is standard error now, which a caller may have redirected meanwhile."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: Any) -> None:
+        pass
 
 
 def configure_logging() -> None:
@@ -321,6 +198,5 @@ def configure_logging() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Notices for Lightning's own developers, and advice that is wrong for small data on few cores.
     warnings.filterwarnings("ignore", module="lightning", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from ..data import SpikingDataModule
+from ..data import DataConfig, SpikingDataModule
 from ..data.events import Frames
 from ..data.splits import frames_first
 from ..models import SpikingVGG
@@ -57,7 +57,7 @@ def data(
     """
     for key, value in (("batch", batch), ("steps", steps), ("rounds", rounds)):
         measure.at_least_one(key, value)
-    module = SpikingDataModule(name, root, steps, batch, augment=augment)
+    module = SpikingDataModule(DataConfig(name, root, steps, batch, augment=augment))
     if module.data_set.kind != "events":
         raise ValueError(f"`name` (={name}) is a set of static images; name one of events")
     module.prepare_data()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import statistics
 import time
 from collections import Counter
@@ -13,22 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
 from tqdm import tqdm
 
 from ..arguments import in_range
-from ..data import SpikingDataModule, data_set
+from ..data import SpikingDataModule
 from ..extras import need
 from ..files import only_writer
-from ..models import default_model
-from ..training import SpikingClassifier
 from ..training.checkpoint_io import check_writable
 from ..training.finite import DivergedError
-from ..training.fit import default_out
-from .contender import Run, split_labels
+from .contender import Run
 from .results import Results, Trial, read_results
 from .run import Task, run, train
-from .study import Study, preset
+from .study import Study
 from .tables import overview
 from .work import work
 
@@ -75,7 +70,7 @@ def compare(
         raise ValueError(f"two studies have one title (={titles}); give each its own")
     results = read_results(out)
     for study in studies:
-        SpikingDataModule(**study.data).prepare_data()
+        SpikingDataModule(study.data).prepare_data()
         for task in study.tasks()[: len(study.contenders)]:
             task.build()
     check_writable(out / "checkpoints")
@@ -116,7 +111,7 @@ class _Comparison:
             ahead[study.name] += sum(not self.results.has_like(task) for task in study.tasks())
         for turn, accuracy in self._do(_validated, trials, ahead):
             task = turn.task
-            rate = task.model["learning_rate"]
+            rate = task.model.learning_rate
             self.results.trials[task.name] = Trial(
                 data=task.title, spike=task.contender, learning_rate=rate, val_accuracy=accuracy
             )
@@ -158,7 +153,7 @@ class _Comparison:
                 f"{task.title}, {task.contender}: training diverged at every learning rate that "
                 "was tried; give the contender a lower @learning_rate"
             )
-        return replace(task, model=task.model | {"learning_rate": best["learning_rate"]})
+        return replace(task, model=replace(task.model, learning_rate=best["learning_rate"]))
 
     def _do(
         self, function: Callable[..., Any], turns: Sequence[_Turn], ahead: Counter[str]
@@ -215,114 +210,3 @@ def _validated(task: Task, progress: bool) -> float:
 
 def _tested(task: Task, progress: bool, checkpoints: Path) -> Run:
     return run(task, checkpoints, progress)
-
-
-_DEFAULTS: dict[str, Any] = {"contenders": ["htaf", "atan", "sigmoid"], "seeds": [0], "epochs": 12}
-
-
-def _parser(description: str | None) -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="htaf-snn compare", usage="htaf-snn compare [options]", description=description
-    )
-    parser.add_argument("--config", action="config", help="a YAML file of these options")
-    parser.add_argument(
-        "--preset",
-        help="several data sets, each with its network and budget: standard, fair, depth, "
-        "all or ablation; instead of the options of data and model",
-    )
-    parser.add_argument(
-        "--data_folder",
-        type=Path,
-        help="where a preset's data are (default: $HTAF_SNN_DATA)",
-    )
-    parser.add_argument(
-        "--spikes",
-        help="contenders, separated by commas: name[:parameter=value][@option=value], the option "
-        "one of model's, or calibrate (default: htaf,atan,sigmoid, or the preset's)",
-    )
-    parser.add_argument(
-        "--seeds", help="separated by commas; one run each (default: 0, or the preset's)"
-    )
-    parser.add_argument("--epochs", type=int, help="budget of a run (default: 12, or the preset's)")
-    parser.add_argument(
-        "--tune",
-        type=int,
-        help="learning rates tried for each contender, on the validation split (default: 0, or "
-        "the preset's)",
-    )
-    parser.add_argument(
-        "--sensitivity",
-        action="store_true",
-        help="also run HTAF over a grid of alpha0 and alpha1, untuned, one seed each",
-    )
-    parser.add_argument("--workers", type=int, default=1, help="runs at a time, one core each")
-    parser.add_argument("--ray_address", help="of a Ray cluster that does the runs")
-    parser.add_argument(
-        "--out", type=Path, default=default_out(),
-        help="folder of the results; a comparison that is there goes on",
-    )  # fmt: skip
-    parser.add_class_arguments(SpikingDataModule, "data", skip={"seed"})
-    parser.add_class_arguments(
-        SpikingClassifier, "model", skip={"in_shape", "num_classes", "spike", "seed"}
-    )
-    return parser
-
-
-def options(args: Sequence[str], description: str | None = None) -> Namespace:
-    """What the command line asks for.
-
-    Raises:
-        ValueError: a preset beside options of data or model.
-    """
-    parser = _parser(description)
-    options = parser.parse_args(list(args))
-    parser.set_defaults({"model.model": default_model(data_set(options.data.name).shape)})
-    options = parser.parse_args(list(args))
-    if options.preset is None and options.data_folder is not None:
-        raise ValueError(
-            f"`data_folder` (={options.data_folder}) is where a preset's data are; without "
-            "--preset, name the folder with --data.root"
-        )
-    if options.preset is not None:
-        known = parser.get_defaults()
-        if options.data != known.data or options.model != known.model:
-            raise ValueError(
-                f"`preset` (={options.preset}) brings its own data and model; leave their "
-                "options out, or the preset"
-            )
-    return options
-
-
-def studies(options: Namespace) -> list[Study]:
-    """The studies asked for, of a preset or of one data set.
-
-    Raises:
-        ValueError: seeds that are no integers, a preset without the folder of its data, or what
-            `Study` refuses.
-    """
-    changes: dict[str, Any] = {}
-    if options.spikes is not None:
-        spikes = options.spikes
-        changes["contenders"] = spikes if isinstance(spikes, list) else split_labels(str(spikes))
-    if options.seeds is not None:
-        changes["seeds"] = _seeds(options.seeds)
-    if options.epochs is not None:
-        changes["epochs"] = options.epochs
-    if options.tune is not None:
-        changes["trials"] = options.tune
-    if options.preset is None:
-        described = {"data": options.data.as_dict(), "model": options.model.as_dict()}
-        return [Study(**_DEFAULTS | described | changes)]
-    folder = options.data_folder or os.environ.get("HTAF_SNN_DATA")
-    if folder is None:
-        raise ValueError(
-            f"`preset` (={options.preset}) needs the folder of its data: --data_folder"
-        )
-    return [replace(study, **changes) for study in preset(options.preset, Path(folder))]
-
-
-def _seeds(given: Any) -> list[int]:
-    try:
-        return [int(seed) for seed in (given if isinstance(given, list) else str(given).split(","))]
-    except ValueError:
-        raise ValueError(f"`seeds` (={given}) must be integers between commas") from None

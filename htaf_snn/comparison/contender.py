@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,18 +10,13 @@ from typing import Any, TypedDict
 
 import yaml
 
-from ..arguments import arguments_of, in_range, one_of, quoted, typed
+from ..arguments import in_range, one_of, quoted, typed
 from ..surrogates import is_built_in, spike_function, trains_smooth
-from ..training import SpikingClassifier
+from ..training.config import TrainingConfig
 from ..yaml_text import load_yaml
 
-# What all contenders share: the network, and what it runs on.
-_SHARED = {
-    "in_shape", "num_classes", "spike", "seed", "model", "width", "widths", "norm", "neuron",
-    "backend", "compile",
-}  # fmt: skip
 _LABEL = re.compile(r"[\w.:=@+\-,\[\]{} ]{1,200}")
-_TRAINING = [n for n in inspect.signature(SpikingClassifier).parameters if n not in _SHARED]
+_TRAINING = [field.name for field in dataclasses.fields(TrainingConfig)]
 
 
 @dataclass(frozen=True)
@@ -32,8 +26,8 @@ class Contender:
     Args:
         label: both in one, ``spike[@option=value...]``, for example ``"htaf:mode=hard"``,
             ``"htaf@hardening=null"`` or ``"htaf@sharpness={alpha0: [0.5, 2]}@calibrate=20"``.
-            ``spike`` is as `spike_function` reads it, an option one of `SpikingClassifier`'s that
-            leave the network as it is, its value YAML. A built-in of SpikingJelly whose label
+            ``spike`` is as `spike_function` reads it, an option one of `TrainingConfig`'s, its
+            value YAML. A built-in of SpikingJelly whose label
             names a ``hardening``, ``"atan@hardening=[0,0.8]"``, begins smooth, with its primitive,
             and is hardened as HTAF is. The option ``calibrate`` is the number of training batches
             from which batch norm is re-estimated with exact spikes, after the training; 0 for
@@ -58,7 +52,7 @@ class Contender:
                 raise ValueError(f"{assignment!r} in {self.label!r} must read option=value")
             one_of("option", name, [*_TRAINING, "calibrate"])
         try:
-            arguments_of(SpikingClassifier, self.options, "option", skip=_SHARED)
+            TrainingConfig.of(self.options, "option")
             in_range("calibrate", typed("calibrate", self.calibrate, int), 0)
             if self._is_hardened() and not trains_smooth(spike_function(self.spike)):
                 raise ValueError("`hardening` has no effect in mode hard; leave one of them out")
@@ -85,7 +79,7 @@ class Contender:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of `SpikingClassifier`."""
+        """Of `TrainingConfig`, by name."""
         return {name: value for name, value in self._options().items() if name != "calibrate"}
 
     @property

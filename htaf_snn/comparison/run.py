@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import inspect
 import json
 import platform
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,13 @@ from spikingjelly.activation_based import functional, monitor, neuron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from ..arguments import arguments_of
-from ..data import SpikingDataModule
+from ..data import DataConfig, SpikingDataModule, data_set
 from ..data.splits import frames_first
 from ..energy import operations
 from ..memory import peak_resident
+from ..models import default_model
 from ..surrogates import spike_function
-from ..training import SpikingClassifier
+from ..training import ModelConfig, SpikingClassifier
 from ..transfer import calibrate, firing_as_trained
 from .contender import Contender, Epoch, Run
 
@@ -97,35 +96,45 @@ class Task:
 
     Args:
         title: of the data, in reports.
-        data: arguments of `SpikingDataModule` but the seed.
-        model: arguments of `SpikingClassifier` but shape, classes, spike and seed; the contender's
-            own come on top.
+        data: what is trained on.
+        model: what all contenders share; a contender's own options come on top.
         contender: a label; see `Contender`.
         seed: of the initial weights and the data order, the same for every contender.
         epochs: budget, >= 1.
     """
 
     title: str
-    data: dict[str, Any]
-    model: dict[str, Any]
+    data: DataConfig
+    model: ModelConfig
     contender: str
     seed: int
     epochs: int
 
+    @property
+    def config(self) -> ModelConfig:
+        """Of the contender's network."""
+        return replace(self._configured(), spike=Contender(self.contender).spike)
+
+    def _configured(self) -> ModelConfig:
+        """The network's name and the contender's options in place; all but the spike function."""
+        name = self.model.model or default_model(data_set(self.data.name).shape)
+        try:
+            return replace(self.model, model=name, **Contender(self.contender).options)
+        except ValueError as error:
+            raise ValueError(f"{self.contender}: {error}") from error
+
     def settings(self) -> dict[str, Any]:
         """All that decides the run, defaults included, in types that JSON has."""
         contender = Contender(self.contender)
-        options = arguments_of(SpikingClassifier, contender.options, "option")
-        model = _defaults(SpikingClassifier) | self.model | options
         settings = {
             "spike": repr(spike_function(contender.spike)),
             "epochs": self.epochs,
             "seed": self.seed,
             "calibrate": contender.calibrate,
-            "data": _defaults(SpikingDataModule) | self.data,
-            "model": {name: value for name, value in model.items() if name != "seed"},
+            "data": {"seed": 0} | self.data.plain(),  # which earlier records have too
+            "model": self._configured().plain(),
         }
-        found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+        found: dict[str, Any] = json.loads(json.dumps(settings))
         return found
 
     @property
@@ -144,22 +153,13 @@ class Task:
         Raises:
             ValueError: an argument out of its range or of the wrong type.
         """
-        contender = Contender(self.contender)
         L.seed_everything(self.seed, verbose=False)
-        data = SpikingDataModule(**self.data, seed=self.seed)
-        options = self.model | contender.options
+        data = SpikingDataModule(self.data, self.seed)
         try:
-            model = SpikingClassifier(
-                data.in_shape, data.num_classes, spike=contender.spike, seed=self.seed, **options
-            )
-        except (TypeError, ValueError) as error:
+            model = SpikingClassifier(data.in_shape, data.num_classes, self.config, self.seed)
+        except ValueError as error:
             raise ValueError(f"{self.contender}: {error}") from error
         return data, model
-
-
-def _defaults(of: type) -> dict[str, Any]:
-    parameters = inspect.signature(of).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from ..arguments import arguments_of, in_range, one_of
-from ..data import SpikingDataModule
-from ..training import SpikingClassifier
+from ..arguments import in_range, one_of
+from ..data import DataConfig, SpikingDataModule
+from ..training import ModelConfig
 from .contender import Contender
 from .run import Task
 
@@ -27,8 +27,8 @@ class Study:
         seeds: one run each for every contender; a seed sets the initial weights and the data
             order.
         epochs: budget of a run, >= 1.
-        data: arguments of `SpikingDataModule` but the seed.
-        model: arguments of `SpikingClassifier` but shape, classes, spike and seed.
+        data: what is trained on.
+        model: what all share, its spike function aside.
         resplit: whether each seed also draws its own split of a data set that has no test split
             of its own.
         trials: learning rates tried for every contender on the validation split of the first
@@ -43,8 +43,8 @@ class Study:
     contenders: Sequence[str]
     seeds: Sequence[int]
     epochs: int
-    data: dict[str, Any]
-    model: dict[str, Any]
+    data: DataConfig
+    model: ModelConfig
     resplit: bool = False
     trials: int = 0
     title: str | None = None
@@ -58,9 +58,7 @@ class Study:
             Contender(label)
         in_range("epochs", self.epochs, 1)
         in_range("tune", self.trials, 0, 20)
-        arguments_of(SpikingDataModule, self.data, "option of data")
-        arguments_of(SpikingClassifier, self.model, "option of model")
-        SpikingDataModule(**self.data)  # checks its arguments
+        SpikingDataModule(self.data)  # checks its options
         same: dict[str, str] = {}
         for task in self.tasks()[: len(self.contenders)]:
             settings = json.dumps(task.settings(), sort_keys=True)
@@ -73,17 +71,17 @@ class Study:
     @property
     def name(self) -> str:
         """Of the data, in reports."""
-        return self.title or str(self.data["name"])
+        return self.title or self.data.name
 
     def tasks(self) -> list[Task]:
         """The runs to be made, seed by seed."""
-        data = dict(self.data)
-        if data.get("root") is not None:
-            data["root"] = str(Path(data["root"]).resolve())  # for processes elsewhere
+        data = self.data
+        if data.root is not None:
+            data = replace(data, root=data.root.resolve())  # for processes elsewhere
         return [
             Task(
                 self.name,
-                data | ({"split_seed": seed} if self.resplit else {}),
+                replace(data, split_seed=seed) if self.resplit else data,
                 self.model, contender, seed, self.epochs,
             )
             for seed in self.seeds
@@ -95,9 +93,9 @@ class Study:
         if "learning_rate" in Contender(contender).options:
             return []
         task = next(task for task in self.tasks() if task.contender == contender)
-        own = task.settings()["model"]["learning_rate"]
+        own = task.config.learning_rate
         rates = [own * 2.0 ** ((i + 1) // 2 * (-1) ** (i + 1)) for i in range(self.trials)]
-        return [replace(task, model=task.model | {"learning_rate": rate}) for rate in rates]
+        return [replace(task, model=replace(task.model, learning_rate=rate)) for rate in rates]
 
 
 _CHANGED = ("contenders", "seeds", "trials")  # by a preset that is like another one
@@ -126,7 +124,9 @@ def preset(name: str, folder: Path) -> list[Study]:
                 f"no {root}: the preset {name!r} reads {entry['title']} there; "
                 "name the folder of the data with --data_folder"
             )
-        studies.append(Study(**entry | changes | {"data": entry["data"] | {"root": str(root)}}))
+        data = DataConfig.of(entry["data"] | {"root": str(root)}, "option of data")
+        model = ModelConfig.of(entry["model"], "option of model")
+        studies.append(Study(**entry | changes | {"data": data, "model": model}))
     return studies
 
 

@@ -4,6 +4,7 @@ from ..extras import need
 
 need("train")
 
+from .definition import DataConfig as DataConfig
 from .definition import DataSet as DataSet
 from .encoders import Encoder as Encoder
 from .module import SpikingDataModule as SpikingDataModule

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .definition import EVENT_OPTIONS, SOURCE_OPTIONS, DataSet, LoadOptions, Shape, root_of
+from .definition import EVENT_OPTIONS, SOURCE_OPTIONS, DataConfig, DataSet, Shape, root_of
 from .folders import Labelled, Parts
 from .framing import Framing
 from .readers.hdf5 import CHANNELS, labels_of_many
@@ -60,16 +60,16 @@ def _file(name: str, root: Path, part: str) -> Path:
     return found
 
 
-def _framing(options: LoadOptions) -> Framing:
+def _framing(options: DataConfig) -> Framing:
     return framing_for(_SENSOR_SIZE, _SORTED, options)
 
 
-def _framing_and_classes(name: str, options: LoadOptions) -> tuple[Framing, list[str]]:
+def _framing_and_classes(name: str, options: DataConfig) -> tuple[Framing, list[str]]:
     part = _file(name, root_of(options, name), AUDIO_SETS[name].parts[0])
     return _framing(options), labels_of_many(part)[1]
 
 
-def _load(name: str, options: LoadOptions) -> Splits:
+def _load(name: str, options: DataConfig) -> Splits:
     audio_set = AUDIO_SETS[name]
     root = root_of(options, name)
     if options.download:
@@ -88,7 +88,7 @@ def _load(name: str, options: LoadOptions) -> Splits:
     return event_splits(parts, _framing(options), audio_set.num_classes, options, root)
 
 
-def _inspect(name: str, options: LoadOptions) -> tuple[Shape, int]:
+def _inspect(name: str, options: DataConfig) -> tuple[Shape, int]:
     return _framing(options).shape, AUDIO_SETS[name].num_classes
 
 

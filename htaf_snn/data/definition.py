@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Literal
 
+from ..arguments import Options, in_range
 from .augment import Kind
 from .framing import Framing
 from .recordings import Format
@@ -14,11 +16,16 @@ from .splits import Splits
 
 Shape = tuple[int, int, int]  # C, H, W of a frame
 
+_OF_ALL = frozenset(
+    {
+        "name", "T", "batch_size", "validation", "test", "split_seed", "augment", "shift", "mixup",
+        "cutmix", "num_workers",
+    }
+)  # fmt: skip
 SOURCE_OPTIONS = frozenset({"root", "download"})
 EVENT_OPTIONS = frozenset(
     {
-        "frames_by", "downsample", "event_augment", "start", "duration", "denoise", "hot_pixels",
-        "skip_bad",
+        "frames_by", "downsample", "start", "duration", "denoise", "hot_pixels", "skip_bad",
     }
 )  # fmt: skip
 FOLDER_OPTIONS = frozenset(
@@ -30,26 +37,82 @@ FOLDER_OPTIONS = frozenset(
 
 
 @dataclass(frozen=True)
-class LoadOptions:
-    """What every data set is loaded with; see `SpikingDataModule` for the meanings.
+class DataConfig(Options):
+    """Which data, and what is made of them: the options ``--data.*``.
 
-    Those with a default apply to some sets only.
+    Args:
+        name: a data set's name, as ``htaf-snn data`` lists them.
+        root: folder of the data, for sets that are not built in.
+        T: time steps: bins of a recording, or steps that an image is shown for; >= 1.
+        batch_size: samples a batch; >= 1.
+        validation: share of the samples held out to choose models, in (0, 1).
+        test: share of the samples held out for the test, in (0, 1); without effect where the
+            set comes with a test split.
+        split_seed: of the draw of the three parts.
+        augment: random changes of training samples, between commas, one after the other; all
+            frames of a sample alike. Of images and events: shift (by up to the argument
+            ``shift``), crop (a shift by up to an eighth of the side), flip (horizontally, half of
+            the samples), cutout (a square of a quarter of the area, of half the samples), roll (by
+            up to a tenth of the side), rotate (by up to 15 degrees), shear (by up to 15 degrees),
+            nda (a flip, then roll, rotation by up to 30 degrees, shear by up to 30 degrees or a
+            square hole of a ninth of the area; Li et al., arXiv 2203.06145). Of images alone:
+            autoaugment (CIFAR-10's policy up to 64 pixels, ImageNet's above). Of events alone, by
+            Tonic: drop (up to 30 % of them), event_drop (Gu et al. 2021), time_jitter (standard
+            deviation 1 ms), spatial_jitter (variance 0.5 pixels^2). Empty for none.
+        shift: largest random shift by "shift", as a share of the side, in [0, 0.5); 0 leaves
+            the samples in place.
+        mixup: alpha of MixUp, >= 0; 0 is off. Where CutMix is on too, a batch has one of them.
+        cutmix: alpha of CutMix, >= 0; 0 is off.
+        encoder: of images: "direct", "poisson" or "latency"; see `Encoder`.
+        frames_by: of events: "time", bins of equal length, or "count", of equally many events.
+        downsample: of events: pixels of a frame's longer side; None keeps the sensor's.
+        first_saccade: of N-MNIST, N-Caltech101 and digits_events: whether to leave out what
+            comes after the first saccade (105 ms, 100 ms and 100 ms).
+        size: of image_folder: side to which the images are scaled and cropped, in pixels.
+        sensor_size: of event_folder: (W, H) in pixels; None takes it from the files' headers.
+        ordering: of event_folder: the columns of plain [N, 4] tables, such as txyp; "auto" knows
+            time and polarity by their values.
+        time_unit: of event_folder: of the files' times, "us", "ms", "ns", "s", or "auto": what
+            the format says, else fractions are seconds and whole numbers microseconds.
+        sort: of event_folder: whether events that are not in order of time are sorted.
+        events_path: of event_folder: the events' name in HDF5 files that have several.
+        start: of events: microseconds after the first event that are left out.
+        duration: of events: microseconds after ``start`` that are used; None uses all.
+        window: of event_folder: microseconds of each of the samples that a recording is cut
+            into, which all go into one split; None takes it whole.
+        denoise: of events: microseconds within which an event must have another beside it, or is
+            left out, by Tonic's filter.
+        hot_pixels: of events: events a second above which a pixel is left out.
+        skip_bad: of events: whether recordings that can't be read are left out, and listed.
+        group: of event_folder: a regular expression that finds subject or session in a
+            recording's path (its first group, such as "user(\\d+)"); whole groups are split.
+        split_file: of event_folder: lines ``path,part``, with part train, validation or test.
+        download: whether Tonic or torchvision may fetch what is missing.
+        num_workers: processes that load; 0 loads in this one.
+
+    Raises:
+        ValueError: a number out of its range, or a pattern that is none.
     """
 
-    T: int
-    validation: float
-    test: float
-    split_seed: int
+    name: str = "digits_events"
     root: Path | None = None
-    download: bool = False
-    encoder: str = "direct"
-    frames_by: str = "time"
+    T: int = 8
+    batch_size: int = 32
+    validation: float = 0.15
+    test: float = 0.2
+    split_seed: int = 0
+    augment: str = "shift"
+    shift: float = 0.06
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    encoder: Literal["direct", "poisson", "latency"] = "direct"
+    frames_by: Literal["time", "count"] = "time"
     downsample: int | None = None
     first_saccade: bool = False
     size: int | None = None
     sensor_size: tuple[int, int] | None = None
     ordering: str = "auto"
-    time_unit: str = "auto"
+    time_unit: Literal["auto", "us", "ms", "ns", "s"] = "auto"
     sort: bool = False
     events_path: str | None = None
     start: int = 0
@@ -60,9 +123,27 @@ class LoadOptions:
     skip_bad: bool = False
     group: str | None = None
     split_file: Path | None = None
-    event_augment: tuple[str, ...] = ()
+    download: bool = False
+    num_workers: int = 0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        for key, count, least, most in (
+            ("T", self.T, 1, 2**14), ("batch_size", self.batch_size, 1, 2**16),
+            ("size", self.size, 1, 2**12), ("downsample", self.downsample, 1, 2**12),
+            ("num_workers", self.num_workers, 0, 2**8),
+            ("split_seed", self.split_seed, 0, 2**32 - 1),
+            ("mixup", self.mixup, 0, 1e3), ("cutmix", self.cutmix, 0, 1e3),
+            *(("sensor_size", side, 1, 2**12) for side in self.sensor_size or ()),
+        ):  # fmt: skip
+            if count is not None:
+                in_range(key, count, least, most)
+        if not (self.validation > 0 and self.test > 0 and self.validation + self.test < 1):
+            raise ValueError(
+                f"`validation` (={self.validation}) and `test` (={self.test}) must be positive and "
+                "leave something to train on"
+            )
+        if not 0 <= self.shift < 0.5:
+            raise ValueError(f"`shift` (={self.shift}) must lie in [0, 0.5), a share of the side")
         _ = self.format  # checks it, before folders are searched
         if self.group is not None:
             try:
@@ -93,7 +174,7 @@ class DataSet:
         num_classes: number of labels; None where the folders say.
         load: gives its three parts.
         inspect: gives ``shape`` and ``num_classes`` under options, without loading the data.
-        options: the names of `LoadOptions` with a default that apply.
+        options: the names of those of `DataConfig` that apply, beside what applies to all.
         framing: of recordings, how they become frames under options, and the classes' names in
             order of their labels; None of images.
     """
@@ -103,26 +184,26 @@ class DataSet:
     source: str
     shape: Shape | None
     num_classes: int | None
-    load: Callable[[LoadOptions], Splits] = field(repr=False)
-    inspect: Callable[[LoadOptions], tuple[Shape, int]] = field(repr=False)
+    load: Callable[[DataConfig], Splits] = field(repr=False)
+    inspect: Callable[[DataConfig], tuple[Shape, int]] = field(repr=False)
     options: frozenset[str] = frozenset()
-    framing: Callable[[LoadOptions], tuple[Framing, list[str]]] | None = field(
+    framing: Callable[[DataConfig], tuple[Framing, list[str]]] | None = field(
         default=None, repr=False
     )
 
-    def check(self, options: LoadOptions) -> None:
+    def check(self, options: DataConfig) -> None:
         """Raises a ValueError if an option is set that does not apply to this data set."""
-        for option in fields(LoadOptions):
+        for option in fields(DataConfig):
             value = getattr(options, option.name)
-            applies = option.default is MISSING or option.name in self.options
+            applies = option.name in _OF_ALL | self.options
             if not applies and value != option.default:
                 raise ValueError(
                     f"`{option.name}` (={value}) does not apply to {self.name} ({self.kind}); "
-                    f"these do: {', '.join(sorted(self.options - {'event_augment'}))}"
+                    f"these do: {', '.join(sorted(self.options))}"
                 )
 
 
-def root_of(options: LoadOptions, name: str) -> Path:
+def root_of(options: DataConfig, name: str) -> Path:
     """``options.root``, a folder or an archive.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from .definition import EVENT_OPTIONS, FOLDER_OPTIONS, DataSet, LoadOptions, Shape, root_of
+from .definition import EVENT_OPTIONS, FOLDER_OPTIONS, DataConfig, DataSet, Shape, root_of
 from .folders import Parts, listed, parts_of
 from .framing import Framing
 from .recordings import READERS, import_tonic, sensor_in_header
@@ -13,7 +13,7 @@ from .sampling import event_splits, framing_for
 from .splits import Splits
 
 
-def _parts(options: LoadOptions) -> tuple[Parts, Framing]:
+def _parts(options: DataConfig) -> tuple[Parts, Framing]:
     root = root_of(options, "recordings by class")
     parts = parts_of(root, tuple(READERS))
     if options.split_file is not None:
@@ -44,19 +44,19 @@ def _times(size: tuple[int, int] | None) -> str:
     return "none in its header" if size is None else f"{size[0]}x{size[1]}"
 
 
-def _load(options: LoadOptions) -> Splits:
+def _load(options: DataConfig) -> Splits:
     import_tonic()
     parts, framing = _parts(options)
     root = root_of(options, "recordings by class")
     return event_splits(parts, framing, len(parts.classes), options, root)
 
 
-def _inspect(options: LoadOptions) -> tuple[Shape, int]:
+def _inspect(options: DataConfig) -> tuple[Shape, int]:
     parts, framing = _parts(options)
     return framing.shape, len(parts.classes)
 
 
-def _framing_and_classes(options: LoadOptions) -> tuple[Framing, list[str]]:
+def _framing_and_classes(options: DataConfig) -> tuple[Framing, list[str]]:
     parts, framing = _parts(options)
     return framing, parts.classes
 

@@ -14,8 +14,8 @@ from torchvision.datasets.folder import find_classes
 from .definition import (
     EVENT_OPTIONS,
     SOURCE_OPTIONS,
+    DataConfig,
     DataSet,
-    LoadOptions,
     Shape,
     root_of,
 )
@@ -120,7 +120,7 @@ EVENT_SETS: dict[str, EventSet] = {
 }  # fmt: skip
 
 
-def _load(name: str, options: LoadOptions) -> Splits:
+def _load(name: str, options: DataConfig) -> Splits:
     event_set = EVENT_SETS[name]
     tonic = import_tonic()
     if event_set.tonic is None:
@@ -159,17 +159,17 @@ def _files(event_set: EventSet, root: Path, folder: str) -> Labelled:
     return class_files(where, (event_set.suffix,), classes)
 
 
-def _framing(event_set: EventSet, options: LoadOptions) -> Framing:
+def _framing(event_set: EventSet, options: DataConfig) -> Framing:
     until = event_set.first_saccade if options.first_saccade else None
     return framing_for(event_set.sensor_size, event_set.format, options, until)
 
 
-def _inspect(name: str, options: LoadOptions) -> tuple[Shape, int]:
+def _inspect(name: str, options: DataConfig) -> tuple[Shape, int]:
     event_set = EVENT_SETS[name]
     return _framing(event_set, options).shape, event_set.num_classes
 
 
-def _framing_and_classes(name: str, options: LoadOptions) -> tuple[Framing, list[str]]:
+def _framing_and_classes(name: str, options: DataConfig) -> tuple[Framing, list[str]]:
     event_set = EVENT_SETS[name]
     classes = list(event_set.classes or ())
     if not classes and options.root is not None:

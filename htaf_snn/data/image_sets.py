@@ -10,7 +10,7 @@ import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from . import images
-from .definition import SOURCE_OPTIONS, DataSet, LoadOptions, Shape, root_of
+from .definition import SOURCE_OPTIONS, DataConfig, DataSet, Shape, root_of
 from .encoders import Encoder
 from .folders import Labelled, Parts, parts_of, unpacked
 from .images import Images
@@ -24,7 +24,7 @@ def _splits(
     train: Images,
     test: Images | None,
     num_classes: int,
-    options: LoadOptions,
+    options: DataConfig,
     where: object,
     validation: Images | None = None,
 ) -> Splits:
@@ -42,7 +42,7 @@ def _splits(
     )
 
 
-def _digits(options: LoadOptions) -> Splits:
+def _digits(options: DataConfig) -> Splits:
     return _splits(images.digits(), None, 10, options, "digits")
 
 
@@ -50,19 +50,19 @@ def _torchvision(
     read: Callable[[str, Path, bool], tuple[Images, Images]],
     class_name: str,
     num_classes: int,
-    options: LoadOptions,
+    options: DataConfig,
 ) -> Splits:
     root = root_of(options, class_name)
     return _splits(*read(class_name, root, options.download), num_classes, options, root)
 
 
-def _tiny_imagenet(options: LoadOptions) -> Splits:
+def _tiny_imagenet(options: DataConfig) -> Splits:
     root = root_of(options, "Tiny-ImageNet")
     train, test = (_decoded(part, options) for part in images.tiny_imagenet(root))
     return _splits(train, test, 200, options, root)
 
 
-def _folder(options: LoadOptions) -> Splits:
+def _folder(options: DataConfig) -> Splits:
     parts = _folder_parts(options)
     train, validation, test = (
         None if part is None else _decoded(part, options)
@@ -72,7 +72,7 @@ def _folder(options: LoadOptions) -> Splits:
     return _splits(train, test, len(parts.classes), options, options.root, validation)
 
 
-def _inspect_folder(options: LoadOptions) -> tuple[Shape, int]:
+def _inspect_folder(options: DataConfig) -> tuple[Shape, int]:
     parts = _folder_parts(options)
     width, height = images.image_size(parts.train[0][0])
     if options.size is not None:
@@ -80,12 +80,12 @@ def _inspect_folder(options: LoadOptions) -> tuple[Shape, int]:
     return (3, height, width), len(parts.classes)
 
 
-def _folder_parts(options: LoadOptions) -> Parts:
+def _folder_parts(options: DataConfig) -> Parts:
     root = root_of(options, "images by class")
     return parts_of(unpacked(root) if root.is_file() else root, IMG_EXTENSIONS)
 
 
-def _decoded(part: Labelled, options: LoadOptions) -> Images:
+def _decoded(part: Labelled, options: DataConfig) -> Images:
     files, labels = part
     return images.decoded(files, options.size), np.asarray(labels)
 
@@ -98,9 +98,9 @@ def data_sets() -> list[DataSet]:
         source: str,
         shape: Shape,
         num_classes: int,
-        load: Callable[[LoadOptions], Splits],
+        load: Callable[[DataConfig], Splits],
     ) -> DataSet:
-        def inspect(_: LoadOptions) -> tuple[Shape, int]:
+        def inspect(_: DataConfig) -> tuple[Shape, int]:
             return shape, num_classes
 
         options = _OPTIONS | (set() if name == "digits" else SOURCE_OPTIONS)

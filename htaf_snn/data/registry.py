@@ -13,6 +13,18 @@ DATA_SETS: dict[str, DataSet] = {
 }
 
 
+def sets() -> str:
+    """The data sets, a line each: shape of a frame, classes, kind and source."""
+    lines = []
+    for entry in DATA_SETS.values():
+        shape = "x".join(map(str, entry.shape or ())) or "by file"
+        classes = "by folder" if entry.num_classes is None else entry.num_classes
+        lines.append(
+            f"{entry.name:14} {shape:9} {classes!s:>9} classes  {entry.kind}: {entry.source}"
+        )
+    return "\n".join(lines)
+
+
 def data_set(name: str) -> DataSet:
     """The registered data set of that name.
 

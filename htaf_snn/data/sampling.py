@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .augment import event_transform
-from .definition import LoadOptions
+from .augment import event_transform, parse
+from .definition import DataConfig
 from .events import Frames
 from .folders import Parts, groups_of
 from .framing import Framing
@@ -16,7 +16,7 @@ from .splits import Splits, check_labels, split
 
 
 def framing_for(
-    sensor_size: SensorSize, format: Format, options: LoadOptions, until: int | None = None
+    sensor_size: SensorSize, format: Format, options: DataConfig, until: int | None = None
 ) -> Framing:
     """How recordings become frames under ``options``; ``until`` as `Framing` has it."""
     return Framing(
@@ -35,7 +35,7 @@ def framing_for(
 
 
 def event_splits(
-    parts: Parts, framing: Framing, num_classes: int, options: LoadOptions, root: Path
+    parts: Parts, framing: Framing, num_classes: int, options: DataConfig, root: Path
 ) -> Splits:
     """The three parts as frames; what ``parts`` does not have is drawn of its training part.
 
@@ -47,7 +47,7 @@ def event_splits(
         check_labels(parts.train[1], num_classes, root, 3 - len(given))
     for part in given:
         check_labels(part[1], num_classes, root, 1)
-    transform = event_transform(options.event_augment, framing.frame_size)
+    transform = event_transform(parse(options.augment, "events")[1], framing.frame_size)
     train = Frames(*parts.train, framing, transform, options.skip_bad)
     validation, test = (
         None if part is None else Frames(*part, framing, skip_bad=options.skip_bad)

@@ -52,6 +52,18 @@ class Exported:
     synaptic_operations: float
     energy_nj: float
 
+    def __str__(self) -> str:
+        found = self.agreement
+        return (
+            f"run by               {self.reader}, {found.samples} samples of the test split\n"
+            f"equal spikes         {found.spikes:.8f} of outputs, {found.neurons:.8f} of neurons\n"
+            f"equal labels         {found.labels} of {found.samples}\n"
+            f"logits differ by     {found.logit_difference:.3g} at most\n"
+            f"synaptic operations  {self.synaptic_operations:.4g} a sample\n"
+            f"energy               {self.energy_nj:.4g} nJ a sample, arithmetic at 45 nm\n"
+            f"wrote                {', '.join(map(str, self.files))}"
+        )
+
 
 def export(
     net: nn.Module,

@@ -55,6 +55,18 @@ def model_names() -> list[str]:
     return list(MODELS)
 
 
+def models() -> str:
+    """The networks, a line each: name, parameters, frame sizes in pixels, where published."""
+    lines = [f"{'name':34} {'parameters':>10}  {'pixels':9}  source"]
+    for entry in MODELS.values():
+        most = entry.largest_side
+        sides = f"{entry.smallest_side} to {most}" if most else f"from {entry.smallest_side}"
+        lines.append(
+            f"{entry.name:34} {entry.parameters() / 1e6:8.2f} M  {sides:9}  {entry.source}"
+        )
+    return "\n".join(lines)
+
+
 def default_model(shape: tuple[int, int, int] | None) -> str:
     """The name of the network that frames (C, H, W) are trained on unless another is named."""
     return "mlp" if shape is not None and min(shape[1:]) < SMALLEST_SIDE else "vgg_small"

@@ -213,6 +213,15 @@ def table() -> list[Row]:
     return rows
 
 
+def neurons() -> str:
+    """SpikingJelly's neuron classes, a line each: states, learned parameters, fused or why not."""
+    lines = []
+    for row in table():
+        counts = f"{row.states} states, {row.learned} learned"
+        lines.append(f"{row.name:26} {counts:20} {row.reason or 'fused'}")
+    return "\n".join(lines)
+
+
 def _why_not_class(cls: type[nn.Module]) -> str:
     try:
         backend_class(cls)

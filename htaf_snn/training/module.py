@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -16,15 +17,15 @@ from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from .. import neurons
-from ..arguments import in_range, one_of
+from ..arguments import in_range
+from ..models import default_model
 from ..models import model as build_model
-from ..models.parts import Norm, SpikingNetwork
-from ..neurons.registry import neuron_class
-from ..neurons.registry import neuron_options as neuron_options_of
+from ..models.parts import SpikingNetwork
+from ..neurons.registry import neuron_class, neuron_options
 from ..seeds import seed_torch
 from ..surrogates import SpikeFunction, spike_function, trains_smooth
-from ..transfer import Shape, SharpnessSchedule, firing_as_trained, firing_hard, spike_functions
+from ..transfer import SharpnessSchedule, firing_as_trained, firing_hard, spike_functions
+from .config import ModelConfig
 from .finite import DivergedError, first_not_finite
 from .losses import LOSSES
 
@@ -41,120 +42,53 @@ class SpikingClassifier(L.LightningModule):
     Args:
         in_shape: (C, H, W) of a frame.
         num_classes: number of labels.
-        spike: a spike function, ``name`` or ``name:parameter=value``; see
-            `htaf_snn.spike_function`.
-        neuron: "if", "lif" or "plif", or the import path of a neuron class, one's own or
-            SpikingJelly's: "my_module.MyNeuron".
-        neuron_options: further arguments of every neuron, such as ``tau`` (``init_tau`` of
-            "plif"), ``v_threshold`` or ``detach_reset``.
-        model: the network's name; ``htaf-snn models`` lists them.
-        width: factor on the network's channel counts, > 0.
-        widths: channels of each block of "vgg_small", neurons of each layer of "mlp"; None for
-            its own.
-        norm: "bn", or "tdbn" for threshold-dependent batch norm.
-        dropout: probability that an input of the read-out is zero, in [0, 1).
-        backend: of the neurons; "auto", "torch", "cpu" or "cupy".
-        loss: "mean", the cross-entropy of the mean logits, or "tet", the mean of the
-            cross-entropies of every time step.
-        label_smoothing: share of the target spread evenly over the classes, in [0, 1).
-        optimizer: "adamw", or "sgd" with momentum 0.9.
-        learning_rate: the highest, > 0; a cosine schedule ends it at 0.
-        weight_decay: >= 0.
-        warmup_epochs: epochs over which the learning rate rises from 0, >= 0.
-        tbptt_steps: time steps after which the potentials are detached (truncated BPTT); the
-            network runs through so many at a time, batch norm included. None for full BPTT.
-        sharpness: start and end of parameters of the spike functions, such as
-            ``{"alpha0": (0.5, 2.0)}``; see `SharpnessSchedule`.
-        sharpness_shape: of the way from start to end: "linear", "cosine" or "geometric".
-        hardening: shares of the training between which the exact step takes the place of the
-            smooth output, with the smooth derivative, so that what is trained is what fires;
-            (0, 0) from the start, None never.
-        checkpoint_activations: whether the backward pass computes each block's activations
-            again instead of keeping them.
-        compile: whether `torch.compile` compiles the network.
+        config: what the network is and how it is trained.
         seed: of what is random within a step, such as dropout.
 
     Raises:
-        ValueError: an unknown spike function, neuron, network, loss or optimizer, or a number out
-            of its range.
+        ValueError: an unknown network, or one that does not take such frames.
     """
 
     def __init__(
         self,
         in_shape: tuple[int, int, int],
         num_classes: int,
-        spike: str = "htaf",
-        neuron: str = "lif",
-        neuron_options: dict[str, bool | float | None] | None = None,
-        model: str = "vgg_small",
-        width: float = 1.0,
-        widths: tuple[int | tuple[int, ...], ...] | None = None,
-        norm: Norm = "bn",
-        dropout: float = 0.0,
-        backend: neurons.Backend = "auto",
-        loss: Literal["mean", "tet"] = "mean",
-        label_smoothing: float = 0.0,
-        optimizer: Literal["adamw", "sgd"] = "adamw",
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
-        warmup_epochs: float = 0.0,
-        tbptt_steps: int | None = None,
-        sharpness: dict[str, tuple[float, float]] | None = None,
-        sharpness_shape: Shape = "geometric",
-        hardening: tuple[float, float] | None = (0.0, 0.8),
-        checkpoint_activations: bool = False,
-        compile: bool = False,
+        config: ModelConfig | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        make_neuron = neuron_class(neuron)
-        one_of("loss", loss, LOSSES)
-        one_of("optimizer", optimizer, ("adamw", "sgd"))
-        in_range("learning_rate", learning_rate, 0, 1e6, open_=True)
-        in_range("weight_decay", weight_decay, 0, 1e6)
-        in_range("warmup_epochs", warmup_epochs, 0)
+        config = config or ModelConfig()
+        config = replace(config, model=config.model or default_model(in_shape))
         in_range("seed", seed, 0, 2**32 - 1)
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` (={label_smoothing}) must lie in [0, 1)")
-        if tbptt_steps is not None:
-            in_range("tbptt_steps", tbptt_steps, 1)
-        options = neuron_options_of(neuron, neuron_options or {})
-        if compile and sharpness:
-            raise ValueError(
-                f"`sharpness` (={sharpness}) with `compile`: every step would be compiled anew; "
-                "leave one of them out"
-            )
-        if widths is not None and model not in ("vgg_small", "mlp"):
-            raise ValueError(
-                f"`widths` (={widths}) are those of vgg_small and mlp; {model} has a `width`"
-            )
-        self.save_hyperparameters()
+        self.save_hyperparameters(
+            {"in_shape": in_shape, "num_classes": num_classes, "seed": seed} | config.plain()
+        )
+        self.config, self.seed = config, seed
         self.in_shape, self.num_classes = in_shape, num_classes
-        self.seed = seed
-        self.loss = LOSSES[loss]
-        network_options = {} if widths is None else {"widths": widths}
+        self.loss = LOSSES[config.loss]
+        assert config.model is not None
         self.net = build_model(
-            model,
+            config.model,
             in_shape,
             num_classes,
-            make_neuron,
-            width,
-            norm,
-            dropout,
-            **network_options,
-            surrogate_function=spike_function(spike),
-            backend=backend,
-            **options,
+            neuron_class(config.neuron),
+            config.width,
+            config.norm,
+            config.dropout,
+            **({} if config.widths is None else {"widths": config.widths}),
+            surrogate_function=spike_function(config.spike),
+            backend=config.backend,
+            **neuron_options(config.neuron, config.neuron_options or {}),
         )
-        if checkpoint_activations:
+        if config.checkpoint_activations:
             if not isinstance(self.net, SpikingNetwork):
-                raise ValueError(f"`checkpoint_activations` is not for {model}")
+                raise ValueError(f"`checkpoint_activations` is not for {config.model}")
             self.net.checkpoint_activations()
         # How many steps there are is known once the training begins.
         self._schedule = SharpnessSchedule(
-            self.net, 1, sharpness_shape, hardening, **(sharpness or {})
+            self.net, 1, config.sharpness_shape, config.hardening, **(config.sharpness or {})
         )
-        if compile:
+        if config.compile:
             self.net.compile()
         # The layout that the CPU's convolutions, norms and poolings take least time with.
         self.net.to(memory_format=torch.channels_last)
@@ -178,7 +112,7 @@ class SpikingClassifier(L.LightningModule):
         """Logits [T, N, num_classes] of frames [T, N, C, H, W], from the neurons' first state."""
         functional.reset_net(self.net)
         x_seq = x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(x_seq)
-        steps = self.hparams["tbptt_steps"]
+        steps = self.config.tbptt_steps
         if not self.training or steps is None or steps >= len(x_seq):
             logits_seq: Tensor = self.net(x_seq)
             return logits_seq
@@ -217,7 +151,7 @@ class SpikingClassifier(L.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         x_seq, labels = batch
         logits_seq = self.logits_seq(x_seq)
-        loss = self.loss(logits_seq.float(), labels, self.hparams["label_smoothing"])
+        loss = self.loss(logits_seq.float(), labels, self.config.label_smoothing)
         if not loss.isfinite():
             where = "the input" if not x_seq.isfinite().all() else None
             self._seed(batch_index)
@@ -272,7 +206,7 @@ class SpikingClassifier(L.LightningModule):
             # sharpness no schedule has changed.
             for name, module in self.named_modules():
                 if isinstance(module, SpikeFunction):
-                    for parameter in (self.hparams["sharpness"] or {}).keys() & set(
+                    for parameter in (self.config.sharpness or {}).keys() & set(
                         module.parameter_names
                     ):
                         checkpoint["state_dict"][f"{name}.{parameter}"] = torch.tensor(
@@ -325,14 +259,14 @@ class SpikingClassifier(L.LightningModule):
         self.log("gap_pp", 100 * gap)
 
     def configure_optimizers(self) -> Any:
-        options = self.hparams
-        settings = {"lr": options["learning_rate"], "weight_decay": options["weight_decay"]}
+        config = self.config
+        settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
         optimizer = (
             torch.optim.AdamW(self.parameters(), **settings)
-            if options["optimizer"] == "adamw"
+            if config.optimizer == "adamw"
             else torch.optim.SGD(self.parameters(), momentum=0.9, **settings)
         )
-        warmup_epochs = options["warmup_epochs"]
+        warmup_epochs = config.warmup_epochs
 
         def share(step: int) -> float:
             if step == 0:  # when the data are not set up yet

@@ -47,6 +47,12 @@ class Prediction:
     windowed: bool = False
     error: str = ""
 
+    def __str__(self) -> str:
+        if self.error:
+            return self.error
+        at = f"  at {self.start / 1e6:.3f} s" if self.windowed else ""
+        return f"{self.path}{at}  {self.name}  confidence {self.confidence:.4f}"
+
 
 def framing_in(checkpoint: Path) -> tuple[Framing, list[str]]:
     """How a checkpoint's recordings became frames, and its classes' names.

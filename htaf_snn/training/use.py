@@ -7,6 +7,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from spikingjelly.activation_based.base import MemoryModule
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 
 from .. import transfer
-from ..arguments import arguments_of
-from ..data import SpikingDataModule
+from ..arguments import arguments_of, typed
+from ..data import DataConfig, SpikingDataModule
 from ..exporting import SUFFIX, Exported, Format
 from ..exporting import export as export_net
 from ..files import write_whole
 from ..transfer import TransferGap, transfer_gap
 from . import predict as prediction
 from .checkpoint_io import read_checkpoint
+from .config import ModelConfig
 from .module import SpikingClassifier
 from .predict import Prediction
 
@@ -47,10 +49,13 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
     with _of(checkpoint):
-        settings = _settings(content, "hyper_parameters", SpikingClassifier)
-        _check_class("spike function", settings["spike"], SurrogateFunctionBase, allow)
-        _check_class("neuron", settings["neuron"], MemoryModule, allow)
-        model = SpikingClassifier(**settings)
+        settings = _settings(content, "hyper_parameters")
+        for key, base in _CLASSES.items():
+            _check_class(key, settings.get(key), base, allow)
+        rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed")}
+        config = ModelConfig.of(settings, "entry of its hyper_parameters", complete=True)
+        given = arguments_of(SpikingClassifier, rest, "entry of its hyper_parameters")
+        model = SpikingClassifier(config=config, **given)
         model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
     _logger.info(
@@ -66,11 +71,12 @@ def _load(
     content = read_checkpoint(checkpoint)
     model = _model(content, checkpoint, allow)
     with _of(checkpoint):
-        settings = _settings(content, "datamodule_hyper_parameters", SpikingDataModule)
-        settings["download"] = False  # a file from elsewhere has nothing fetched or written
-        if root is not None:
-            settings["root"] = root
-        data = SpikingDataModule(**settings)
+        settings = _settings(content, "datamodule_hyper_parameters")
+        seed = typed("seed", settings.pop("seed", None), int)
+        config = DataConfig.of(settings, "entry of its datamodule_hyper_parameters", complete=True)
+        # A file from elsewhere has nothing fetched or written.
+        config = replace(config, download=False, root=root or config.root)
+        data = SpikingDataModule(config, seed)
     if (data.in_shape, data.num_classes) != (model.in_shape, model.num_classes):
         raise ValueError(
             f"{checkpoint} was trained on frames {model.in_shape} of {model.num_classes} classes; "
@@ -90,18 +96,20 @@ def _of(checkpoint: Path) -> Iterator[None]:
         ) from error
 
 
-def _settings(content: dict[str, Any], key: str, of: type) -> dict[str, Any]:
+def _settings(content: dict[str, Any], key: str) -> dict[str, Any]:
     found = content[key]
     if not isinstance(found, dict):
         raise ValueError(f"its {key} are no dict")
     # Lightning's own entry, in older checkpoints, would name a function to build the class with.
-    settings = {name: value for name, value in found.items() if name != "_instantiator"}
-    return arguments_of(of, settings, f"entry of its {key}", complete=True)
+    return {name: value for name, value in found.items() if name != "_instantiator"}
 
 
-def _check_class(what: str, spec: str, base: type, allow: str | None) -> None:
+_CLASSES: dict[str, type] = {"spike": SurrogateFunctionBase, "neuron": MemoryModule}
+
+
+def _check_class(what: str, spec: object, base: type, allow: str | None) -> None:
     """Refuses a class whose module would have to be imported, and so run, to see what it is."""
-    path = spec.partition(":")[0]
+    path = str(spec).partition(":")[0]
     module, dot, name = path.rpartition(".")
     if not dot or module == allow:
         return
@@ -115,7 +123,22 @@ def _check_class(what: str, spec: str, base: type, allow: str | None) -> None:
         raise ValueError(f"it names {path}, which is not a {what}")
 
 
-def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -> dict[str, float]:
+class Measured(dict[str, float]):
+    """Metrics by name; as a string, a line each."""
+
+    def __str__(self) -> str:
+        rates = {n.partition("/")[2]: rate for n, rate in self.items() if "/" in n}
+        lines = [
+            f"hard accuracy  {self['hard_accuracy']:.4f}",
+            f"soft accuracy  {self['soft_accuracy']:.4f}",
+            f"transfer gap   {self['gap_pp']:+.2f} pp",
+            f"firing rate    {self['firing_rate']:.4f}",
+            *(f"  {name:14} {rate:.4f}" for name, rate in rates.items()),
+        ]
+        return "\n".join(lines)
+
+
+def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -> Measured:
     """Measures a checkpoint on the test split of the data that it was trained on.
 
     Args:
@@ -130,7 +153,7 @@ def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -
     model, data = _load(checkpoint, root, allow)
     trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
     (metrics,) = trainer.test(model, data, verbose=False)
-    return dict(metrics)
+    return Measured(metrics)
 
 
 def gap(

@@ -60,6 +60,19 @@ class TransferGap:
         worst = max(self.layers, key=lambda layer: layer.gap_pp, default=None)
         return worst.name if worst is not None and worst.gap_pp > 0 else None
 
+    def __str__(self) -> str:
+        width = max([len("layer"), *(len(layer.name) for layer in self.layers)])
+        heads = "soft rate  hard rate  difference  uncertain  hard accuracy  gap (pp)"
+        lines = [f"{'layer':{width}}  {heads}", f"{'none':{width}} {self.soft_accuracy:57.4f}"]
+        lines += [
+            f"{layer.name:{width}}  {layer.soft_rate:9.4f}  {layer.hard_rate:9.4f}"
+            f"  {layer.difference:10.4f}  {layer.uncertain:9.4f}  {layer.hard_accuracy:13.4f}"
+            f"  {layer.gap_pp:+8.2f}"
+            for layer in self.layers
+        ]
+        born = self.born_in or "no layer"
+        return "\n".join([*lines, f"gap {self.gap_pp:+.2f} pp, most of it born in {born}"])
+
 
 @dataclass(frozen=True)
 class Binarity:

@@ -18,6 +18,8 @@ import pytest
 
 from htaf_snn.comparison import Study, compare, preset, read_results, sensitivity
 from htaf_snn.comparison.work import work
+from htaf_snn.data import DataConfig
+from htaf_snn.training import ModelConfig
 from tests.helpers import command
 from tests.training.test_fit import environment
 
@@ -105,7 +107,9 @@ def study(**changes: Any) -> Study:
         "contenders": ["htaf"], "seeds": [0], "epochs": 1, "data": {"name": "digits", "T": 2},
         "model": {},
     }  # fmt: skip
-    return Study(**base | changes)
+    values = base | changes
+    data, model = DataConfig(**values.pop("data")), ModelConfig(**values.pop("model"))
+    return Study(**values, data=data, model=model)
 
 
 @pytest.mark.parametrize(
@@ -149,14 +153,14 @@ def test_tasks_are_named_by_all_that_decides_them() -> None:
     names = [task.name for task in one.tasks()]
     assert len(set(names)) == 4 and names[0].startswith("digits-htaf-seed0-")
     assert [task.name for task in replace(one, epochs=2).tasks()] != names
-    assert [task.name for task in replace(one, model={"width": 2}).tasks()] != names
-    spelled = replace(one, model={"width": 1.0}, data=one.data | {"batch_size": 32})
+    assert [task.name for task in replace(one, model=ModelConfig(width=2)).tasks()] != names
+    spelled = replace(one, model=ModelConfig(model="vgg_small"))
     assert [task.name for task in spelled.tasks()] == names  # the defaults
-    assert replace(one.tasks()[0], data=one.data | {"root": "elsewhere"}).name == names[0]
+    assert replace(one.tasks()[0], data=replace(one.data, root=Path("elsewhere"))).name == names[0]
     with pytest.raises(ValueError, match="two studies have one title"):
         compare([one, one], Path("nowhere"))
     split = replace(one, resplit=True, title="t").tasks()
-    assert [task.data["split_seed"] for task in split] == [0, 0, 1, 1]
+    assert [task.data.split_seed for task in split] == [0, 0, 1, 1]
     grid = sensitivity(one)
     assert len(grid.contenders) == 18 and grid.seeds == [0]
 
@@ -192,7 +196,7 @@ def test_learning_rates_are_tried_and_the_best_is_taken(tmp_path: Path) -> None:
         contenders=["atan", fixed], seeds=[3, 4], trials=3, epochs=2,
         data={"name": "digits", "T": 2, "batch_size": 64}, model={"widths": [8]},
     )  # fmt: skip
-    assert [t.model["learning_rate"] for t in one.candidates("atan")] == [3e-3, 6e-3, 1.5e-3]
+    assert [t.model.learning_rate for t in one.candidates("atan")] == [3e-3, 6e-3, 1.5e-3]
     assert one.candidates(fixed) == []
     runs = compare([one], tmp_path)
     trials = list(read_results(tmp_path).trials.values())

@@ -12,7 +12,7 @@ from torch import nn
 import htaf_snn
 from htaf_snn import HTAFSpike, IFNode
 from htaf_snn.comparison.run import _spread, output_shares
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.energy import operations
 
 
@@ -42,7 +42,7 @@ def test_operations() -> None:
 
 
 def test_measured_samples_are_of_every_class() -> None:
-    data = SpikingDataModule("digits", T=2)
+    data = SpikingDataModule(DataConfig("digits", T=2))
     (x_seq,) = _spread(data)
     count = len(data.splits.validation)  # type: ignore[arg-type]
     chosen = range(0, count, -(-count // 128))

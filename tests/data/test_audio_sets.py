@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.data.recordings import read_recording, recordings_in
 from tests.helpers import command
 
@@ -76,7 +76,7 @@ def test_fit_predict_and_inspect(shd: Path, tmp_path: Path) -> None:
 def test_ssc_has_a_validation_part(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "valid", "test")):
         write(tmp_path / f"ssc_{part}.h5", 35, 1, number)
-    splits = SpikingDataModule("ssc", tmp_path, T=2).splits
+    splits = SpikingDataModule(DataConfig("ssc", tmp_path, T=2)).splits
     parts: tuple[Any, ...] = (splits.train, splits.validation, splits.test)
     assert [len(part) for part in parts] == [35] * 3
     frames, label = splits.train[34]
@@ -85,7 +85,7 @@ def test_ssc_has_a_validation_part(tmp_path: Path) -> None:
 
 def test_what_is_missing_or_wrong_is_named(shd: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file .*shd_train.h5, nor .*h5.zip"):
-        SpikingDataModule("shd", tmp_path).setup()
+        SpikingDataModule(DataConfig("shd", tmp_path)).setup()
     file = shd / "SHD/shd_test.h5"
     with pytest.raises(ValueError, match=r"shd_test.h5.* holds 40 recordings by number"):
         read_recording(file, None)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from htaf_snn.data import SpikingDataModule, augment
+from htaf_snn.data import DataConfig, SpikingDataModule, augment
 from htaf_snn.data.augment import Mixing, event_transform, frame_transform, names_for
 from htaf_snn.data.recordings import EVENT
 
@@ -97,8 +97,8 @@ def test_events_are_changed_by_torchs_random_numbers(name: str) -> None:
 
 @pytest.mark.parametrize("names", [*OF_EVENTS, "drop,flip,shift,time_jitter"])
 def test_training_alone_sees_changed_events(names: str) -> None:
-    data = SpikingDataModule(T=3, augment=names)
-    plain = SpikingDataModule(T=3, augment="")
+    data = SpikingDataModule(DataConfig(T=3, augment=names))
+    plain = SpikingDataModule(DataConfig(T=3, augment=""))
     trained, still = data.train_dataloader().dataset, plain.train_dataloader().dataset
     assert any(not torch.equal(trained[i][0], still[i][0]) for i in range(8))
     assert trained[0][0].shape == still[0][0].shape and trained[0][0].dtype == torch.float32
@@ -110,7 +110,7 @@ def test_training_alone_sees_changed_events(names: str) -> None:
 def test_no_event_left_is_an_empty_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     drop = {"drop": lambda transforms, _: transforms.DropEvent(p=1.0)}
     monkeypatch.setattr(augment, "_OF_EVENTS", drop)
-    frames, _ = SpikingDataModule(T=3, augment="drop").train_dataloader().dataset[0]
+    frames, _ = SpikingDataModule(DataConfig(T=3, augment="drop")).train_dataloader().dataset[0]
     assert frames.shape == (3, 2, 28, 28) and not frames.any()
 
 
@@ -127,9 +127,9 @@ def test_an_epoch_repeats_whatever_came_before(workers: int) -> None:
     options: dict[str, Any] = {
         "T": 3, "augment": "nda,drop,time_jitter", "mixup": 0.5, "num_workers": workers,
     }  # fmt: skip
-    through = SpikingDataModule(**options)
+    through = SpikingDataModule(DataConfig(**options))
     first, second = batches(through, 0), batches(through, 1)
-    resumed = batches(SpikingDataModule(**options), 1)
+    resumed = batches(SpikingDataModule(DataConfig(**options)), 1)
     for (x_seq, labels), (x_again, labels_again) in zip(second, resumed, strict=True):
         assert torch.equal(x_seq, x_again) and torch.equal(labels, labels_again)
     assert not torch.equal(first[0][0], second[0][0])
@@ -139,14 +139,14 @@ def test_an_epoch_repeats_whatever_came_before(workers: int) -> None:
 def test_a_loader_goes_on_within_an_epoch(workers: int, taken: int) -> None:
     """As a resumed run does: its state is taken up by a new loader, of another epoch's sampler."""
     options: dict[str, Any] = {"T": 2, "augment": "nda", "mixup": 0.5, "num_workers": workers}
-    loader = SpikingDataModule("digits", **options).train_dataloader()
+    loader = SpikingDataModule(DataConfig("digits", **options)).train_dataloader()
     loader.sampler.set_epoch(3)  # type: ignore[attr-defined]
     batches_of_epoch = iter(loader)
     for _ in range(taken):
         next(batches_of_epoch)
     state = loader.state_dict()  # type: ignore[attr-defined]
     torch.manual_seed(17)
-    resumed = SpikingDataModule("digits", **options).train_dataloader()
+    resumed = SpikingDataModule(DataConfig("digits", **options)).train_dataloader()
     resumed.load_state_dict(state)  # type: ignore[attr-defined]
     if taken == len(loader):  # nothing is left of this epoch: the next one follows
         loader.sampler.set_epoch(4)  # type: ignore[attr-defined]
@@ -159,7 +159,7 @@ def test_a_loader_goes_on_within_an_epoch(workers: int, taken: int) -> None:
 
 @pytest.mark.parametrize("kinds", [{"mixup": 1.0}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}])
 def test_mixed_batches(kinds: dict[str, float]) -> None:
-    data = SpikingDataModule("digits", T=3, batch_size=16, augment="", **kinds)  # type: ignore[arg-type]
+    data = SpikingDataModule(DataConfig("digits", T=3, batch_size=16, augment="", **kinds))  # type: ignore[arg-type]
     loader = data.train_dataloader()
     x_seq, labels = next(iter(loader))
     assert x_seq.shape == (3, 16, 1, 8, 8) and x_seq.is_contiguous() and type(x_seq) is torch.Tensor

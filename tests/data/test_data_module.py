@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from htaf_snn.data import SpikingDataModule, data_set
+from htaf_snn.data import DataConfig, SpikingDataModule, data_set
 from htaf_snn.data.digits_events import encode
 from htaf_snn.data.recordings import read_recording
 
@@ -38,7 +38,7 @@ def subset(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["digits_events", "digits", *ROOTS])
 def test_every_data_set_loads(name: str, request: pytest.FixtureRequest) -> None:
     root = request.getfixturevalue("shared_data") / ROOTS[name] if name in ROOTS else None
-    data = SpikingDataModule(name, root, T=3, batch_size=16)
+    data = SpikingDataModule(DataConfig(name, root, T=3, batch_size=16))
     data.prepare_data()
     data.setup()
     x_seq, labels = next(iter(data.train_dataloader()))
@@ -57,7 +57,7 @@ def test_every_data_set_loads(name: str, request: pytest.FixtureRequest) -> None
 
 
 def test_events_are_counted_in_their_bins(subset: Path) -> None:
-    data = SpikingDataModule("nmnist", subset, T=4)
+    data = SpikingDataModule(DataConfig("nmnist", subset, T=4))
     recording = events(seed=60)  # label 0, Train, number 0
     # Tonic leaves the last event out, as its ToFrame does.
     expected = np.zeros((4, 2, 34, 34))
@@ -72,8 +72,12 @@ def test_events_are_counted_in_their_bins(subset: Path) -> None:
 
 
 def test_training_samples_are_shifted_whole(subset: Path) -> None:
-    still = SpikingDataModule("nmnist", subset, T=2, shift=0.0).train_dataloader().dataset
-    moved = SpikingDataModule("nmnist", subset, T=2, shift=0.06).train_dataloader().dataset
+    still = (
+        SpikingDataModule(DataConfig("nmnist", subset, T=2, shift=0.0)).train_dataloader().dataset
+    )
+    moved = (
+        SpikingDataModule(DataConfig("nmnist", subset, T=2, shift=0.06)).train_dataloader().dataset
+    )
     frames, (shifted, label) = still[0][0], moved[0]
     assert shifted.shape == frames.shape and label == still[0][1]
     padded = torch.nn.functional.pad(frames, (2, 2, 2, 2))
@@ -86,7 +90,7 @@ def test_training_samples_are_shifted_whole(subset: Path) -> None:
 
 def test_splits_are_apart_and_fixed(subset: Path) -> None:
     def indices(**options: Any) -> list[set[int]]:
-        splits = SpikingDataModule("nmnist", subset, T=2, **options).splits
+        splits = SpikingDataModule(DataConfig("nmnist", subset, T=2, **options)).splits
         return [set(part.indices) for part in (splits.train, splits.validation, splits.test)]  # type: ignore[attr-defined]
 
     shares: dict[str, Any] = {"validation": 0.2, "test": 0.3}
@@ -99,7 +103,7 @@ def test_splits_are_apart_and_fixed(subset: Path) -> None:
 
 def test_order_depends_on_seed_and_epoch_alone(subset: Path) -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        loader = SpikingDataModule("nmnist", subset, T=2, seed=seed).train_dataloader()
+        loader = SpikingDataModule(DataConfig("nmnist", subset, T=2), seed=seed).train_dataloader()
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         return list(loader.sampler)
 
@@ -113,12 +117,12 @@ def test_frames_are_cached_and_renewed_when_a_recording_changes(
     def folders() -> set[Path]:
         return {p for p in (own_cache / "frames").iterdir() if p.is_dir()}
 
-    SpikingDataModule("nmnist", subset, T=2).setup()
+    SpikingDataModule(DataConfig("nmnist", subset, T=2)).setup()
     before = folders()
-    SpikingDataModule("nmnist", subset, T=2).setup()
+    SpikingDataModule(DataConfig("nmnist", subset, T=2)).setup()
     assert folders() == before
     (subset / "NMNIST/Train/3/30001.bin").write_bytes(encode(events(n=99)))
-    SpikingDataModule("nmnist", subset, T=2).setup()
+    SpikingDataModule(DataConfig("nmnist", subset, T=2)).setup()
     assert len(folders() - before) == 1
 
 
@@ -160,7 +164,7 @@ def test_damage_is_named(
 ) -> None:
     damage(subset)
     with pytest.raises(ValueError, match=message):
-        SpikingDataModule("nmnist", subset, T=2).prepare_data()
+        SpikingDataModule(DataConfig("nmnist", subset, T=2)).prepare_data()
     assert not list((own_cache / "frames").glob("*.partial-*"))
 
 
@@ -199,7 +203,7 @@ def test_real_recordings_pass_the_checks(shared_data: Path) -> None:
 )  # fmt: skip
 def test_refuses(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        SpikingDataModule(**arguments).prepare_data()
+        SpikingDataModule(DataConfig(**arguments)).prepare_data()
 
 
 def test_without_tonic_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +218,9 @@ def test_workers_give_the_same_batches() -> None:
     batches = [
         [
             x.sum().item()
-            for x, _ in SpikingDataModule("digits", T=2, num_workers=n).train_dataloader()
+            for x, _ in SpikingDataModule(
+                DataConfig("digits", T=2, num_workers=n)
+            ).train_dataloader()
         ]
         for n in (0, 2)
     ]
@@ -223,7 +229,7 @@ def test_workers_give_the_same_batches() -> None:
 
 def test_a_share_smaller_than_the_classes_is_named(subset: Path) -> None:
     with pytest.raises(ValueError, match=r"`validation` \(=0.05\) of 100 samples .*10 classes"):
-        SpikingDataModule("nmnist", subset, T=2, validation=0.05).setup()
+        SpikingDataModule(DataConfig("nmnist", subset, T=2, validation=0.05)).setup()
 
 
 def test_lookup() -> None:

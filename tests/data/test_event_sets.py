@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.data.digits_events import encode
 from htaf_snn.data.event_sets import EVENT_SETS
 from htaf_snn.data.events import cached_frames
@@ -101,7 +101,7 @@ def test_published_sets_are_read(name: str, tmp_path: Path) -> None:
         for field in "xytp":
             np.testing.assert_array_equal(read[field], expected[field])
     data = SpikingDataModule(
-        name, tmp_path, T=T, frames_by="count", validation=0.25, test=0.25, shift=0
+        DataConfig(name, tmp_path, T=T, frames_by="count", validation=0.25, test=0.25, shift=0)
     )
     width, height, polarities = event_set.sensor_size
     assert data.in_shape == (polarities, height, width)
@@ -204,7 +204,9 @@ def test_folders_of_every_format(format: str, parts: str, tmp_path: Path) -> Non
     suffix, write, options = FORMATS[format]
     write_folder(tmp_path, suffix, write, parts)
     data = SpikingDataModule(
-        "event_folder", tmp_path, T=T, frames_by="count", validation=0.2, test=0.2, **options
+        DataConfig(
+            "event_folder", tmp_path, T=T, frames_by="count", validation=0.2, test=0.2, **options
+        )
     )
     assert data.in_shape == (2, 34, 34) and data.num_classes == 2
     sums = {(label, float(frames.sum())) for frames, label in data.splits.train}  # type: ignore[attr-defined]
@@ -253,13 +255,15 @@ def test_damage_in_a_folder_is_named(
     write_folder(tmp_path)
     damage(tmp_path)
     with pytest.raises((ValueError, OSError), match=message):
-        SpikingDataModule("event_folder", tmp_path, T=T, frames_by="count").prepare_data()
+        SpikingDataModule(
+            DataConfig("event_folder", tmp_path, T=T, frames_by="count")
+        ).prepare_data()
 
 
 def test_folders_that_do_not_name_their_sensor(tmp_path: Path) -> None:
     write_folder(tmp_path, ".bin", binary)
     with pytest.raises(ValueError, match=r"0.bin does not name .* set `data.sensor_size`"):
-        _ = SpikingDataModule("event_folder", tmp_path).in_shape
+        _ = SpikingDataModule(DataConfig("event_folder", tmp_path)).in_shape
 
 
 def test_plain_arrays_of_another_shape(tmp_path: Path) -> None:
@@ -275,7 +279,7 @@ def test_class_folders_must_agree(tmp_path: Path) -> None:
     write_folder(tmp_path, parts="train test")
     (tmp_path / "test" / "dog").rename(tmp_path / "test" / "god")
     with pytest.raises(ValueError, match="class folders of train and test differ: dog, god"):
-        _ = SpikingDataModule("event_folder", tmp_path).num_classes
+        _ = SpikingDataModule(DataConfig("event_folder", tmp_path)).num_classes
 
 
 def test_labels_out_of_range(tmp_path: Path) -> None:
@@ -287,10 +291,10 @@ def test_labels_out_of_range(tmp_path: Path) -> None:
         (tmp_path / name / path).parent.mkdir(exist_ok=True)
         write(tmp_path / name / path, events())
         with pytest.raises(ValueError, match=r"label out of range: 1\d is none of the 1\d classes"):
-            SpikingDataModule(name, tmp_path / name).prepare_data()
+            SpikingDataModule(DataConfig(name, tmp_path / name)).prepare_data()
     (tmp_path / "NCALTECH101/Caltech101/cat").mkdir(parents=True)
     with pytest.raises(ValueError, match="1 class folders, not 101"):
-        SpikingDataModule("ncaltech101", tmp_path).prepare_data()
+        SpikingDataModule(DataConfig("ncaltech101", tmp_path)).prepare_data()
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,11 +343,11 @@ def test_downsampling_keeps_the_aspect(tmp_path: Path) -> None:
 def test_options_reach_the_frames(tmp_path: Path) -> None:
     write_set("nmnist", tmp_path)
     data = SpikingDataModule(
-        "nmnist", tmp_path, T=2, downsample=16, first_saccade=True, validation=0.2
+        DataConfig("nmnist", tmp_path, T=2, downsample=16, first_saccade=True, validation=0.2)
     )
     assert data.in_shape == (2, 16, 16)
     assert data.splits.train[0][0].shape == (2, 2, 16, 16)
-    full = SpikingDataModule("nmnist", tmp_path, T=2, validation=0.2).splits.train
+    full = SpikingDataModule(DataConfig("nmnist", tmp_path, T=2, validation=0.2)).splits.train
     shares = [a.sum() / b.sum() for (a, _), (b, _) in zip(data.splits.train, full, strict=True)]  # type: ignore[call-overload]
     assert 0.2 < np.mean(shares) < 0.5
 

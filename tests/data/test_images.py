@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from htaf_snn.data import Encoder, SpikingDataModule, images
+from htaf_snn.data import DataConfig, Encoder, SpikingDataModule, images
 from htaf_snn.data.splits import check_labels
 
 
@@ -58,7 +58,7 @@ def test_cifar(name: str, packed: bool, tmp_path: Path, monkeypatch: pytest.Monk
         theirs: Any = getattr(datasets, name.upper())
         (tmp_path / "packed.tar.gz").rename(tmp_path / theirs.filename)
         shutil.rmtree(folder)
-    data = SpikingDataModule(name, tmp_path, T=2, validation=0.25)
+    data = SpikingDataModule(DataConfig(name, tmp_path, T=2, validation=0.25))
     assert data.in_shape == (3, 32, 32)
     splits = data.splits
     for part in (splits.train, splits.validation, splits.test):
@@ -72,7 +72,7 @@ def test_a_damaged_cifar_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     folder = cifar(tmp_path, "CIFAR10", monkeypatch)
     (folder / "data_batch_3").write_bytes(b"cut short")
     with pytest.raises(FileNotFoundError, match=r"md5 is not the published one.*download=true"):
-        SpikingDataModule("cifar10", tmp_path).prepare_data()
+        SpikingDataModule(DataConfig("cifar10", tmp_path)).prepare_data()
 
 
 def tiny_imagenet(root: Path) -> Path:
@@ -97,7 +97,7 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
     folder = tiny_imagenet(tmp_path)
     archive = shutil.make_archive(str(tmp_path / "zip" / folder.name), "zip", tmp_path, folder.name)
     for root in (tmp_path, folder, Path(archive).parent):
-        data = SpikingDataModule("tiny_imagenet", root, T=2, validation=0.5)
+        data = SpikingDataModule(DataConfig("tiny_imagenet", root, T=2, validation=0.5))
         splits = data.splits
         assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [200, 200, 200]  # type: ignore[arg-type]
         for part in (splits.train, splits.test):
@@ -107,9 +107,9 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
     with (folder / "val" / "val_annotations.txt").open("a") as file:
         file.write("val_0.JPEG\tn99999999\t0\t0\t62\t62\n")
     with pytest.raises(ValueError, match=r"label out of range: n99999999 is not in wnids.txt"):
-        SpikingDataModule("tiny_imagenet", tmp_path).prepare_data()
+        SpikingDataModule(DataConfig("tiny_imagenet", tmp_path)).prepare_data()
     with pytest.raises(FileNotFoundError, match=r"tiny-imagenet-200.zip, from http"):
-        SpikingDataModule("tiny_imagenet", folder / "train").prepare_data()
+        SpikingDataModule(DataConfig("tiny_imagenet", folder / "train")).prepare_data()
 
 
 def write_folder(root: Path, parts: str = "", size: tuple[int, int] = (20, 16)) -> None:
@@ -123,13 +123,13 @@ def write_folder(root: Path, parts: str = "", size: tuple[int, int] = (20, 16)) 
 @pytest.mark.parametrize("parts", ["", "train test", "train val"])
 def test_image_folder(parts: str, tmp_path: Path) -> None:
     write_folder(tmp_path, parts)
-    data = SpikingDataModule("image_folder", tmp_path, T=2)
+    data = SpikingDataModule(DataConfig("image_folder", tmp_path, T=2))
     assert data.in_shape == (3, 16, 20) and data.num_classes == 2
     splits = data.splits
     for frames, label in splits.train:  # type: ignore[attr-defined]
         assert (frames[0, 0] * 255).unique().tolist() == [200.0 if label else 50.0]
     assert len(splits.test) == (20 if parts else 4)  # type: ignore[arg-type]
-    resized = SpikingDataModule("image_folder", tmp_path, T=2, size=8)
+    resized = SpikingDataModule(DataConfig("image_folder", tmp_path, T=2, size=8))
     assert resized.in_shape == resized.splits.train[0][0].shape[1:] == (3, 8, 8)
 
 
@@ -138,20 +138,22 @@ def test_bad_image_folders(tmp_path: Path) -> None:
     picture(0, (9, 9)).save(tmp_path / "test" / "dog" / "9.png")
     picture(0, (9, 9)).save(tmp_path / "train" / "dog" / "9.png")
     with pytest.raises(ValueError, match=r"mixed image sizes: .*9.png has 9x9.*0.png 20x16; set"):
-        SpikingDataModule("image_folder", tmp_path).prepare_data()
+        SpikingDataModule(DataConfig("image_folder", tmp_path)).prepare_data()
     (tmp_path / "train" / "dog" / "9.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"9.png can't be read as an image"):
-        SpikingDataModule("image_folder", tmp_path, size=8).prepare_data()
+        SpikingDataModule(DataConfig("image_folder", tmp_path, size=8)).prepare_data()
     shutil.rmtree(tmp_path / "test" / "dog")
     with pytest.raises(ValueError, match="folders of train and test differ: dog in one of them"):
-        SpikingDataModule("image_folder", tmp_path).prepare_data()
+        SpikingDataModule(DataConfig("image_folder", tmp_path)).prepare_data()
     with pytest.raises(FileNotFoundError, match="class folder"):
-        SpikingDataModule("image_folder", tmp_path / "train" / "cat").prepare_data()
+        SpikingDataModule(DataConfig("image_folder", tmp_path / "train" / "cat")).prepare_data()
 
 
 def test_real_cifar_jpegs_from_their_archive(shared_data: Path) -> None:
     archive = shared_data / "cifar10_jpeg_subset.tar.xz"
-    data = SpikingDataModule("image_folder", archive, T=2, augment="crop,flip,cutout,autoaugment")
+    data = SpikingDataModule(
+        DataConfig("image_folder", archive, T=2, augment="crop,flip,cutout,autoaugment")
+    )
     assert data.in_shape == (3, 32, 32) and data.num_classes == 10
     splits = data.splits
     assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [8500, 1500, 2000]  # type: ignore[arg-type]
@@ -193,7 +195,7 @@ def test_latency_fires_once_and_the_brighter_the_earlier() -> None:
 
 @pytest.mark.parametrize("encoder", ["direct", "poisson", "latency"])
 def test_encoders_of_a_data_set(encoder: Any) -> None:
-    data = SpikingDataModule("digits", T=5, encoder=encoder, augment="")
+    data = SpikingDataModule(DataConfig("digits", T=5, encoder=encoder, augment=""))
     (x_seq, _), (again, _) = (next(iter(data.test_dataloader())) for _ in range(2))
     assert x_seq.shape == (5, 32, 1, 8, 8)
     assert torch.equal(x_seq, again)  # what is measured on does not change

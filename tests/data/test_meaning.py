@@ -18,7 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.data.augment import event_transform
 from htaf_snn.data.cache import ArrayFile
 from htaf_snn.data.events import cached_frames
@@ -324,7 +324,7 @@ def test_a_person_or_a_recording_stands_on_one_side(tmp_path: Path) -> None:
     write_people(tmp_path)
     options: dict[str, Any] = {"T": 2, "validation": 0.2, "test": 0.3}
     for more in ({"group": r"user(\d+)"}, {"window": 60_000}):
-        splits = SpikingDataModule("event_folder", tmp_path, **options, **more).splits
+        splits = SpikingDataModule(DataConfig("event_folder", tmp_path, **options, **more)).splits
         sides = []
         for part in (splits.train, splits.validation, splits.test):
             frames = part.dataset  # type: ignore[attr-defined]
@@ -335,15 +335,17 @@ def test_a_person_or_a_recording_stands_on_one_side(tmp_path: Path) -> None:
         assert len(set.union(*sides)) == (6 if "group" in more else 12)
     assert sum(map(len, (splits.train, splits.validation, splits.test))) >= 48  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`group` \(=session\) finds nothing in cat/user0_a.npz"):
-        SpikingDataModule("event_folder", tmp_path, **options, group="session").prepare_data()
+        SpikingDataModule(
+            DataConfig("event_folder", tmp_path, **options, group="session")
+        ).prepare_data()
     with pytest.raises(ValueError, match=r"`group` \(=\(\) is no pattern"):
-        SpikingDataModule("event_folder", tmp_path, group="(")
+        SpikingDataModule(DataConfig("event_folder", tmp_path, group="("))
 
 
 def test_parts_by_folder_and_by_list(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         write_people(tmp_path / "a" / part, {"train": 4, "val": 1, "test": 2}[part])
-    splits = SpikingDataModule("event_folder", tmp_path / "a", T=2).splits
+    splits = SpikingDataModule(DataConfig("event_folder", tmp_path / "a", T=2)).splits
     sizes = [len(p) for p in (splits.train, splits.validation, splits.test)]  # type: ignore[arg-type]
     assert sizes == [8, 2, 4]
     write_people(tmp_path / "b")
@@ -354,14 +356,16 @@ def test_parts_by_folder_and_by_list(tmp_path: Path) -> None:
     ]
     listing = tmp_path / "parts.csv"
     listing.write_text("\n".join(lines))
-    data = SpikingDataModule("event_folder", tmp_path / "b", T=2, split_file=listing)
+    data = SpikingDataModule(DataConfig("event_folder", tmp_path / "b", T=2, split_file=listing))
     parts = (data.splits.train, data.splits.validation, data.splits.test)
     assert [len(p) for p in parts] == [4, 2, 4]  # type: ignore[arg-type]
     torch.save(dict(data.hparams), tmp_path / "h.pt")
     torch.load(tmp_path / "h.pt", weights_only=True)  # as a checkpoint's are
     listing.write_text("cat/user0_a.npz,train\ncat/user9_a.npz,test")
     with pytest.raises(ValueError, match=r"parts.csv, line 2: 'cat/user9_a.npz,test'"):
-        SpikingDataModule("event_folder", tmp_path / "b", split_file=listing).prepare_data()
+        SpikingDataModule(
+            DataConfig("event_folder", tmp_path / "b", split_file=listing)
+        ).prepare_data()
 
 
 def test_bad_recordings_are_skipped_and_leaks_named(
@@ -374,8 +378,8 @@ def test_bad_recordings_are_skipped_and_leaks_named(
         (tmp_path / f"dog/user{i}_a.npz").write_bytes(same)
     options: dict[str, Any] = {"T": 2, "sensor_size": (34, 34), "validation": 0.2, "test": 0.3}
     with pytest.raises(ValueError, match=r"user9_a\.npz"):
-        SpikingDataModule("event_folder", tmp_path, **options).prepare_data()
-    data = SpikingDataModule("event_folder", tmp_path, **options, skip_bad=True)
+        SpikingDataModule(DataConfig("event_folder", tmp_path, **options)).prepare_data()
+    data = SpikingDataModule(DataConfig("event_folder", tmp_path, **options, skip_bad=True))
     with caplog.at_level("INFO", "htaf_snn"):
         data.setup("fit")
     text = caplog.text

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 
 SMALL: dict[str, Any] = {"T": 1, "batch_size": 128, "mixup": 0.2}
 
@@ -22,7 +22,9 @@ ALL = [(epoch, stop) for epoch in range(2) for stop in range(1, 11)]  # 10 batch
 
 
 def loader(name: str, workers: int, **options: Any) -> Any:
-    return SpikingDataModule(name, num_workers=workers, **SMALL | options).train_dataloader()
+    return SpikingDataModule(
+        DataConfig(name, num_workers=workers, **SMALL | options)
+    ).train_dataloader()
 
 
 def sums(batches: Any) -> list[float]:

@@ -8,7 +8,7 @@ from common.plain import Images, classification_loss, train_plain
 from torch import Tensor, nn
 
 from htaf_snn import HTAF, transfer_gap
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.transfer import accuracy
 
 
@@ -23,7 +23,7 @@ def modes(net: nn.Module) -> list[str]:
 
 
 def digits() -> SpikingDataModule:
-    return SpikingDataModule("digits", T=1, batch_size=64)
+    return SpikingDataModule(DataConfig("digits", T=1, batch_size=64))
 
 
 def test_what_was_trained_is_what_fires() -> None:

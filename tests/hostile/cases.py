@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 import htaf_snn
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.data.digits_events import encode
-from htaf_snn.training import SpikingClassifier
+from htaf_snn.training import ModelConfig, SpikingClassifier
 from htaf_snn.training.checkpoint_io import read_checkpoint
 from htaf_snn.training.use import _load
 from tests.helpers import command
@@ -164,7 +164,7 @@ def _recording() -> tuple[SpikingDataModule, dict[str, bytes]]:
         else:
             np.savez(buffer, **events)
         files[suffix] = buffer.getvalue()
-    return SpikingDataModule("nmnist", T=2), files
+    return SpikingDataModule(DataConfig("nmnist", T=2)), files
 
 
 def _draw_bytes(draw: random.Random) -> list[Change]:
@@ -208,8 +208,8 @@ def _run_recording(changes: list[Change]) -> tuple[str, str]:
 
 @functools.cache
 def _checkpoint() -> bytes:
-    data = SpikingDataModule("digits", T=2, batch_size=512)
-    model = SpikingClassifier((1, 8, 8), 10, widths=(4,))
+    data = SpikingDataModule(DataConfig("digits", T=2, batch_size=512))
+    model = SpikingClassifier((1, 8, 8), 10, ModelConfig(widths=(4,)))
     trainer = L.Trainer(max_steps=1, logger=False, enable_checkpointing=False, accelerator="cpu",
                         enable_model_summary=False, enable_progress_bar=False)  # fmt: skip
     trainer.fit(model, data)

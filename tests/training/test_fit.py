@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from htaf_snn.data.digits_events import encode
-from htaf_snn.training import SpikingClassifier
+from htaf_snn.training import ModelConfig, SpikingClassifier
 from htaf_snn.training.use import load
 from tests.helpers import command
 
@@ -126,7 +126,7 @@ def test_predict_labels_a_recording_and_a_folder(
 )
 def test_refuses(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SpikingClassifier((1, 8, 8), 10, **arguments)
+        SpikingClassifier((1, 8, 8), 10, ModelConfig(**arguments))
 
 
 def test_a_malicious_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_malicious_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_detaching_between_time_steps() -> None:
-    model = SpikingClassifier((1, 8, 8), 3, widths=(4,))
+    model = SpikingClassifier((1, 8, 8), 3, ModelConfig(widths=(4,)))
     x_seq = torch.rand(4, 2, 1, 8, 8, requires_grad=True)
     model.net(x_seq)[-1].sum().backward()  # the last step's logits depend on the first input
     assert x_seq.grad is not None and x_seq.grad[0].abs().sum() > 0

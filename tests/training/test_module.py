@@ -14,7 +14,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from htaf_snn.training import SpikingClassifier
+from htaf_snn.training import ModelConfig, SpikingClassifier
 from htaf_snn.training.finite import DivergedError, first_not_finite
 from htaf_snn.training.losses import mean_cross_entropy
 from htaf_snn.training.sync import MultiStepSyncBatchNorm
@@ -29,7 +29,7 @@ pytestmark = [
 
 def classifier(**options: Any) -> SpikingClassifier:
     torch.manual_seed(0)
-    return SpikingClassifier((1, 8, 8), 3, **{"widths": (4, 4), **options})
+    return SpikingClassifier((1, 8, 8), 3, ModelConfig(**{"widths": (4, 4), **options}))
 
 
 def gradients(module: SpikingClassifier, x_seq: Tensor) -> dict[str, Tensor]:

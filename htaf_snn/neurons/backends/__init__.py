@@ -8,4 +8,4 @@ from .plan import Backend as Backend
 from .plan import check_backend as check_backend
 from .report import BackendStatus as BackendStatus
 from .report import backends as backends
-from .report import clear_cache as clear_cache
+from .report import clear_kernels as clear_kernels

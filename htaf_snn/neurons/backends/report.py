@@ -37,7 +37,22 @@ def backends() -> dict[str, BackendStatus]:
     }
 
 
-def clear_cache() -> int:
+def show(clear_cache: bool = False) -> str:
+    """The neurons' backends, available or why not, and the kernel cache.
+
+    Args:
+        clear_cache: remove the compiled kernels first.
+    """
+    lines = [f"removed {clear_kernels()} kernels"] if clear_cache else []
+    for name, status in backends().items():
+        available = "available" if status.available else "not available"
+        lines.append(f"{name:6} {available}: {status.detail}")
+    sizes = [path.stat().st_size for path in kernel_folder().glob("*.so")]
+    lines.append(f"cache  {kernel_folder()}: {len(sizes)} kernels, {sum(sizes) / 2**20:.1f} MiB")
+    return "\n".join(lines)
+
+
+def clear_kernels() -> int:
     """Removes the compiled CPU kernels; returns how many. Loaded ones go on working."""
     folder, removed = kernel_folder(), 0
     for path in folder.glob("*") if folder.is_dir() else ():
@@ -45,9 +60,3 @@ def clear_cache() -> int:
             removed += path.suffix == ".so"
             path.unlink(missing_ok=True)
     return removed
-
-
-def cache_size() -> tuple[int, int]:
-    """How many compiled kernels the cache holds, and their bytes."""
-    sizes = [path.stat().st_size for path in kernel_folder().glob("*.so")]
-    return len(sizes), sum(sizes)

@@ -1,0 +1,124 @@
+"""`htaf-snn compare`: what a command line asks for, as studies."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..data import DataConfig
+from ..stopping import advising
+from ..training import ModelConfig
+from ..training.fit import default_out
+from .compare import compare as compare_studies
+from .contender import split_labels
+from .page import report
+from .study import Study, preset, sensitivity
+
+_DEFAULTS: dict[str, Any] = {"contenders": ["htaf", "atan", "sigmoid"], "seeds": [0], "epochs": 12}
+
+
+def compare(
+    data: DataConfig = DataConfig(),
+    model: ModelConfig = ModelConfig(),
+    preset: str | None = None,
+    data_folder: Path | None = None,
+    spikes: str | list[str] | None = None,
+    seeds: str | int | list[int] | None = None,
+    epochs: int | None = None,
+    tune: int | None = None,
+    sensitivity: bool = False,
+    workers: int = 1,
+    ray_address: str | None = None,
+    out: Path | None = None,
+) -> str:
+    """Trains the same network with several spike functions and compares them.
+
+    Args:
+        data: what is trained on.
+        model: the network and its training, the same for all.
+        preset: several data sets, each with its network and budget: standard, fair, depth, all or
+            ablation; instead of the options of data and model.
+        data_folder: where a preset's data are; $HTAF_SNN_DATA unless given.
+        spikes: contenders, separated by commas: name[:parameter=value][@option=value], the option
+            one of model's, or calibrate; htaf,atan,sigmoid, or the preset's, unless given.
+        seeds: separated by commas, one run each; 0, or the preset's, unless given.
+        epochs: budget of a run; 12, or the preset's, unless given.
+        tune: learning rates tried for each contender, on the validation split; 0, or the preset's,
+            unless given.
+        sensitivity: whether to run HTAF over a grid of alpha0 and alpha1 too, untuned, one seed
+            each.
+        workers: runs at a time, one core each.
+        ray_address: of a Ray cluster that does the runs.
+        out: folder of the results, where a comparison that is there goes on; runs/<time> unless
+            given.
+
+    Returns:
+        the table, and where the rest is.
+
+    Raises:
+        ValueError: a preset beside options of data or model, or without the folder of its data; or
+            what `Study` refuses.
+    """
+    asked = {
+        "contenders": split_labels(spikes) if isinstance(spikes, str) else spikes,
+        "seeds": None if seeds is None else _seeds(seeds),
+        "epochs": epochs,
+        "trials": tune,
+    }
+    changes = {name: value for name, value in asked.items() if value is not None}
+    studies = _studies(data, model, preset, data_folder, changes)
+    out = out or default_out()
+    how: dict[str, Any] = {
+        "workers": workers,
+        "ray_address": ray_address,
+        "command": shlex.join(["htaf-snn", *sys.argv[1:]]),
+    }
+    with advising(lambda: f"stopped; the same command goes on, with --out {out}"):
+        compare_studies(studies, out, **how)
+        if sensitivity:
+            compare_studies(_grids(studies), out / "sensitivity", **how)
+    page = report(out)
+    parts = "report.html, figures/, table.csv, table.tex, results.json, checkpoints/"
+    return f"{(out / 'table.txt').read_text()}{out}/: {parts}\nnext: open {page}"
+
+
+def _studies(
+    data: DataConfig,
+    model: ModelConfig,
+    name: str | None,
+    folder: Path | None,
+    changes: dict[str, Any],
+) -> list[Study]:
+    if model.spike != ModelConfig().spike:
+        raise ValueError(f"`model.spike` (={model.spike}): name the contenders with --spikes")
+    if name is None:
+        if folder is not None:
+            raise ValueError(
+                f"`data_folder` (={folder}) is where a preset's data are; without --preset, name "
+                "the folder with --data.root"
+            )
+        return [Study(**_DEFAULTS | {"data": data, "model": model} | changes)]
+    if (data, model) != (DataConfig(), ModelConfig()):
+        raise ValueError(
+            f"`preset` (={name}) brings its own data and model; leave their options out, or the "
+            "preset"
+        )
+    where = folder or os.environ.get("HTAF_SNN_DATA")
+    if where is None:
+        raise ValueError(f"`preset` (={name}) needs the folder of its data: --data_folder")
+    return [replace(study, **changes) for study in preset(name, Path(where))]
+
+
+def _grids(studies: list[Study]) -> list[Study]:
+    return [sensitivity(study) for study in studies]
+
+
+def _seeds(given: str | int | list[int]) -> list[int]:
+    try:
+        return [int(one) for one in (given if isinstance(given, list) else str(given).split(","))]
+    except ValueError:
+        raise ValueError(f"`seeds` (={given}) must be integers between commas") from None
