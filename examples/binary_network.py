@@ -37,7 +37,7 @@ from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
 from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.files import write_whole
-from htaf_snn.seeds import seed_torch
+from htaf_snn.process import seed_torch
 from htaf_snn.transfer import accuracy, firing_as_trained
 
 Sign = Callable[[], nn.Module]

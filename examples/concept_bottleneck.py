@@ -46,7 +46,7 @@ from htaf_snn.comparison.plots import Picture
 from htaf_snn.comparison.statistics import estimate
 from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.files import write_whole
-from htaf_snn.seeds import seed_torch
+from htaf_snn.process import seed_torch
 from htaf_snn.transfer import firing_as_trained
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

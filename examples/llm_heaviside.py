@@ -40,7 +40,7 @@ import htaf_snn
 from htaf_snn.comparison import aligned, plots
 from htaf_snn.comparison.statistics import estimate
 from htaf_snn.files import write_whole
-from htaf_snn.seeds import seed_torch
+from htaf_snn.process import seed_torch
 
 try:
     import peft

@@ -12,7 +12,7 @@ from .neurons import backends as _backends
 from .neurons import convert as convert
 from .neurons import explain as explain
 from .neurons import revert as revert
-from .registration import register as register
+from .registry import register as register
 from .surrogates import HTAF as HTAF
 from .surrogates import HTAFSpike as HTAFSpike
 from .surrogates import ScaledSigmoid as ScaledSigmoid

@@ -15,7 +15,7 @@ from typing import Any
 from . import __version__
 from .arguments import nearest
 from .extras import EXTRAS, need
-from .stopping import Stopped, stoppable
+from .process import Stopped, stoppable
 
 # Where each is, and what it does; "-" stands for a command that has further ones.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -43,6 +43,7 @@ _MAIN = {
     "data.name", "data.root", "data.T", "data.batch_size", "data.augment", "trainer.max_epochs",
     "trainer.accelerator", "trainer.devices",
 }  # fmt: skip
+_DETAIL = re.compile(r"\.|^(print_.*|data|model|trainer|checkpoint)$")
 _MANY = 24
 
 
@@ -55,22 +56,18 @@ def _parser_class() -> Any:
         full_help = False
 
         def format_help(self, formatter: Any = None) -> str:
-            positionals = [a for a in self._actions if not a.option_strings and a.nargs != "A..."]
-            self.usage = " ".join(["%(prog)s", *(a.dest for a in positionals), "[options]"])
             named = [a for a in self._actions if a.help != argparse.SUPPRESS]
+            positionals = [action.dest for action in named if not action.option_strings]
+            self.usage = " ".join(["%(prog)s", *positionals, "[options]"])
             if self.full_help or len(named) <= _MANY:
                 return str(super().format_help(formatter))
-            before = [(action, action.help) for action in named]
+            lines = [self.format_usage(), str(self.description).partition("\n")[0], ""]
             for action in named:
-                shown = action.dest in _MAIN or not re.search(r"\.|^print_|^data$", action.dest)
-                first = str(action.help).partition(". ")[0].partition(";")[0]
-                action.help = first if shown and action.option_strings else argparse.SUPPRESS
-            try:
-                text = str(super().format_help(formatter))
-            finally:
-                for action, help in before:
-                    action.help = help
-            return f"{text}\n--help all shows all {len(named)} options.\n"
+                if action.dest in _MAIN or not _DETAIL.search(action.dest):
+                    text = re.split(r"[.;:,(] |\.$", " ".join(str(action.help).split()))[0]
+                    lines.append(f"  {action.option_strings[0]:22} {text.replace('`', '')}")
+            lines += ["", f"--help all shows all {len(named)} options, their types and defaults."]
+            return "\n".join(lines) + "\n"
 
         def error(self, message: str, *rest: Any) -> Any:
             unknown = re.search(r"[Uu]nrecognized arguments: --([\w.]+)", str(message))

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from htaf_snn.drawing import save_figure
-from htaf_snn.files import write_whole
+from htaf_snn.files import save_figure, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from ..memory import peak_resident
+from ..process import peak_resident
 from . import measure
 from .layers import Layer, forward_backward, limits, ours, random_input, spikingjelly
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import DataConfig
-from ..stopping import advising
+from ..process import advising
 from ..training import ModelConfig
 from ..training.fit import default_out
 from .compare import compare as compare_studies

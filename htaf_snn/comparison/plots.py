@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..drawing import save_figure
+from ..files import save_figure
 from ..surrogates import spike_function, trains_smooth
 from .contender import Contender, Epoch, Run
 from .effects import Ranks

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Subset
 from ..data import DataConfig, SpikingDataModule, data_set
 from ..data.splits import frames_first
 from ..energy import operations
-from ..memory import peak_resident
 from ..models import default_model
+from ..process import peak_resident
 from ..surrogates import spike_function
 from ..training import ModelConfig, SpikingClassifier
 from ..transfer import calibrate, firing_as_trained

@@ -10,3 +10,6 @@ from .encoders import Encoder as Encoder
 from .module import SpikingDataModule as SpikingDataModule
 from .registry import DATA_SETS as DATA_SETS
 from .registry import data_set as data_set
+from .samples import Samples as Samples
+from .splits import Splits as Splits
+from .splits import split as split

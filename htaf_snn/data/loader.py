@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
-from ..seeds import seed_torch
+from ..process import seed_torch
 from .samples import Samples
 from .splits import Sample
 

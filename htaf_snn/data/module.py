@@ -54,6 +54,15 @@ class SpikingDataModule(L.LightningDataModule):
         self._splits: Splits | None = None
         self.save_hyperparameters(self.config.plain() | {"seed": seed})
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's options are not for it
+        cls, checkpoint_path: Any, **options: Any
+    ) -> Any:
+        """`htaf_snn.training.use.load_data`, which checks a file from elsewhere."""
+        from ..training.use import load_data
+
+        return load_data(Path(checkpoint_path), **options)
+
     @functools.cached_property
     def _inspected(self) -> tuple[tuple[int, int, int], int]:
         return self.data_set.inspect(self.config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..arguments import one_of
+from ..registry import find
 from . import audio_sets, event_folder, event_sets, image_sets
 from .definition import DataSet
 
@@ -26,10 +26,9 @@ def sets() -> str:
 
 
 def data_set(name: str) -> DataSet:
-    """The registered data set of that name.
+    """The registered data set of that name, or a `DataSet` of one's own by its import path.
 
     Raises:
         ValueError: there is none; the message lists the known ones.
     """
-    one_of("data set", name, DATA_SETS)
-    return DATA_SETS[name]
+    return find("data set", name, DATA_SETS, lambda found: isinstance(found, DataSet))

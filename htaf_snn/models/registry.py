@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,9 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.model import sew_resnet, spiking_resnet, spiking_vgg
 from torch import nn
 
-from ..arguments import one_of
-from ..memory import physical
 from ..neurons import LIFNode
+from ..process import physical
+from ..registry import find
 from .mlp import SpikingMLP
 from .parts import LARGEST_SIDE, SMALLEST_SIDE, Norm, check_sizes
 from .resnet import SpikingResNet
@@ -89,7 +90,10 @@ def model(
     and its transformers are not among them.
 
     Args:
-        name: one of `model_names`.
+        name: one of `model_names`; or the import path of a class of one's own,
+            ``"my_module.MyNet"``, a `torch.nn.Module` that takes ``in_shape``, ``num_classes``,
+            ``spiking_neuron`` and every neuron's arguments as keywords, and of ``width``, ``norm``
+            and ``dropout`` those that are not as here.
         in_shape: (C, H, W) of a frame. A pooling that would leave no pixel is left out; how small
             H and W can be is in ``MODELS[name].smallest_side``.
         num_classes: outputs of the read-out, >= 1.
@@ -107,8 +111,7 @@ def model(
         ValueError: an unknown name (the error lists the known ones), a size that the network does
             not take (the error says which it takes), or another argument out of range.
     """
-    one_of("model", name, MODELS)
-    entry = MODELS[name]
+    entry = _entry(name)
     try:
         check_sizes(in_shape, num_classes, entry.smallest_side, entry.largest_side, entry.channels)
         build = partial(
@@ -126,6 +129,32 @@ def model(
         return build()
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def _entry(name: str) -> Model:
+    known: dict[str, Any] = dict(MODELS)
+    found = find("model", name, known, lambda f: inspect.isclass(f) and issubclass(f, nn.Module))
+    if isinstance(found, Model):
+        return found
+
+    def build(
+        in_shape: tuple[int, int, int],
+        num_classes: int,
+        width: float,
+        norm: Norm,
+        dropout: float,
+        **kwargs: Any,
+    ) -> nn.Module:
+        given = {"width": width, "norm": norm, "dropout": dropout}
+        options = {n: v for n, v in given.items() if v != {"width": 1, "norm": "bn"}.get(n, 0)}
+        try:
+            inspect.signature(found).bind(in_shape, num_classes, **kwargs, **options)
+        except TypeError as error:
+            raise ValueError(f"{error}; see htaf_snn.models.model") from error
+        made: nn.Module = found(in_shape, num_classes, **kwargs, **options)
+        return made
+
+    return Model(name, build, "one's own", smallest_side=1, largest_side=None)
 
 
 _BYTES_A_PARAMETER = 16  # float32: its value, its gradient, and AdamW's two moments

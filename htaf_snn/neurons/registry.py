@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from ..arguments import arguments_of, one_of
+from ..arguments import arguments_of
+from ..registry import find
 from .backends import Backend
 from .base import BackendNode
 from .convert import convert
@@ -60,14 +59,4 @@ def neuron_class(name: str) -> Callable[..., nn.Module]:
 
 
 def _class(name: str) -> type:
-    if "." not in name:
-        one_of("neuron", name, NEURONS)
-        return NEURONS[name]
-    module, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"no neuron {name!r}: {error}") from error
-    if not (inspect.isclass(found) and is_neuron_class(found)):
-        raise ValueError(f"{name!r} is no neuron class of SpikingJelly's or a subclass of one")
-    return found
+    return find("neuron", name, NEURONS, lambda f: isinstance(f, type) and is_neuron_class(f))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib
 import inspect
 import re
 from collections.abc import Callable
 
 from spikingjelly.activation_based import surrogate
 
-from ..arguments import one_of
+from ..registry import find
 from .baselines import ScaledSigmoid, StraightThrough, smooth_form
 from .htaf import HTAFSpike
 from .spike_function import SpikeFunction
@@ -41,11 +40,7 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
             value that the function refuses.
     """
     name, *assignments = spec.split(":")
-    constructors = _constructors()
-    if "." in name:
-        constructors = {name: _import(name)}
-    one_of("spike function", name, constructors)
-    constructor = constructors[name]
+    constructor = find("spike function", name, _constructors(), _is_spike_function)
     if name in _built_ins() and any(text.startswith("mode=") for text in assignments):
         constructor = smooth_form(_built_ins()[name])  # type: ignore[arg-type]  # untyped host
     known = list(inspect.signature(constructor).parameters)
@@ -101,17 +96,8 @@ def _built_ins() -> dict[str, type[surrogate.SurrogateFunctionBase]]:
     return dict(sorted(found.items()))
 
 
-def _import(path: str) -> Callable[..., surrogate.SurrogateFunctionBase]:
-    module, _, name = path.rpartition(".")
-    if not all(part.isidentifier() for part in path.split(".")):
-        raise ValueError(f"{path!r} must read module.Class, the import path of a spike function")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"no spike function {path!r}: {error}") from error
-    if not (inspect.isclass(found) and issubclass(found, surrogate.SurrogateFunctionBase)):
-        raise ValueError(f"{path!r} is not a subclass of SpikeFunction or SurrogateFunctionBase")
-    return found
+def _is_spike_function(found: object) -> bool:
+    return inspect.isclass(found) and issubclass(found, surrogate.SurrogateFunctionBase)
 
 
 def _snake_case(name: str) -> str:

@@ -29,8 +29,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from ..arguments import in_range
 from ..data import DataConfig, SpikingDataModule
 from ..files import only_writer, write_whole
-from ..memory import physical
-from ..stopping import advising, raise_if_asked
+from ..process import advising, physical, raise_if_asked
 from .checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from .config import CheckpointConfig, ModelConfig, TrainerConfig
 from .module import SpikingClassifier

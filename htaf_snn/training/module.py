@@ -22,7 +22,7 @@ from ..models import default_model
 from ..models import model as build_model
 from ..models.parts import SpikingNetwork
 from ..neurons.registry import neuron_class, neuron_options
-from ..seeds import seed_torch
+from ..process import seed_torch
 from ..surrogates import SpikeFunction, spike_function, trains_smooth
 from ..transfer import SharpnessSchedule, firing_as_trained, firing_hard, spike_functions
 from .config import ModelConfig
@@ -99,6 +99,15 @@ class SpikingClassifier(L.LightningModule):
         self.firing_rates = nn.ModuleDict(
             {name.replace(".", "_"): MeanMetric() for name in [*self.layer_names(), "network"]}
         )
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's options are not for it
+        cls, checkpoint_path: Any, **options: Any
+    ) -> Any:
+        """`htaf_snn.training.use.load`, which checks a file from elsewhere."""
+        from .use import load
+
+        return load(Path(checkpoint_path), **options)
 
     def layer_names(self) -> list[str]:
         """The names of the network's neuron layers, in order."""

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import lightning as L
 import torch
 from spikingjelly.activation_based.base import MemoryModule
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
+from torch import nn
 
 from .. import transfer
 from ..arguments import arguments_of, typed
-from ..data import DataConfig, SpikingDataModule
+from ..data import DataConfig, DataSet, SpikingDataModule
 from ..exporting import SUFFIX, Exported, Format
 from ..exporting import export as export_net
 from ..files import write_whole
@@ -44,14 +45,11 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
         ValueError: the file is not a checkpoint of this library, is damaged, or names a spike
             function of a module that is neither imported nor allowed.
     """
-    return _model(read_checkpoint(checkpoint), checkpoint, allow)
-
-
-def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
+    content = read_checkpoint(checkpoint)
     with _of(checkpoint):
         settings = _settings(content, "hyper_parameters")
-        for key, base in _CLASSES.items():
-            _check_class(key, settings.get(key), base, allow)
+        for key, kind in _CLASSES.items():
+            _check_import(key, settings.get(key), _is_class(kind), allow)
         rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed")}
         config = ModelConfig.of(settings, "entry of its hyper_parameters", complete=True)
         given = arguments_of(SpikingClassifier, rest, "entry of its hyper_parameters")
@@ -65,18 +63,35 @@ def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> Spik
     return model.eval()
 
 
-def _load(
-    checkpoint: Path, root: Path | None, allow: str | None
-) -> tuple[SpikingClassifier, SpikingDataModule]:
+def load_data(
+    checkpoint: Path, root: Path | None = None, allow: str | None = None
+) -> SpikingDataModule:
+    """The data module of a checkpoint of `fit`, built likewise; nothing is downloaded.
+
+    Args:
+        checkpoint: a file written by `fit`.
+        root: folder of the data, if it has moved.
+        allow: module that its data set may be imported from.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as `load`.
+    """
     content = read_checkpoint(checkpoint)
-    model = _model(content, checkpoint, allow)
     with _of(checkpoint):
         settings = _settings(content, "datamodule_hyper_parameters")
+        _check_import("data set", settings.get("name"), _is_data_set, allow)
         seed = typed("seed", settings.pop("seed", None), int)
         config = DataConfig.of(settings, "entry of its datamodule_hyper_parameters", complete=True)
         # A file from elsewhere has nothing fetched or written.
         config = replace(config, download=False, root=root or config.root)
-        data = SpikingDataModule(config, seed)
+        return SpikingDataModule(config, seed)
+
+
+def _load(
+    checkpoint: Path, root: Path | None, allow: str | None
+) -> tuple[SpikingClassifier, SpikingDataModule]:
+    model, data = load(checkpoint, allow), load_data(checkpoint, root, allow)
     if (data.in_shape, data.num_classes) != (model.in_shape, model.num_classes):
         raise ValueError(
             f"{checkpoint} was trained on frames {model.in_shape} of {model.num_classes} classes; "
@@ -104,11 +119,23 @@ def _settings(content: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "_instantiator"}
 
 
-_CLASSES: dict[str, type] = {"spike": SurrogateFunctionBase, "neuron": MemoryModule}
+_CLASSES: dict[str, type] = {
+    "spike": SurrogateFunctionBase, "neuron": MemoryModule, "model": nn.Module,
+}  # fmt: skip
 
 
-def _check_class(what: str, spec: object, base: type, allow: str | None) -> None:
-    """Refuses a class whose module would have to be imported, and so run, to see what it is."""
+def _is_data_set(found: object) -> bool:
+    return isinstance(found, DataSet)
+
+
+def _is_class(kind: type) -> Callable[[object], bool]:
+    return lambda found: inspect.isclass(found) and issubclass(found, kind)
+
+
+def _check_import(
+    what: str, spec: object, fits: Callable[[object], bool], allow: str | None
+) -> None:
+    """Refuses what is of a module that would have to be imported, and so run, to see it."""
     path = str(spec).partition(":")[0]
     module, dot, name = path.rpartition(".")
     if not dot or module == allow:
@@ -119,7 +146,7 @@ def _check_class(what: str, spec: object, base: type, allow: str | None) -> None
             f"trust it, add --allow {module}"
         )
     found = vars(sys.modules[module]).get(name)
-    if not (inspect.isclass(found) and issubclass(found, base)):
+    if not fits(found):
         raise ValueError(f"it names {path}, which is not a {what}")
 
 

@@ -137,7 +137,10 @@ def test_refuses_bad_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("htaf@hardening=[0,2]", r"htaf@hardening=\[0,2\]: `hardening` \(=\[0, 2\]\) must be its"),
+        (
+            "htaf@hardening=[0,2]",
+            r"htaf@hardening=\[0,2\]: `hardening` \(=\(0.0, 2.0\)\) must be its",
+        ),
         ("atan@sharpness={alpha0: [1, 2]}", "atan@.*no spike function of the network has a param"),
     ],
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from htaf_snn.memory import peak_resident
+from htaf_snn.process import peak_resident
 
 from .cases import ACCEPTED, KINDS, REFUSED, TRACEBACK, Change
 

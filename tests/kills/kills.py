@@ -24,7 +24,7 @@ _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 _BUILD = (
     "from htaf_snn.data import SpikingDataModule;"
-    "from htaf_snn.stopping import stoppable, Stopped;"
+    "from htaf_snn.process import stoppable, Stopped;"
     "import sys\n"
     "with stoppable():\n"
     "    try:\n"

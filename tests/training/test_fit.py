@@ -167,3 +167,42 @@ def test_gap_by_layer_and_calibration(trained: Path, tmp_path: Path) -> None:
     assert changed == {f"net.features.1.{name}" for name in
                        ("running_mean", "running_var", "num_batches_tracked")}  # fmt: skip
     assert "hard accuracy" in command("test", calibrated).stdout
+
+
+def test_a_network_and_a_data_set_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/own.md").read_text()
+    mine = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[-1]
+    (tmp_path / "my_module.py").write_text(
+        f"{mine}\n"
+        "from torch import nn\n"
+        "class MyNet(nn.Sequential):\n"
+        "    def __init__(self, in_shape, num_classes, spiking_neuron, **arguments):\n"
+        "        read_out = nn.Linear(64, num_classes)\n"
+        "        spiking = spiking_neuron(step_mode='m', **arguments)\n"
+        "        super().__init__(nn.Flatten(2), spiking, read_out)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    options = ("--model.model=my_module.MyNet", "--data.name=my_module.MINE", "--data.T=2")
+    command("fit", *options, "--trainer.max_epochs=1", "--out", tmp_path / "out")
+    checkpoint = tmp_path / "out/checkpoints/last.ckpt"
+    done = command("test", checkpoint, check=False)
+    assert done.returncode == 1 and "add --allow my_module" in done.stderr
+    assert "hard accuracy" in command("test", checkpoint, "--allow=my_module").stdout
+    done = command("fit", *options, "--model.width=2", "--out", tmp_path / "no", check=False)
+    assert done.returncode == 1 and "unexpected keyword argument 'width'" in done.stderr
+
+
+def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    assert sorted(content["hyper_parameters"]) == [
+        "backend", "checkpoint_activations", "compile", "dropout", "hardening", "in_shape",
+        "label_smoothing", "learning_rate", "loss", "model", "neuron", "neuron_options", "norm",
+        "num_classes", "optimizer", "seed", "sharpness", "sharpness_shape", "spike", "tbptt_steps",
+        "warmup_epochs", "weight_decay", "width", "widths",
+    ]  # fmt: skip
+    assert content["hyper_parameters"]["model"] == "vgg_small"
+    assert len(content["datamodule_hyper_parameters"]) == 32
+    model = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/last.ckpt")
+    assert model.config.widths == (4,)

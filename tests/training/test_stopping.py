@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from htaf_snn.stopping import Stopped, advising, raise_if_asked, stoppable
+from htaf_snn.process import Stopped, advising, raise_if_asked, stoppable
 from htaf_snn.training.checkpoint_io import read_checkpoint
 
 OPTIONS = (

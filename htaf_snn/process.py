@@ -1,13 +1,18 @@
-"""SIGINT and SIGTERM: an exception that says what stopped, and how to go on."""
+"""This process: what stops it, its random numbers, its memory and the machine's."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+
+import torch
 
 
 class Stopped(BaseException):
@@ -80,3 +85,31 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def seed_torch(*key: object) -> None:
+    """Seeds torch's random numbers from what ``repr`` says of the key, the same on any machine."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=7).digest()
+    torch.manual_seed(int.from_bytes(digest))
+
+
+def peak_resident(restart: bool = False) -> int:
+    """Largest resident size of this process so far, in bytes.
+
+    On Linux it can restart from the present size, and is not `resource.getrusage`'s, which starts
+    at the size of the process's parent.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        if restart:
+            Path("/proc/self/clear_refs").write_text("5")
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def physical() -> int:
+    """The machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
