@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import logging
 import os
@@ -69,15 +70,20 @@ def _parser_class() -> Any:
             lines += ["", f"--help all shows all {len(named)} options, their types and defaults."]
             return "\n".join(lines) + "\n"
 
-        def error(self, message: str, *rest: Any) -> Any:
+        def error(self, message: str, *_: Any) -> Any:
             unknown = re.search(r"[Uu]nrecognized arguments: --([\w.]+)", str(message))
             if unknown:
                 known = [a.dest for a in self._actions if a.option_strings]
-                close = nearest(unknown[1], known).partition(". Did you mean ")
-                message = f"{message}{close[1]}--{close[2]}" if close[2] else message
-            super().error(message, *rest)
+                close = difflib.get_close_matches(unknown[1], known, 1, cutoff=0.8)
+                message = f"{message}. Did you mean --{close[0]}?" if close else message
+            raise SystemExit(_refuse(self.prog, message))
 
     return Parser
+
+
+def _refuse(prog: str, message: str) -> int:
+    print(f"{prog}: {message}; see {prog} --help", file=sys.stderr)
+    return 2
 
 
 def _function(command: str) -> Any:

@@ -74,7 +74,7 @@ def test_backends_and_their_cache(
     assert re.search(r"^cpu    available: .*-O3", printed, re.MULTILINE)
     assert "cupy   " in printed and "1 kernels, 1.0 MiB" in printed
     assert htaf_snn.backends()["torch"].available
-    cli.main(["backends", "--clear-cache"])
+    cli.main(["backends", "--clear_cache=true"])
     assert "removed 1 kernels" in capsys.readouterr().out
     assert not list((tmp_path / "kernels").iterdir())
 

@@ -12,11 +12,11 @@ import yaml
 
 from ..arguments import in_range, one_of, quoted, typed
 from ..surrogates import is_built_in, spike_function, trains_smooth
-from ..training.config import TrainingConfig
+from ..training.config import ModelConfig, TrainingConfig
 from ..yaml_text import load_yaml
 
 _LABEL = re.compile(r"[\w.:=@+\-,\[\]{} ]{1,200}")
-_TRAINING = [field.name for field in dataclasses.fields(TrainingConfig)]
+_OWN = ["neuron_options", *(field.name for field in dataclasses.fields(TrainingConfig))]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Contender:
     Args:
         label: both in one, ``spike[@option=value...]``, for example ``"htaf:mode=hard"``,
             ``"htaf@hardening=null"`` or ``"htaf@sharpness={alpha0: [0.5, 2]}@calibrate=20"``.
-            ``spike`` is as `spike_function` reads it, an option one of `TrainingConfig`'s, its
-            value YAML. A built-in of SpikingJelly whose label
+            ``spike`` is as `spike_function` reads it, an option one of `TrainingConfig`'s, or
+            ``neuron_options``, its value YAML. A built-in of SpikingJelly whose label
             names a ``hardening``, ``"atan@hardening=[0,0.8]"``, begins smooth, with its primitive,
             and is hardened as HTAF is. The option ``calibrate`` is the number of training batches
             from which batch norm is re-estimated with exact spikes, after the training; 0 for
@@ -50,9 +50,9 @@ class Contender:
             name, equals, _ = assignment.partition("=")
             if not equals:
                 raise ValueError(f"{assignment!r} in {self.label!r} must read option=value")
-            one_of("option", name, [*_TRAINING, "calibrate"])
+            one_of("option", name, [*_OWN, "calibrate"])
         try:
-            TrainingConfig.of(self.options, "option")
+            ModelConfig.of(self.options, "option")
             in_range("calibrate", typed("calibrate", self.calibrate, int), 0)
             if self._is_hardened() and not trains_smooth(spike_function(self.spike)):
                 raise ValueError("`hardening` has no effect in mode hard; leave one of them out")
@@ -79,7 +79,7 @@ class Contender:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of `TrainingConfig`, by name."""
+        """Of `ModelConfig`, by name."""
         return {name: value for name, value in self._options().items() if name != "calibrate"}
 
     @property

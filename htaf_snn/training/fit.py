@@ -69,7 +69,7 @@ class _WithinEpoch(ModelCheckpoint):
 class _LineAnEpoch(L.Callback):
     """Says what a progress bar would, where there is none."""
 
-    def on_train_epoch_start(self, _trainer: Any, _module: Any) -> None:
+    def on_train_start(self, _trainer: Any, _module: Any) -> None:
         self._start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Any, _module: Any) -> None:
@@ -81,6 +81,7 @@ class _LineAnEpoch(L.Callback):
                 "epoch %d of %d  %s  %.0f s", trainer.current_epoch + 1, trainer.max_epochs, found,
                 time.monotonic() - self._start,
             )  # fmt: skip
+        self._start = time.monotonic()
 
 
 def default_out() -> Path:

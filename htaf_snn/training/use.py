@@ -48,8 +48,8 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
     content = read_checkpoint(checkpoint)
     with _of(checkpoint):
         settings = _settings(content, "hyper_parameters")
-        for key, kind in _CLASSES.items():
-            _check_import(key, settings.get(key), _is_class(kind), allow)
+        for key, (what, kind) in _CLASSES.items():
+            _check_import(what, settings.get(key), _is_class(kind), allow)
         rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed")}
         config = ModelConfig.of(settings, "entry of its hyper_parameters", complete=True)
         given = arguments_of(SpikingClassifier, rest, "entry of its hyper_parameters")
@@ -119,9 +119,11 @@ def _settings(content: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "_instantiator"}
 
 
-_CLASSES: dict[str, type] = {
-    "spike": SurrogateFunctionBase, "neuron": MemoryModule, "model": nn.Module,
-}  # fmt: skip
+_CLASSES: dict[str, tuple[str, type]] = {
+    "spike": ("spike function", SurrogateFunctionBase),
+    "neuron": ("neuron", MemoryModule),
+    "model": ("network", nn.Module),
+}
 
 
 def _is_data_set(found: object) -> bool:

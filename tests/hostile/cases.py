@@ -8,7 +8,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -91,10 +91,10 @@ class _BegunError(ValueError):
 
 @functools.cache
 def _options() -> list[str]:
-    names = [f"model.{n}" for n in SpikingClassifier.__init__.__annotations__]
-    names += [f"data.{n}" for n in SpikingDataModule.__init__.__annotations__]
+    names = [f"model.{field.name}" for field in fields(ModelConfig)]
+    names += [f"data.{field.name}" for field in fields(DataConfig)]
     names += [f"trainer.{n}" for n in L.Trainer.__init__.__annotations__]
-    unreachable = {"model.return", "data.return", "trainer.return", "data.download"}
+    unreachable = {"trainer.return", "data.download"}
     return sorted({*names, "seed", "ema", "patience", "save_steps", "ckpt_path", "checkpoint.mode",
                    "checkpoint.monitor", "checkpoint.filename"} - unreachable)  # fmt: skip
 

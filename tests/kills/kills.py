@@ -23,12 +23,12 @@ _SMALL = ("--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 _BUILD = (
-    "from htaf_snn.data import SpikingDataModule;"
+    "from htaf_snn.data import DataConfig, SpikingDataModule;"
     "from htaf_snn.process import stoppable, Stopped;"
     "import sys\n"
     "with stoppable():\n"
     "    try:\n"
-    "        SpikingDataModule('digits_events', T=4).prepare_data()\n"
+    "        SpikingDataModule(DataConfig('digits_events', T=4)).prepare_data()\n"
     "    except Stopped as stopped:\n"
     "        sys.exit(stopped.code)\n"
 )

@@ -183,10 +183,11 @@ def test_a_network_and_a_data_set_of_ones_own(
         "        spiking = spiking_neuron(step_mode='m', **arguments)\n"
         "        super().__init__(nn.Flatten(2), spiking, read_out)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     options = ("--model.model=my_module.MyNet", "--data.name=my_module.MINE", "--data.T=2")
     command("fit", *options, "--trainer.max_epochs=1", "--out", tmp_path / "out")
     checkpoint = tmp_path / "out/checkpoints/last.ckpt"
+    del sys.modules["my_module"]
     done = command("test", checkpoint, check=False)
     assert done.returncode == 1 and "add --allow my_module" in done.stderr
     assert "hard accuracy" in command("test", checkpoint, "--allow=my_module").stdout

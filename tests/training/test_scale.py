@@ -26,8 +26,8 @@ import sys
 import lightning as L
 import torch
 from torch import nn
-from htaf_snn.data import SpikingDataModule
-from htaf_snn.training import SpikingClassifier
+from htaf_snn.data import DataConfig, SpikingDataModule
+from htaf_snn.training import ModelConfig, SpikingClassifier
 
 class FrozenNorm(L.Callback):
     def on_train_batch_start(self, trainer, module, *_):
@@ -37,10 +37,9 @@ class FrozenNorm(L.Callback):
 
 processes, out = int(sys.argv[1]), sys.argv[2]
 L.seed_everything(0)
-data = SpikingDataModule("digits", T=2, batch_size=64 // processes, shift=0)
-model = SpikingClassifier(
-    data.in_shape, data.num_classes, widths=(4, 4), optimizer="sgd", learning_rate=0.5,
-)
+data = SpikingDataModule(DataConfig("digits", T=2, batch_size=64 // processes, shift=0))
+config = ModelConfig(widths=(4, 4), optimizer="sgd", learning_rate=0.5)
+model = SpikingClassifier(data.in_shape, data.num_classes, config)
 trainer = L.Trainer(
     accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
     max_steps=2, limit_val_batches=0, logger=False, enable_checkpointing=False,

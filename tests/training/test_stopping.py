@@ -107,10 +107,10 @@ def test_the_best_is_of_an_epoch_after_the_hardening(tmp_path: Path) -> None:
         "--model.hardening=[0.2,0.8]", "--checkpoint.monitor=train_loss", "--checkpoint.mode=max",
         "--out", tmp_path,
     )  # fmt: skip
-    _, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     # The loss is greatest at first, but the epochs 0 to 2 do not compete.
     assert read_checkpoint(tmp_path / "checkpoints/best.ckpt")["epoch"] >= 3
-    assert "best.ckpt is of epoch" in err and "after the end of the hardening" in err
+    assert "best.ckpt is of epoch" in out and "after the end of the hardening" in out
     assert torch.isfinite(read_checkpoint(tmp_path / "checkpoints/last.ckpt")["state_dict"]
                           ["net.read_out.1.weight"]).all()  # fmt: skip
