@@ -57,7 +57,6 @@ DATA = {  # the library's name, where it lies below --root, its classes
 }
 ROOT = os.environ.get("HTAF_SNN_DATA", Path(__file__).parents[2] / "shared" / "data")
 HIGH, LOW = 0.75, 0.25  # a class has a concept if this share of its images do, or lacks it
-HARDENING = (0.7, 0.95)  # of the training; chosen on validation
 MARGIN = 0.05  # an output this close to 0 or 1 is binary
 SHOWN = 8  # concepts on the sheet, and images of each, on and off
 PROMPT = """\
@@ -136,7 +135,7 @@ def train(name: str, options: argparse.Namespace, seed: int,
     batches = Images(load(options, seed).train_dataloader())
     steps = options.epochs * len(batches)
     alphas = {"alpha0": options.alpha0} if name == "HTAF" else {}
-    begin, end = (round(share * steps) for share in HARDENING)
+    begin, end = (round(share * steps) for share in options.hardening)
     sharpness = htaf_snn.SharpnessSchedule(net, max(1, end - begin), **alphas)
     done = 0
 
@@ -148,7 +147,8 @@ def train(name: str, options: argparse.Namespace, seed: int,
         progress()
 
     hardness = train_plain(
-        net, batches, classification_loss, options.epochs, options.lr, hardening=HARDENING,
+        net, batches, classification_loss, options.epochs, options.lr,
+        hardening=tuple(options.hardening),
         on_step=on_step,
     )  # fmt: skip
     hardness.set(0)
@@ -398,6 +398,8 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--epochs", type=int, default=12)
     add("--lr", type=float, default=0.01)
     add("--alpha0", type=float, nargs=2, default=[0.67, 12.0], help="smoothest and sharpest")
+    add("--hardening", type=float, nargs=2, default=[0.7, 0.95],
+        help="shares of the training between which the step comes in")  # fmt: skip
     add("--alpha1", type=float, default=6.0)
     add("--part", choices=["test", "validation"], default="test",
         help="what is measured and shown; choose constants on validation")  # fmt: skip
@@ -424,6 +426,9 @@ def prepare(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} (={value}) must be above {low}, finite")
     if not all(0 < alpha < float("inf") for alpha in options.alpha0):
         raise ValueError(f"--alpha0 (={options.alpha0}) must be two positive numbers")
+    begin, end = options.hardening
+    if not 0 <= begin <= end <= 1:
+        raise ValueError(f"--hardening (={options.hardening}) must be two shares, not falling")
     if len(set(options.seeds)) < len(options.seeds):
         raise ValueError(f"--seeds (={options.seeds}) has one twice; name each once")
     if options.ask_command is not None and not (

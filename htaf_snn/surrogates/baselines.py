@@ -98,7 +98,7 @@ def smooth_form(built_in: type[SurrogateFunctionBase]) -> type[SpikeFunction]:
     if built_in.primitive_function is SurrogateFunctionBase.primitive_function:
         reason = "has no primitive"
     elif bad := [n for n, value in defaults.items() if not (type(value) is float and value > 0)]:
-        reason = f"has a `{bad[0]}` (={defaults[bad[0]]}) that is no positive number"
+        reason = f"has a `{bad[0]}` (={defaults[bad[0]]}) that is no positive float"
     else:
         try:
             built_in.primitive_function(torch.zeros(1), **defaults)

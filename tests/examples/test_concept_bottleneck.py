@@ -249,6 +249,7 @@ def test_grey_images_and_a_backbone_of_torchvision(
         (["--concepts", "1"], "--concepts (=1) must be above 1"),
         (["--lr", "nan"], "--lr (=nan) must be above 0"),
         (["--alpha0", "1", "-1"], "--alpha0 (=[1.0, -1.0]) must be two positive numbers"),
+        (["--hardening", "0.8", "0"], "--hardening (=[0.8, 0.0]) must be two shares, not falling"),
         (["--ask-command", "no-such-program x"], "(=['no-such-program', 'x']) must begin with a"),
         (["--ask-url", "file:///etc/hosts"], "--ask-url (=file:///etc/hosts) must begin with http"),
         (["--backbone", "resnet"], "--backbone (=resnet) can't be used: Unknown model resnet"),

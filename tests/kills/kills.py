@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -17,6 +16,8 @@ from typing import Any
 
 import torch
 
+from htaf_snn.comparison import read_results
+from htaf_snn.comparison.contender import to_json
 from htaf_snn.training.checkpoint_io import read_checkpoint
 
 _SMALL = ("--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths=[4]")
@@ -56,11 +57,10 @@ def _weights(out: Path) -> dict[str, Any]:
 
 
 def _runs(out: Path) -> dict[str, Any]:
-    found = {}
-    for path in sorted((out / "runs").glob("*.json")):
-        record = json.loads(path.read_text())
-        found[path.name] = {k: v for k, v in record.items() if k not in _DURABLE}
-    return found
+    return {
+        name: {key: value for key, value in to_json(run).items() if key not in _DURABLE}
+        for name, run in read_results(out).runs.items()
+    }
 
 
 def _frames(out: Path) -> dict[str, Any]:
@@ -89,7 +89,7 @@ VICTIMS: dict[str, Victim] = {
     "compare": Victim(
         lambda out: [
             "-m", "htaf_snn", "compare", *_SMALL, "--spikes=htaf,atan", "--epochs=2",
-            f"--out={out}",
+            "--workers=2", f"--out={out}",
         ],
         (),
         _runs,

@@ -38,7 +38,7 @@ def test_parameters() -> None:
         ("htaf:alpha0", "must read parameter=value"),
         ("htaf:alpha0=-1", r"'htaf:alpha0=-1': `alpha0` \(=-1.0\)"),
         ("atan:mode=smooth", r"`mode` \(='smooth'\)"),
-        ("leaky_k_relu:mode=auto", r"LeakyKReLU has a `leak` \(=0.0\) that is no positive number"),
+        ("leaky_k_relu:mode=auto", r"LeakyKReLU has a `leak` \(=0.0\) that is no positive float"),
         ("soft_sign:alpha=0", "alpha must be lager"),
         ("htaf:alpha0=high", "'htaf:alpha0=high'"),
     ],
