@@ -72,7 +72,7 @@ def test_refuses_another_place() -> None:
 SPAWN = """
 import multiprocessing, sys
 import torch
-from htaf_snn.data import SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule
 
 def main():
     if sys.argv[1] != "None":
@@ -82,9 +82,9 @@ def main():
         ("digits_events", "drop,event_drop,time_jitter,spatial_jitter,shift,flip,rotate", None),
         ("digits", "nda,autoaugment", None),
     ):
-        data = SpikingDataModule(
+        data = SpikingDataModule(DataConfig(
             name, root, 2, 256, augment=augment, num_workers=workers, mixup=0.2, cutmix=0.2
-        )
+        ))
         for loader in (data.train_dataloader(), data.test_dataloader()):
             for x, y in loader:
                 print(x.double().sum().item(), y.double().sum().item())
