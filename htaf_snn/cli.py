@@ -125,8 +125,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(command: str, args: Sequence[str]) -> Any:
-    from jsonargparse import auto_cli
+    from jsonargparse import auto_cli, set_parsing_settings
 
+    set_parsing_settings(add_print_completion_argument=True)
     parser = _parser_class()
     parser.full_help = list(args[1:2]) == ["all"] and args[0] in ("-h", "--help")
     return auto_cli(
