@@ -66,7 +66,8 @@ def _parser_class() -> Any:
             for action in named:
                 if action.dest in _MAIN or not _DETAIL.search(action.dest):
                     text = re.split(r"[.;:,(] |\.$", " ".join(str(action.help).split()))[0]
-                    lines.append(f"  {action.option_strings[0]:22} {text.replace('`', '')}")
+                    name = next(o for o in action.option_strings if o.startswith("--"))
+                    lines.append(f"  {name:22} {text.replace('`', '')}")
             lines += ["", f"--help all shows all {len(named)} options, their types and defaults."]
             return "\n".join(lines) + "\n"
 
