@@ -58,7 +58,7 @@ def _side_by_side(function: Callable[[T], R], tasks: Sequence[T], workers: int) 
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - others:
-            child.terminate()
+            child.kill()  # Lightning would hear a SIGTERM and go on
         raise
     executor.shutdown()
 

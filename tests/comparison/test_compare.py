@@ -232,10 +232,16 @@ def test_work_in_this_process() -> None:
     assert list(work(str, [1, 2, 3])) == ["1", "2", "3"]
 
 
+def deaf(seconds: float) -> None:
+    """Takes its time, and no notice of SIGTERM, as Lightning's trainer."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(seconds)
+
+
 @pytest.mark.slow
 def test_work_that_is_stopped_leaves_no_process() -> None:
     before = multiprocessing.active_children()
-    with contextlib.closing(work(time.sleep, [0.01, 60, 60], workers=2)) as stopped:
+    with contextlib.closing(work(deaf, [1, 60, 60], workers=2)) as stopped:
         next(stopped)
     for child in multiprocessing.active_children():
         child.join(20)
