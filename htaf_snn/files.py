@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -27,7 +26,12 @@ def others_can_change(path: Path) -> bool:
     """Whether ``path`` itself is another user's, or may be written by others."""
     status = path.lstat()
     loose = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(status.st_mode)
-    return status.st_uid != os.getuid() or bool(loose)
+    return is_anothers(path) or (os.name != "nt" and bool(loose))
+
+
+def is_anothers(path: Path) -> bool:
+    """Whether ``path`` itself is another user's; on Windows, where no number says so, False."""
+    return hasattr(os, "getuid") and path.lstat().st_uid != os.getuid()
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -73,7 +77,14 @@ def only_writer(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     with path.open("a") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            else:
+                import fcntl
+
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path_is_locked = os.path.samestat(os.fstat(file.fileno()), path.stat())
         except OSError:
             path_is_locked = False

@@ -11,9 +11,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
+from torch import Tensor
 
+import htaf_snn
 from htaf_snn.neurons import BackendUnavailableError
 from htaf_snn.neurons.backends import compiler
 from htaf_snn.neurons.backends.compiler import compile_library, find_compiler, load_library
@@ -139,7 +143,7 @@ def test_a_compiler_that_hangs_is_ended_with_what_it_started(
     assert time.monotonic() - start < 20
     process = Path("/proc") / child.read_text().strip() / "status"
     assert not process.exists() or "zombie" in process.read_text()
-    assert [path.suffix for path in kernels.iterdir()] in ([], [".lock"])
+    assert {path.suffix for path in kernels.glob("*")} <= {".lock"}
 
 
 def test_a_full_disk(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +161,7 @@ def test_a_launcher_before_the_compiler(tmp_path: Path, monkeypatch: pytest.Monk
     launcher = script(tmp_path, f'echo "$1" >> {tmp_path / "asked"}\nexec "$@"', monkeypatch)
     monkeypatch.setenv("CXX", f"{launcher} {real}")
     assert loaded().answer() == 42
-    assert (tmp_path / "asked").read_text().splitlines() == [real, real]
+    assert set((tmp_path / "asked").read_text().splitlines()) == {real}
 
 
 def test_what_killed_compiles_left_is_swept(kernels: Path) -> None:
@@ -171,3 +175,27 @@ def test_what_killed_compiles_left_is_swept(kernels: Path) -> None:
         folder.mkdir()
     loaded()
     assert living.exists() and not dead.exists() and not older.exists()
+
+
+def test_a_compiler_without_threads(
+    kernels: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As Apple's clang is."""
+
+    class Decaying(htaf_snn.Neuron):
+        states: ClassVar = {"v": 0.0}
+
+        def step(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            h = 0.6875 * v + x
+            return self.surrogate_function(h - self.v_threshold), h
+
+    refuses = 'for f; do test "$f" != -fopenmp || { echo unsupported >&2; exit 1; }; done'
+    script(tmp_path, f'{refuses}\nexec g++ "$@"', monkeypatch)
+    assert {"-fopenmp", "-fopenmp-simd"} & set(find_compiler().flags) == {"-fopenmp-simd"}
+    x = torch.randn(4, 3, 5)
+    fused, reference = (
+        Decaying(surrogate_function=htaf_snn.HTAFSpike(), step_mode="m", backend=backend)(x)
+        for backend in ("cpu", "torch")
+    )
+    torch.testing.assert_close(fused, reference)
+    assert list(kernels.glob("*.so"))

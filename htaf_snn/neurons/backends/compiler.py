@@ -13,14 +13,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from _ctypes import dlclose
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ...files import cache_folder, is_alive, others_can_change
+from ...files import cache_folder, is_alive, is_anothers, others_can_change
 from .errors import BackendUnavailableError
 
 _LONGEST = 120.0  # seconds of a compile, which takes about one
@@ -33,7 +32,6 @@ _FLAGS = (
     "-ffp-contract=fast",
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-fopenmp",
     "-fPIC",
     "-shared",
 )
@@ -62,8 +60,12 @@ def find_compiler() -> Compiler:
     """The compiler that ``CXX`` names, else the first of c++, g++ and clang++.
 
     Raises:
-        BackendUnavailableError: there is none, or it does not run.
+        BackendUnavailableError: there is none, or it does not run; or this is Windows.
     """
+    if os.name == "nt":
+        raise BackendUnavailableError(
+            "no kernels are compiled on Windows; use the backend torch, or Linux under WSL"
+        )
     try:
         chosen = shlex.split(os.environ.get("CXX", ""))
     except ValueError as error:
@@ -81,10 +83,19 @@ def find_compiler() -> Compiler:
             f"the C++ compiler {path} does not run: {done.stderr.strip()}; "
             "name another in the environment variable CXX"
         )
-    flags: tuple[str, ...] = (*chosen[1:], *_FLAGS)
+    flags: tuple[str, ...] = (*chosen[1:], *_FLAGS, *_openmp([path, *chosen[1:]]))
     if "avx512f" in _cpu_features():
         flags += ("-mprefer-vector-width=512",)
     return Compiler(path, done.stdout.partition("\n")[0], flags)
+
+
+def _openmp(compiler: Sequence[str]) -> tuple[str, ...]:
+    """The flag for threads and vectors, or vectors alone: Apple's clang has no threads."""
+    for flag in ("-fopenmp", "-fopenmp-simd"):
+        done = _run([*compiler, flag, "-fsyntax-only", "-x", "c++", os.devnull], _LONGEST)
+        if not done.returncode:
+            return (flag,)
+    return ()
 
 
 def load_library(source: str, symbols: Sequence[str]) -> ctypes.CDLL:
@@ -107,7 +118,7 @@ def load_library(source: str, symbols: Sequence[str]) -> ctypes.CDLL:
             if not missing:
                 return library
             obstacle = f"it has no {', '.join(missing)}"
-            dlclose(library._handle)  # or what is made anew would not be loaded under its name
+            _unload(library)  # or what is made anew would not be loaded under its name
         except OSError as error:
             obstacle = str(error)
         path.unlink(missing_ok=True)
@@ -115,6 +126,12 @@ def load_library(source: str, symbols: Sequence[str]) -> ctypes.CDLL:
         f"the kernel {path} does not load: {obstacle}; name another folder in the environment "
         "variable HTAF_SNN_CACHE, or another compiler in CXX"
     )
+
+
+def _unload(library: ctypes.CDLL) -> None:
+    from _ctypes import dlclose  # which Windows has not
+
+    dlclose(library._handle)
 
 
 def compile_library(source: str) -> Path:
@@ -204,7 +221,7 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} is not yours to write")
-    found = next((path for path in folder.iterdir() if _owner(path) != os.getuid()), None)
+    found = next((path for path in folder.iterdir() if _is_anothers(path)), None)
     if found or others_can_change(folder):
         raise BackendUnavailableError(
             f"others can write to the kernel cache {folder}, or have"
@@ -214,11 +231,11 @@ def _make_private(folder: Path) -> None:
         )
 
 
-def _owner(path: Path) -> int:
+def _is_anothers(path: Path) -> bool:
     try:
-        return path.lstat().st_uid
+        return is_anothers(path)
     except FileNotFoundError:
-        return os.getuid()  # another process has just ended its compile
+        return False  # another process has just ended its compile
 
 
 @contextlib.contextmanager
