@@ -18,7 +18,7 @@ from .arguments import nearest
 from .extras import EXTRAS, need
 from .process import Stopped, stoppable
 
-# Where each is, and what it does; "-" stands for a command that has further ones.
+# Where each is, and what it does; imported when it is asked for.
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("training.fit:fit", "train a network, with logs and checkpoints"),
     "test": ("training.use:test", "measure a checkpoint: hard and soft accuracy, gap, rates"),

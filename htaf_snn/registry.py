@@ -11,7 +11,9 @@ from .arguments import one_of
 T = TypeVar("T")
 
 
-def find(what: str, name: str, known: Mapping[str, T], fits: Callable[[object], bool]) -> T:
+def find(
+    what: str, name: str, known: Mapping[str, T], fits: Callable[[object], bool], kind: str
+) -> T:
     """What ``name`` stands for: one of ``known``; with a dot, what a module of one's own has.
 
     Args:
@@ -19,6 +21,7 @@ def find(what: str, name: str, known: Mapping[str, T], fits: Callable[[object], 
         name: a known one, or an import path such as ``"my_module.MyClass"``.
         known: by name.
         fits: whether what was imported is of the kind.
+        kind: what an import path must name, for errors.
 
     Raises:
         ValueError: an unknown name (the error lists the known ones), or a path to nothing, or to
@@ -35,7 +38,7 @@ def find(what: str, name: str, known: Mapping[str, T], fits: Callable[[object], 
     except (ImportError, AttributeError) as error:
         raise ValueError(f"no {what} {name!r}: {error}") from error
     if not fits(found):
-        raise ValueError(f"{name!r} is no {what}")
+        raise ValueError(f"{name!r} is no {kind}")
     return found
 
 

@@ -16,7 +16,9 @@ from ..training.fit import default_out
 from .compare import compare as compare_studies
 from .contender import split_labels
 from .page import report
-from .study import Study, preset, sensitivity
+from .study import Study
+from .study import preset as studies_of
+from .study import sensitivity as grid_of
 
 _DEFAULTS: dict[str, Any] = {"contenders": ["htaf", "atan", "sigmoid"], "seeds": [0], "epochs": 12}
 
@@ -80,7 +82,7 @@ def compare(
     with advising(lambda: f"stopped; the same command goes on, with --out {out}"):
         compare_studies(studies, out, **how)
         if sensitivity:
-            compare_studies(_grids(studies), out / "sensitivity", **how)
+            compare_studies([grid_of(study) for study in studies], out / "sensitivity", **how)
     page = report(out)
     parts = "report.html, figures/, table.csv, table.tex, results.json, checkpoints/"
     return f"{(out / 'table.txt').read_text()}{out}/: {parts}\nnext: open {page}"
@@ -110,11 +112,7 @@ def _studies(
     where = folder or os.environ.get("HTAF_SNN_DATA")
     if where is None:
         raise ValueError(f"`preset` (={name}) needs the folder of its data: --data_folder")
-    return [replace(study, **changes) for study in preset(name, Path(where))]
-
-
-def _grids(studies: list[Study]) -> list[Study]:
-    return [sensitivity(study) for study in studies]
+    return [replace(study, **changes) for study in studies_of(name, Path(where))]
 
 
 def _seeds(given: str | int | list[int]) -> list[int]:

@@ -135,8 +135,7 @@ def seeds_needed(differences: Sequence[float]) -> int | None:
 
 def say(effect: Effect) -> str:
     """The difference, and whether the seeds tell it from zero: ``+0.42 ± 0.30, p = 0.011``."""
-    p = "" if effect.p is None else p_value(effect.p)
-    after = p and f", p {p if p.startswith('<') else f'= {p}'}"
+    after = "" if effect.p is None else f", p {_equals(effect.p)}"
     return f"{effect.points:+z.2f}{after}"
 
 

@@ -31,4 +31,9 @@ def data_set(name: str) -> DataSet:
     Raises:
         ValueError: there is none; the message lists the known ones.
     """
-    return find("data set", name, DATA_SETS, lambda found: isinstance(found, DataSet))
+    return find("data set", name, DATA_SETS, is_data_set, "htaf_snn.data.DataSet")
+
+
+def is_data_set(found: object) -> bool:
+    """Whether it is what `data_set` gives."""
+    return isinstance(found, DataSet)

@@ -133,7 +133,7 @@ def model(
 
 def _entry(name: str) -> Model:
     known: dict[str, Any] = dict(MODELS)
-    found = find("model", name, known, lambda f: inspect.isclass(f) and issubclass(f, nn.Module))
+    found = find("model", name, known, is_network, "subclass of torch.nn.Module")
     if isinstance(found, Model):
         return found
 
@@ -146,7 +146,7 @@ def _entry(name: str) -> Model:
         **kwargs: Any,
     ) -> nn.Module:
         given = {"width": width, "norm": norm, "dropout": dropout}
-        options = {n: v for n, v in given.items() if v != {"width": 1, "norm": "bn"}.get(n, 0)}
+        options = {key: value for key, value in given.items() if value != _AS_IT_IS[key]}
         try:
             inspect.signature(found).bind(in_shape, num_classes, **kwargs, **options)
         except TypeError as error:
@@ -157,6 +157,12 @@ def _entry(name: str) -> Model:
     return Model(name, build, "one's own", smallest_side=1, largest_side=None)
 
 
+def is_network(found: object) -> bool:
+    """Whether it is a class that `model` builds a network of."""
+    return inspect.isclass(found) and issubclass(found, nn.Module)
+
+
+_AS_IT_IS: dict[str, Any] = {"width": 1, "norm": "bn", "dropout": 0}  # a network that others made
 _BYTES_A_PARAMETER = 16  # float32: its value, its gradient, and AdamW's two moments
 
 
@@ -169,7 +175,7 @@ def _imagenet(
     dropout: float,
     **kwargs: Any,
 ) -> nn.Module:
-    if (width, norm, dropout) != (1, "bn", 0):
+    if (width, norm, dropout) != tuple(_AS_IT_IS.values()):
         raise ValueError(
             f"`width` (={width}), `norm` (={norm!r}) and `dropout` (={dropout}) must be 1, 'bn' "
             "and 0: SpikingJelly's own network is fixed"

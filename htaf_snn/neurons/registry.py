@@ -59,4 +59,5 @@ def neuron_class(name: str) -> Callable[..., nn.Module]:
 
 
 def _class(name: str) -> type:
-    return find("neuron", name, NEURONS, lambda f: isinstance(f, type) and is_neuron_class(f))
+    kind = "neuron class of SpikingJelly's or a subclass of one"
+    return find("neuron", name, NEURONS, is_neuron_class, kind)

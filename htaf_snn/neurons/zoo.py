@@ -128,10 +128,12 @@ def is_neuron(module: nn.Module) -> bool:
     return is_neuron_class(type(module))
 
 
-def is_neuron_class(cls: type) -> bool:
-    """Whether a class is a neuron of SpikingJelly's, of ours, or a subclass of one."""
-    return issubclass(cls, base.MemoryModule | base.MultiStepModule) and any(
-        c.__module__.startswith(_PACKAGE) for c in cls.__mro__
+def is_neuron_class(found: object) -> bool:
+    """Whether it is a class of neurons: SpikingJelly's, ours, or a subclass of one."""
+    return (
+        isinstance(found, type)
+        and issubclass(found, base.MemoryModule | base.MultiStepModule)
+        and any(c.__module__.startswith(_PACKAGE) for c in found.__mro__)
     )
 
 

@@ -40,7 +40,8 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
             value that the function refuses.
     """
     name, *assignments = spec.split(":")
-    constructor = find("spike function", name, _constructors(), _is_spike_function)
+    kind = "subclass of SpikeFunction or SurrogateFunctionBase"
+    constructor = find("spike function", name, _constructors(), is_spike_function, kind)
     if name in _built_ins() and any(text.startswith("mode=") for text in assignments):
         constructor = smooth_form(_built_ins()[name])  # type: ignore[arg-type]  # untyped host
     known = list(inspect.signature(constructor).parameters)
@@ -96,7 +97,8 @@ def _built_ins() -> dict[str, type[surrogate.SurrogateFunctionBase]]:
     return dict(sorted(found.items()))
 
 
-def _is_spike_function(found: object) -> bool:
+def is_spike_function(found: object) -> bool:
+    """Whether it is a class that `spike_function` builds."""
     return inspect.isclass(found) and issubclass(found, surrogate.SurrogateFunctionBase)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -13,16 +12,17 @@ from typing import Any
 
 import lightning as L
 import torch
-from spikingjelly.activation_based.base import MemoryModule
-from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
-from torch import nn
 
 from .. import transfer
 from ..arguments import arguments_of, typed
-from ..data import DataConfig, DataSet, SpikingDataModule
+from ..data import DataConfig, SpikingDataModule
+from ..data.registry import is_data_set
 from ..exporting import SUFFIX, Exported, Format
 from ..exporting import export as export_net
 from ..files import write_whole
+from ..models.registry import is_network
+from ..neurons.zoo import is_neuron_class
+from ..surrogates.registry import is_spike_function
 from ..transfer import TransferGap, transfer_gap
 from . import predict as prediction
 from .checkpoint_io import read_checkpoint
@@ -45,11 +45,14 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
         ValueError: the file is not a checkpoint of this library, is damaged, or names a spike
             function of a module that is neither imported nor allowed.
     """
-    content = read_checkpoint(checkpoint)
+    return _model(read_checkpoint(checkpoint), checkpoint, allow)
+
+
+def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
     with _of(checkpoint):
         settings = _settings(content, "hyper_parameters")
-        for key, (what, kind) in _CLASSES.items():
-            _check_import(what, settings.get(key), _is_class(kind), allow)
+        for key, (what, fits) in _IMPORTED.items():
+            _check_import(what, settings.get(key), fits, allow)
         rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed")}
         config = ModelConfig.of(settings, "entry of its hyper_parameters", complete=True)
         given = arguments_of(SpikingClassifier, rest, "entry of its hyper_parameters")
@@ -77,10 +80,15 @@ def load_data(
         FileNotFoundError: there is no such file.
         ValueError: as `load`.
     """
-    content = read_checkpoint(checkpoint)
+    return _data(read_checkpoint(checkpoint), checkpoint, root, allow)
+
+
+def _data(
+    content: dict[str, Any], checkpoint: Path, root: Path | None, allow: str | None
+) -> SpikingDataModule:
     with _of(checkpoint):
         settings = _settings(content, "datamodule_hyper_parameters")
-        _check_import("data set", settings.get("name"), _is_data_set, allow)
+        _check_import("data set", settings.get("name"), is_data_set, allow)
         seed = typed("seed", settings.pop("seed", None), int)
         config = DataConfig.of(settings, "entry of its datamodule_hyper_parameters", complete=True)
         # A file from elsewhere has nothing fetched or written.
@@ -91,7 +99,8 @@ def load_data(
 def _load(
     checkpoint: Path, root: Path | None, allow: str | None
 ) -> tuple[SpikingClassifier, SpikingDataModule]:
-    model, data = load(checkpoint, allow), load_data(checkpoint, root, allow)
+    content = read_checkpoint(checkpoint)
+    model, data = _model(content, checkpoint, allow), _data(content, checkpoint, root, allow)
     if (data.in_shape, data.num_classes) != (model.in_shape, model.num_classes):
         raise ValueError(
             f"{checkpoint} was trained on frames {model.in_shape} of {model.num_classes} classes; "
@@ -119,19 +128,12 @@ def _settings(content: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "_instantiator"}
 
 
-_CLASSES: dict[str, tuple[str, type]] = {
-    "spike": ("spike function", SurrogateFunctionBase),
-    "neuron": ("neuron", MemoryModule),
-    "model": ("network", nn.Module),
+# What may be named by an import path: what it is, and whether something is that.
+_IMPORTED: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "spike": ("spike function", is_spike_function),
+    "neuron": ("neuron", is_neuron_class),
+    "model": ("network", is_network),
 }
-
-
-def _is_data_set(found: object) -> bool:
-    return isinstance(found, DataSet)
-
-
-def _is_class(kind: type) -> Callable[[object], bool]:
-    return lambda found: inspect.isclass(found) and issubclass(found, kind)
 
 
 def _check_import(

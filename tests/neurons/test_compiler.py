@@ -143,7 +143,7 @@ def test_a_compiler_that_hangs_is_ended_with_what_it_started(
     assert time.monotonic() - start < 20
     process = Path("/proc") / child.read_text().strip() / "status"
     assert not process.exists() or "zombie" in process.read_text()
-    assert {path.suffix for path in kernels.glob("*")} <= {".lock"}
+    assert [path.suffix for path in kernels.iterdir()] in ([], [".lock"])
 
 
 def test_a_full_disk(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_a_launcher_before_the_compiler(tmp_path: Path, monkeypatch: pytest.Monk
     launcher = script(tmp_path, f'echo "$1" >> {tmp_path / "asked"}\nexec "$@"', monkeypatch)
     monkeypatch.setenv("CXX", f"{launcher} {real}")
     assert loaded().answer() == 42
-    assert set((tmp_path / "asked").read_text().splitlines()) == {real}
+    assert (tmp_path / "asked").read_text().splitlines() == [real, real]
 
 
 def test_what_killed_compiles_left_is_swept(kernels: Path) -> None:
@@ -189,8 +189,9 @@ def test_a_compiler_without_threads(
             h = 0.6875 * v + x
             return self.surrogate_function(h - self.v_threshold), h
 
+    version = '[ "$1" = --version ] && echo "Apple clang version 16.0.0" && exit 0'
     refuses = 'for f; do test "$f" != -fopenmp || { echo unsupported >&2; exit 1; }; done'
-    script(tmp_path, f'{refuses}\nexec g++ "$@"', monkeypatch)
+    script(tmp_path, f'{version}\n{refuses}\nexec g++ "$@"', monkeypatch)
     assert {"-fopenmp", "-fopenmp-simd"} & set(find_compiler().flags) == {"-fopenmp-simd"}
     x = torch.randn(4, 3, 5)
     fused, reference = (

@@ -83,10 +83,12 @@ def find_compiler() -> Compiler:
             f"the C++ compiler {path} does not run: {done.stderr.strip()}; "
             "name another in the environment variable CXX"
         )
-    flags: tuple[str, ...] = (*chosen[1:], *_FLAGS, *_openmp([path, *chosen[1:]]))
+    version = done.stdout.partition("\n")[0]
+    openmp = _openmp([path, *chosen[1:]]) if "clang" in version else ("-fopenmp",)
+    flags: tuple[str, ...] = (*chosen[1:], *_FLAGS, *openmp)
     if "avx512f" in _cpu_features():
         flags += ("-mprefer-vector-width=512",)
-    return Compiler(path, done.stdout.partition("\n")[0], flags)
+    return Compiler(path, version, flags)
 
 
 def _openmp(compiler: Sequence[str]) -> tuple[str, ...]:
