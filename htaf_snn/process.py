@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import signal
@@ -108,6 +109,23 @@ def peak_resident(restart: bool = False) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def keep_memory() -> None:
+    """Lets this process keep the memory that it frees, until it ends, where glibc allocates it.
+
+    By default glibc gives large tensors back to the system and gets them again, page by page, at
+    every training step, which may take as long as the step. Elsewhere this changes nothing.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return
+    mallopt(_M_TRIM_THRESHOLD, -1)  # none is too much to keep
+    mallopt(_M_MMAP_MAX, 0)  # no tensor gets pages of its own, which go when it does
 
 
 def physical() -> int:

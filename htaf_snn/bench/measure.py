@@ -6,6 +6,8 @@ import contextlib
 import gc
 import math
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,6 +169,30 @@ def kept_for_backward(forward: Callable[[], object]) -> dict[int, int]:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         forward()
     return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in saved}
+
+
+def in_fresh_process(function: Callable[..., int], *arguments: object) -> int:
+    """What a module's function returns in a Python of its own, with this one's torch threads.
+
+    Args:
+        function: of a module that can be imported.
+        arguments: numbers, strings and the like, whose ``repr`` is Python.
+
+    Raises:
+        RuntimeError: the process failed; the message has what it wrote.
+    """
+    code = (
+        f"import torch; torch.set_num_threads({torch.get_num_threads()}); "
+        f"from {function.__module__} import {function.__name__} as function; "
+        f"print(function{(*arguments,)!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(
+            f"{', '.join(map(str, arguments))}: the process that measures this failed:\n"
+            f"{done.stderr.strip()}"
+        )
+    return int(done.stdout)
 
 
 def timing_table(

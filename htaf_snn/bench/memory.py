@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -41,7 +39,7 @@ def memory(steps: Sequence[int] = (4, 16), elements: int = 4_000_000) -> str:
     for T, layer in tqdm(runs, desc="bench memory", unit="layer"):
         count = T * (elements // T)
         kept, beyond = _kept(layer, T, elements // T)
-        peak = _peak_in_fresh_process(layer, T, elements // T)
+        peak = measure.in_fresh_process(_peak, layer.name, T, elements // T)
         rows.append(
             [f"{layer.name}, T = {T}", *(f"{size / count:.2f}" for size in (kept, beyond, peak))]
         )
@@ -72,22 +70,8 @@ def _kept(layer: Layer, steps: int, count: int) -> tuple[int, int]:
     return kept, kept - storages.get(x_seq.untyped_storage().data_ptr(), 0)
 
 
-def _peak_in_fresh_process(layer: Layer, steps: int, count: int) -> int:
-    code = (
-        "from htaf_snn.bench.memory import _peak; "
-        f"print(_peak({layer.name!r}, {steps}, {count}, {torch.get_num_threads()}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(
-            f"{layer.name}: the process that measures its peak failed:\n{done.stderr.strip()}"
-        )
-    return int(done.stdout)
-
-
-def _peak(name: str, steps: int, count: int, threads: int) -> int:
+def _peak(name: str, steps: int, count: int) -> int:
     """Growth of this process's resident size, in bytes, at the peak of one large pass."""
-    torch.set_num_threads(threads)
     (layer,) = (layer for layer in _layers() if layer.name == name)
     module = layer.build()
     for size in (1, count):  # the first loads what the pass needs

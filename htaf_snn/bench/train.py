@@ -17,6 +17,7 @@ from ..arguments import one_of
 from ..models import model, model_names
 from ..neurons import LIFNode
 from ..neurons.pairs import unfuse_norms
+from ..process import keep_memory, peak_resident
 from ..surrogates import HTAFSpike
 from . import measure
 from .layers import FUNCTIONS
@@ -39,13 +40,16 @@ def train(
     rounds: int = 5,
     threads: Sequence[int] | None = None,
     inductor: bool = False,
+    peak: bool = False,
 ) -> str:
     """Times a training step of spiking networks: our neurons, SpikingJelly's, and a ReLU.
 
     A step is forward, cross-entropy, backward and AdamW on frames [T, N, 2, 34, 34] in channels
     last, the layout that `htaf-snn fit` uses. Every network takes a step a round, in turn, from the
     same weights, after the loss and gradient norm of ours have been compared with SpikingJelly's.
-    On the CPU; on CUDA it measures nothing yet.
+    On the CPU, in a process that keeps the memory it frees (`htaf_snn.process.keep_memory`): what
+    glibc does by default may double a step's time, by chance of where tensors lie; on CUDA it
+    measures nothing yet.
 
     Args:
         networks: names of models; see `htaf_snn.models.model_names`.
@@ -56,6 +60,8 @@ def train(
         threads: thread counts, >= 1: one is timed in CPU time, more in wall time. None is one
             and all.
         inductor: SpikingJelly's neurons under `torch.compile` too, which takes minutes to compile.
+        peak: show also how much the resident size of a fresh process grows in a training step, its
+            second; not of compiled networks. Takes some seconds a row.
 
     Returns:
         for each network, a table in milliseconds a training step, and one of what is kept for the
@@ -73,10 +79,8 @@ def train(
     for name in networks:
         one_of("networks", name, model_names())
     counts = measure.thread_counts(threads)
-    generator = torch.Generator().manual_seed(0)
-    frames = torch.rand(steps * batch, *_IN_SHAPE, generator=generator).lt(0.1).float()
-    frames = frames.contiguous(memory_format=torch.channels_last).unflatten(0, (steps, batch))
-    labels = torch.randint(_CLASSES, (batch,), generator=generator)
+    keep_memory()
+    frames, labels = _data(steps, batch)
     parts = [
         f"training step, frames {list(frames.shape)} in channels last, on the CPU "
         f"({measure.setting()}); ms a step"
@@ -85,16 +89,16 @@ def train(
         for name in networks:
             parts.append(
                 f"{name}\n"
-                + _tables(name, width, frames, labels, rounds, counts, inductor, progress)
+                + _tables(name, width, frames, labels, rounds, counts, inductor, peak, progress)
             )
     return "\n\n".join([*parts, measure.legend(counts)])
 
 
 def _tables(
     name: str, width: float, frames: Tensor, labels: Tensor, rounds: int, counts: Sequence[int],
-    inductor: bool, progress: tqdm,
+    inductor: bool, peak: bool, progress: tqdm,
 ) -> str:  # fmt: skip
-    networks = _networks(name, width, inductor)
+    networks = {row: build() for row, build in _networks(name, width, inductor).items()}
     with measure.using_threads(counts[-1]):
         _check(networks, frames, labels)
     tasks: dict[str, Callable[[], object]] = {
@@ -107,13 +111,36 @@ def _tables(
     rows = []
     for row, network in networks.items():
         kept = measure.kept_for_backward(functools.partial(_loss, network, frames, labels))
-        rows.append([row, f"{sum(kept.values()) / 2**20:.1f}"])
+        sizes = [sum(kept.values())]
+        if peak and row not in _COMPILED:
+            steps, batch = frames.shape[:2]
+            sizes.append(measure.in_fresh_process(_peak, name, row, width, steps, batch))
+        rows.append([row, *(f"{size / 2**20:.1f}" for size in sizes)])
+        rows[-1] += ["" for _ in range(1 + peak - len(sizes))]
     return "\n\n".join(
         [
             measure.timing_table(timings, counts, 1e-3),
-            "kept for the backward pass\n" + measure.table(["network", "MiB"], rows),
+            measure.table(["MiB", "kept for the backward pass", "peak"][: 2 + peak], rows),
         ]
     )
+
+
+def _data(steps: int, batch: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.rand(steps * batch, *_IN_SHAPE, generator=generator).lt(0.1).float()
+    frames = frames.contiguous(memory_format=torch.channels_last).unflatten(0, (steps, batch))
+    return frames, torch.randint(_CLASSES, (batch,), generator=generator)
+
+
+def _peak(name: str, row: str, width: float, steps: int, batch: int) -> int:
+    """Growth of this process's resident size, in bytes, at the peak of its second step."""
+    network = _networks(name, width)[row]()
+    optimizer = torch.optim.AdamW(network.parameters())
+    training_step(network, optimizer, *_data(steps, 2))  # loads and allocates what all steps need
+    frames, labels = _data(steps, batch)
+    before = peak_resident(restart=True)
+    training_step(network, optimizer, frames, labels)
+    return peak_resident() - before
 
 
 def _half() -> HTAFSpike:
@@ -123,30 +150,51 @@ def _half() -> HTAFSpike:
     return made
 
 
-def _networks(name: str, width: float, inductor: bool) -> dict[str, nn.Module]:
-    ours = functools.partial(_network, name, width, LIFNode)
-    theirs = functools.partial(_network, name, width, host.LIFNode)
+_COMPILED = {
+    f"SpikingJelly compiled, {function.removesuffix(' soft')}": function
+    for function in ("ATan", "HTAF soft")
+}
+
+
+def _networks(
+    name: str, width: float, inductor: bool = False
+) -> dict[str, Callable[[], nn.Module]]:
+    def ours(function: str | Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+        return functools.partial(_network, name, width, LIFNode, function, backend="cpu")
+
+    def theirs(function: str) -> Callable[[], nn.Module]:
+        return functools.partial(_network, name, width, host.LIFNode, function)
+
+    def apart() -> nn.Module:
+        made = ours("HTAF soft")()
+        unfuse_norms(made)
+        return made
+
+    def recomputed() -> nn.Module:
+        made = ours("HTAF soft")()
+        made.checkpoint_activations()  # type: ignore[operator]  # a network of ours
+        return made
+
+    def compiled(function: str) -> nn.Module:
+        made = theirs(function)()
+        for module in made.modules():
+            if isinstance(module, host.LIFNode):
+                module.compile()
+        return made
+
     networks = {
-        "htaf_snn, HTAF": ours("HTAF soft", backend="cpu"),
-        "htaf_snn, HTAF, half hardened": ours(_half, backend="cpu"),
-        "htaf_snn, HTAF hard": ours("HTAF hard", backend="cpu"),
-        "htaf_snn, ATan": ours("ATan", backend="cpu"),
-        "htaf_snn, norm apart, HTAF": ours("HTAF soft", backend="cpu"),
-        "htaf_snn, HTAF, activations recomputed": ours("HTAF soft", backend="cpu"),
+        "htaf_snn, HTAF": ours("HTAF soft"),
+        "htaf_snn, HTAF, half hardened": ours(_half),
+        "htaf_snn, HTAF hard": ours("HTAF hard"),
+        "htaf_snn, ATan": ours("ATan"),
+        "htaf_snn, norm apart, HTAF": apart,
+        "htaf_snn, HTAF, activations recomputed": recomputed,
         "SpikingJelly, ATan": theirs("ATan"),
         "SpikingJelly, HTAF": theirs("HTAF soft"),
     }
-    unfuse_norms(networks["htaf_snn, norm apart, HTAF"])
-    recomputed: Any = networks["htaf_snn, HTAF, activations recomputed"]
-    recomputed.checkpoint_activations()
     if inductor:
-        for function in ("ATan", "HTAF soft"):
-            compiled = theirs(function)
-            for module in compiled.modules():
-                if isinstance(module, host.LIFNode):
-                    module.compile()
-            networks[f"SpikingJelly compiled, {function.removesuffix(' soft')}"] = compiled
-    return {**networks, "ReLU": _network(name, width, nn.ReLU)}
+        networks |= {row: functools.partial(compiled, f) for row, f in _COMPILED.items()}
+    return {**networks, "ReLU": functools.partial(_network, name, width, nn.ReLU)}
 
 
 def _network(

@@ -177,9 +177,18 @@ def test_the_check_leaves_out_spikes_at_the_threshold_alone() -> None:
     neuron_module.check([claim], x_seq, torch.ones_like(x_seq))
 
 
-def test_train_has_a_row_a_network_and_finite_ratios() -> None:
-    text = bench.train(["vgg_small"], batch=2, steps=2, rounds=1, threads=[1])
+@pytest.fixture
+def _memory_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_module, "keep_memory", lambda: None)  # or all tests' would stay
+
+
+@pytest.mark.usefixtures("_memory_goes_back")
+def test_train_has_a_row_a_network_and_finite_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "in_fresh_process", lambda function, *of: function(*of))
+    text = bench.train(["vgg_small"], batch=2, steps=2, rounds=1, threads=[1], peak=True)
+    (sizes,) = columns(text, "MiB  ")
     (rows,) = columns(text, "layer  ")
+    assert set(sizes) == set(rows) and all(kept > 0 for kept, _ in sizes.values())
     assert set(rows) == {
         "htaf_snn, HTAF",
         "htaf_snn, HTAF, half hardened",
@@ -198,7 +207,7 @@ def test_train_has_a_row_a_network_and_finite_ratios() -> None:
     assert "frames [2, 2, 2, 34, 34]" in text
 
 
-@pytest.mark.usefixtures("_no_clock")
+@pytest.mark.usefixtures("_no_clock", "_memory_goes_back")
 @pytest.mark.parametrize("change", [wrong_output, wrong_gradient, not_a_number])
 def test_a_wrong_network_has_no_speed(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]
@@ -232,8 +241,8 @@ def test_memory_has_a_row_a_layer_and_what_it_keeps(monkeypatch: pytest.MonkeyPa
 
 def test_a_failing_child_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_module, "_layers", lambda: [layers.Layer("none", torch.nn.ReLU)])
-    monkeypatch.setattr(memory_module.sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match=r"^none: the process that measures its peak failed"):
+    monkeypatch.setattr(measure.sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match=r"^none, 1, 1: the process that measures this failed"):
         bench.memory([1], elements=1)
 
 

@@ -279,6 +279,7 @@ def test_any_neuron(
 def test_nan_and_infinity_behave_as_in_the_reference() -> None:
     x_seq = torch.randn(6, 40)
     x_seq[2, ::5] = torch.nan
+    x_seq[2, 4::5] = torch.tensor(0x7FC00001, dtype=torch.int32).view(torch.float32)  # NaN too
     x_seq[1, 1] = 1e30
     x_seq[3, 2] = -1e30
     for mode in ("soft", "hard"):

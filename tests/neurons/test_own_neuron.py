@@ -140,7 +140,7 @@ def test_by_name_and_in_the_command_line(tmp_path: Path) -> None:
     for wrong, message in (
         ("qif", "neuron"),
         ("no.such", "no neuron 'no.such'"),
-        ("torch.nn.Linear", "no neuron class"),
+        ("torch.nn.Linear", "is no neuron"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             neuron_class(wrong)

@@ -20,7 +20,7 @@ import htaf_snn
 from htaf_snn import HTAFSpike
 from htaf_snn.neurons import zoo
 from htaf_snn.neurons.backends import compiler, cpu, cuda, emit, operators, plan
-from htaf_snn.neurons.backends.program import decode
+from htaf_snn.neurons.backends.program import decode, normalised
 from tests import nvrtc
 from tests.neurons.test_cuda_source import ARCHITECTURES, launches, shim_kernel
 
@@ -194,21 +194,27 @@ def test_a_converted_neuron_is_copied_and_reverted(duplicate: Any) -> None:
     assert type(htaf_snn.revert(copied)) is neuron.CUBALIFNode
 
 
-@pytest.mark.parametrize("name", ["KLIFNode", "EIFNode", "IzhikevichNode", "TernaryLIFNode"])
-def test_step_loops_are_vectorised(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["LIFNode", "KLIFNode", "EIFNode", "IzhikevichNode", "TernaryLIFNode", "batch norm"]
+)
+def test_loops_are_vectorised(name: str) -> None:
     """Of neurons whose steps have kinks, exponentials or several states, by GCC's own report."""
     known = compiler.find_compiler()
     if "clang" in known.version:
         pytest.skip("the report is GCC's")
-    text = plan.plan(htaf_snn.convert(FUSED[name](HTAFSpike(mode="soft")))).traced.program
-    assert text is not None
-    source = emit.cpu_source(decode(text), torch.float32)
+    if name == "batch norm":
+        source = emit.norm_source(torch.float32, on_cuda=False)
+    else:
+        node = htaf_snn.convert(FUSED[name](HTAFSpike(mode="soft")))
+        text = plan.plan(node).traced.program
+        assert text is not None
+        source = emit.cpu_source(decode(normalised(text)), torch.float32)
     done = subprocess.run(
         [known.path, *known.flags, "-fopt-info-vec-optimized", "-x", "c++", "-", "-o", os.devnull],
         input=source, capture_output=True, text=True, check=True,
     )  # fmt: skip
     lines = source.splitlines()
-    loops = [i + 2 for i, line in enumerate(lines) if line == "#pragma omp simd"]
+    loops = [i + 2 for i, line in enumerate(lines) if line.startswith("#pragma omp simd")]
     ends = [*loops[1:], loops[-1] + 20]
     for loop, end in zip(loops, ends, strict=True):
         assert re.search(

@@ -105,6 +105,9 @@ def _hoisted(program: Program, level: str) -> tuple[int, ...]:
     return tuple(v for v in sorted(read) if program.ops[v].name != "constant")
 
 
+_Arrays = Mapping[str, Sequence[int]]  # by the name of an array, the values in it
+
+
 class _Body:
     """Statements that compute some values of a program, and the arrays that its leaves are in.
 
@@ -117,8 +120,8 @@ class _Body:
     def __init__(
         self,
         program: Program,
-        writes: Mapping[str, Sequence[int]],
-        reads: Mapping[str, Sequence[int]],
+        writes: _Arrays,
+        reads: _Arrays,
     ) -> None:
         self.program = program
         self.writes = [
@@ -224,8 +227,8 @@ def _values(program: Program) -> str:
     )  # fmt: skip
 
 
-def _passes(program: Program) -> dict[str, _Body]:
-    """The three passes over a step.
+def _passes(program: Program) -> dict[str, tuple[_Arrays, _Arrays]]:
+    """The three passes over a step: what each writes, and what it reads.
 
     Forward, for the outputs; forward again, recording what backward needs; backward.
     """
@@ -249,9 +252,9 @@ def _passes(program: Program) -> dict[str, _Body]:
         "gp": gradients[inputs + program.states :],
     }
     return {
-        "forward": _Body(program, {"o": program.forward[: program.outputs], "s": states}, forward),
-        "record": _Body(program, {"k": program.kept, "s": states}, forward),
-        "backward": _Body(program, writes, backward),
+        "forward": ({"o": program.forward[: program.outputs], "s": states}, forward),
+        "record": ({"k": program.kept, "s": states}, forward),
+        "backward": (writes, backward),
     }
 
 
@@ -264,9 +267,44 @@ def _functions(program: Program) -> str:
         "R* gs, R* gx, R* gp",
     }  # fmt: skip
     functions = [
-        _function(f"{name}_step", arguments[name], body) for name, body in _passes(program).items()
+        _function(f"{name}_step", arguments[name], _Body(program, writes, reads))
+        for name, (writes, reads) in _passes(program).items()
     ]
     return "\n".join(["namespace htaf_snn {", *functions, "}"])
+
+
+# Operations of many instructions, of which each waits for the one before.
+_LONG = {
+    "exp", "exp_m1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
+    "tanh", "erf", "erfc", "sigmoid", "sigmoid_derivative", "pow", "atan2", "fmod",
+}  # fmt: skip
+
+
+def _stages(program: Program, writes: _Arrays, reads: _Arrays) -> list[_Body]:
+    """A pass as loops one after the other, in none of which long operations wait for others.
+
+    A processor looks a few hundred instructions ahead. Where two exponentials wait for each other
+    these are two or three elements, and it idles; in two loops it sees twice as many. A loop hands
+    values to those after it in arrays of its own: b0_0, b0_1, ..., those of the second b1_0, ...
+    """
+    wanted = {v for values in writes.values() for v in values}
+    known = {v for values in reads.values() for v in values}
+    known |= {v for v, op in enumerate(program.ops) if op.name == "constant"}
+    computed = program.needed(wanted, given=known)
+    depth = dict.fromkeys(known, 0)  # how many long operations a value has waited for
+    for value in computed:
+        before = max((depth[a] for a in program.arguments_of(value)), default=0)
+        depth[value] = before + (program.ops[value].name in _LONG)
+    stages = []
+    for stage in range(max((depth[v] for v in computed), default=0)):
+        later = [v for v in computed if depth[v] > stage]
+        needed = wanted.union(*map(program.arguments_of, later)) - known
+        handed = sorted(program.fewest([v for v in needed if depth[v] <= stage], known))
+        if handed:
+            stages.append(_Body(program, {f"b{stage}_": handed}, reads))
+        reads = {**reads, f"b{stage}_": handed}
+        known |= set(handed)
+    return [*stages, _Body(program, writes, reads)]
 
 
 _OF_THE_INPUT = ("x", "go", "o", "gx")  # arrays of the input's type; the others are the state's
@@ -283,31 +321,44 @@ def _rows(program: Program) -> str:
             return f"store({array}{k} + i, {text});"
         return f"{array}{k}[i] {'+=' if array == 'gp' else '='} {text};"
 
+    def place(array: str, k: int) -> str:
+        if array.startswith("b"):
+            return f"alignas(64) R {array}{k}[BLOCK];"
+        constant = "const " if array in ("x", "go", "c") else ""
+        kind = "X" if array in _OF_THE_INPUT else "R"
+        return f"{constant}{kind}* __restrict {array}{k} = row.{array}[{k}] + from;"
+
     lines = ["namespace htaf_snn {", _ROW]
-    for name, body in _passes(program).items():
-        used = dict.fromkeys((a, k) for a, k, _ in (*body.reads, *body.writes) if a != "u")
-        pointers = [
-            f"{'const ' if a in ('x', 'go', 'c') else ''}{'X' if a in _OF_THE_INPUT else 'R'}* "
-            f"__restrict {a}{k} = row.{a}[{k}] + from;"
-            for a, k in used
-        ]
+    for name, (writes, reads) in _passes(program).items():
+        stages = _stages(program, writes, reads)
+        used = dict.fromkeys(
+            (a, k) for body in stages for a, k, _ in (*body.reads, *body.writes) if a != "u"
+        )
         arrays = {array for array, _ in used}
         lines += [
             f"NOINLINE void {name}_row(const R* u, const Row& row, i64 from, i64 len) {{",
             "    (void)u;",
-            *(f"    {line}" for line in (*body.declarations(_place, {"u"}), *pointers)),
-            "#pragma omp simd",
-            "    for (i64 i = 0; i < len; ++i) {",
-            *(f"        {line}" for line in body.declarations(load, arrays)),
-            *(f"        {line}" for line in (*body.statements(), *body.stores(store))),
-            "    }",
-            "}",
+            *(f"    {place(a, k)}" for a, k in used),
         ]
+        for body in stages:
+            lines += [
+                "    {",
+                *(f"        {line}" for line in body.declarations(_place, {"u"})),
+                "#pragma omp simd",
+                "        for (i64 i = 0; i < len; ++i) {",
+                *(f"            {line}" for line in body.declarations(load, arrays)),
+                *(f"            {line}" for line in (*body.statements(), *body.stores(store))),
+                "        }",
+                "    }",
+            ]
+        lines.append("}")
     return "\n".join([*lines, "}"])
 
 
 _ROW = """\
 #define NOINLINE static __attribute__((noinline))
+
+const i64 BLOCK = 256;  // most elements of a row that are worked on at once
 
 // Where a row's arrays begin: inputs, outputs, states, what is kept, values of neurons, gradients.
 struct Row {

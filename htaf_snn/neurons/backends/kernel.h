@@ -85,7 +85,7 @@ HTAF_FN Reduced reduce(float x) {
     Reduced of;
     of.shifted = x * 1.44269504f + 12582912.0f;  // its low bits are round(x / ln 2)
     float n = of.shifted - 12582912.0f;
-    float r = (x - n * 0.693145752f) - n * 1.42860677e-6f, r2 = r * r;
+    float r = x - n * 0.693147182f, r2 = r * r;
     float low = 1.000000072f + 9.999996918e-1f * r;  // minimax, 1.4e-7
     float middle = 4.999889441e-1f + 1.666757510e-1f * r;
     float high = 4.191543216e-2f + 8.297647945e-3f * r;
@@ -93,12 +93,29 @@ HTAF_FN Reduced reduce(float x) {
     return of;
 }
 
-// exp(x), x <= 0 or NaN; relative error below 1e-6, never below exp(-87).
-HTAF_FN float exp_negative(float x) {
-    Reduced of = reduce(-87.0f > x ? -87.0f : x);
-    return from_bits(bits(of.p) + (bits(of.shifted) << 23));
+// x between -limit and limit, or NaN. On integers: vector compilers make masks of comparisons of
+// floats, and these cost more than all else that a sigmoid takes.
+HTAF_FN float clamp(float x, float limit) {
+    const u32 nans = 0x007fffffu;  // added, NaNs of either sign wrap around to what no limit cuts
+    const int top = (int)(bits(limit) + nans);
+    const u32 bottom = bits(-limit) + nans;
+    const int below_top = (int)(bits(x) + nans) < top ? (int)(bits(x) + nans) : top;
+    const u32 cut = (u32)below_top < bottom ? (u32)below_top : bottom;
+    return from_bits(cut - nans);
 }
-HTAF_FN double exp_negative(double x) { return ::exp(x); }
+HTAF_FN double clamp(double x, double limit) {
+    const double y = -limit > x ? -limit : x;
+    return y > limit ? limit : y;
+}
+
+// exp(x) of x between -87 and 87, and exp(-87) and exp(87) beyond; relative error below 5e-7, or
+// 5e-6 far out on a processor without fused multiply-add. The power of two is multiplied, not added
+// to the exponent: there, the low bits of a NaN would carry it over into a number.
+HTAF_FN float exp_between(float x) {
+    Reduced of = reduce(clamp(x, 87.0f));
+    return of.p * from_bits((bits(of.shifted) << 23) + 0x3f800000u);
+}
+HTAF_FN double exp_between(double x) { return ::exp(clamp(x, 708.0)); }
 
 // exp of any number: the power of two is multiplied in two halves, so that infinity, zero and the
 // subnormals come out of themselves.
@@ -143,20 +160,16 @@ template <class V> HTAF_FN V minimum(V x, V y) { return (x < y) | (x != x) ? x :
 template <class V> HTAF_FN V maximum(V x, V y) { return (x > y) | (x != x) ? x : y; }
 template <class V> HTAF_FN V sign(V x) { return V(x > V(0)) - V(x < V(0)); }
 
-template <class V> HTAF_FN V sigmoid(V z) {
-    V e = exp_negative(-abs(z)), w = V(1) / (V(1) + e);
-    return z >= V(0) ? w : e * w;
-}
+template <class V> HTAF_FN V sigmoid(V z) { return V(1) / (V(1) + exp_between(-z)); }
 
 // The sigmoid's derivative, with a small relative error in both tails.
 template <class V> HTAF_FN V sigmoid_derivative(V z) {
-    V e = exp_negative(-abs(z)), w = V(1) / (V(1) + e);
+    V e = exp_between(-z), w = V(1) / (V(1) + e);
     return e * w * w;
 }
 
 template <class V> HTAF_FN V tanh(V u) {
-    V e = exp_negative(-abs(V(2) * u)), t = (V(1) - e) * (V(1) / (V(1) + e));
-    return u < V(0) ? -t : t;
+    return V(2) * (V(1) / (V(1) + exp_between(V(-2) * u))) - V(1);
 }
 
 }  // namespace htaf_snn

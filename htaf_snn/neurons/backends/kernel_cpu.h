@@ -26,8 +26,6 @@ struct Call {
 
 // Every row of a chunk starts a new stream of memory, whose first lines no hardware foresees:
 // while a block of one row is worked on, the same block of the next row is fetched.
-const i64 BLOCK = 256;
-
 template <class A> HTAF_METHOD void fetch_to_read(const A* p, i64 len) {
     for (i64 i = 0; i < len; i += 64 / sizeof(A)) __builtin_prefetch(p + i, 0);
 }

@@ -1,6 +1,6 @@
 """What torch is doing besides computing: the one file that asks torch's private state.
 
-`tests/neurons/test_modes.py` fails, naming it, where a new torch answers otherwise.
+`tests/neurons/test_own_neuron.py` fails, naming it, where a new torch answers otherwise.
 """
 
 from __future__ import annotations

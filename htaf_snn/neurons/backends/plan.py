@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from ...surrogates.spike_function import SpikeFunction
 from . import cpu, cuda, modes
@@ -260,7 +261,12 @@ def _trace(
         return twin.single_step_functional_forward(tuple(xs), tuple(ss))
 
     try:
-        with modes.without(), torch.inference_mode(False), torch.autocast("cpu", enabled=False):
+        with (
+            modes.without(),
+            torch.inference_mode(False),
+            torch.autocast("cpu", enabled=False),
+            saved_tensors_hooks(lambda t: t, lambda t: t),  # not a checkpoint's, which runs the net
+        ):
             program, numbers = trace(step, getattr(node, "inputs", 1), states, letters, learned)
     except NotElementwiseError as error:
         return Traced(reason=str(error))

@@ -251,6 +251,15 @@ class Program:
             waiting += self.arguments_of(value)
         return sorted(seen)
 
+    def fewest(self, values: Collection[int], known: Collection[int]) -> set[int]:
+        """Those of ``values`` that one cheap operation does not make of the rest and ``known``."""
+        found = set(values)
+        for value in sorted(values, reverse=True):
+            cheap = self.ops[value].name in ("add", "sub", "mul", "neg", "real")
+            if cheap and set(self.arguments_of(value)) <= (found | set(known)) - {value}:
+                found.remove(value)
+        return found
+
     @functools.cached_property
     def kept(self) -> tuple[int, ...]:
         """What the recording pass keeps of each step for the backward pass: the frontier.
@@ -267,10 +276,8 @@ class Program:
         for value in self.needed(self.backward):
             if self.levels[value] == "gradient":
                 frontier |= steps(value)
-        for value in sorted(frontier, reverse=True):
-            cheap = self.ops[value].name in ("add", "sub", "mul", "neg", "real")
-            if cheap and steps(value) <= (frontier | inputs) - {value}:
-                frontier.remove(value)
+        known = inputs | {v for v, level in enumerate(self.levels) if level in ("layer", "neuron")}
+        frontier = self.fewest(frontier, known)
         return tuple(sorted(v for v in frontier if self.ops[v].name != "x"))
 
 
