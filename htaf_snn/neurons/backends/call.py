@@ -74,20 +74,17 @@ def make_call(
 
 def parameter_gradients(call: Call, parameters: Sequence[Tensor], sums: Tensor) -> list[Tensor]:
     """The gradients of the learned parameters, like each, from the kernel's [learned, channels]."""
+    x, letters = call.x[0], call.program.parameters
+    each = [p for p, letter in zip(parameters, letters, strict=True) if letter == "n"]
+    axes, order = varied(each, x), memory_order(x)
+    shape = [x.shape[1 + a] if a in axes else 1 for a in order]
+    back = sorted(range(len(order)), key=order.__getitem__)
     found = []
     for k, own in zip(call.program.learned, sums, strict=True):
         parameter = parameters[k]
-        if call.program.parameters[k] == "u":
+        if letters[k] == "u":
             grad = own.sum()
         else:
-            x = call.x[0]
-            axes = varied(
-                [p for p, le in zip(parameters, call.program.parameters, strict=True) if le == "n"],
-                x,
-            )
-            order = memory_order(x)
-            shape = [x.shape[1 + a] if a in axes else 1 for a in order]
-            back = sorted(range(len(order)), key=order.__getitem__)
             grad = own.reshape(shape).permute(back).sum_to_size(padded(parameter, x).shape)
         found.append(grad.reshape(parameter.shape).to(parameter.dtype))
     return found
@@ -125,10 +122,9 @@ def padded(parameter: Tensor, x_seq: Tensor) -> Tensor:
 
 def varied(parameters: Sequence[Tensor], x_seq: Tensor) -> list[int]:
     """The dimensions of a step along which parameters vary, and those between."""
-    order = memory_order(x_seq)
-    found = [
-        place
-        for place, a in enumerate(order)
-        if any(padded(p, x_seq).shape[a] != 1 for p in parameters)
-    ]
+    order, dimensions = memory_order(x_seq), x_seq.ndim - 1
+    along = {
+        dimensions - p.ndim + a for p in parameters for a, size in enumerate(p.shape) if size != 1
+    }
+    found = [place for place, a in enumerate(order) if a in along]
     return order[min(found) : max(found) + 1] if found else order[:1]

@@ -121,11 +121,11 @@ class _NormNeuron(torch.autograd.Function):
         bias: Tensor | None,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(weight, bias, *tensors)
-        ctx.settings = (counts, numbers, program, norm)
-        ctx.set_materialize_grads(False)
         x, states, parameters = operators.split(counts, tensors)
         scaling = _scaling(norm._replace(weight=weight, bias=bias), x[0])
+        ctx.save_for_backward(weight, bias, *tensors)
+        ctx.settings = (counts, numbers, program, norm, scaling)
+        ctx.set_materialize_grads(False)
         return tuple(
             operators.run(x, states, [*parameters, *scaling.parameters(x[0])], numbers,
                           normalised(program), sequences)
@@ -133,11 +133,10 @@ class _NormNeuron(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        counts, numbers, program, norm = ctx.settings
+        counts, numbers, program, norm, scaling = ctx.settings
         weight, bias, *tensors = operators.saved(ctx)
         x, states, parameters = operators.split(counts, tensors)
         operators.check_gradients(grads)
-        scaling = _scaling(norm._replace(weight=weight, bias=bias), x[0])
         found = operators.run_backward(
             list(grads), x, states, [*parameters, *scaling.parameters(x[0])], numbers,
             normalised(program),
