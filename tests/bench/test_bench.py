@@ -241,7 +241,7 @@ def test_memory_has_a_row_a_layer_and_what_it_keeps(monkeypatch: pytest.MonkeyPa
 
 def test_a_failing_child_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_module, "_layers", lambda: [layers.Layer("none", torch.nn.ReLU)])
-    monkeypatch.setattr(measure.sys, "executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(RuntimeError, match=r"^none, 1, 1: the process that measures this failed"):
         bench.memory([1], elements=1)
 
