@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import random
 import tempfile
@@ -14,15 +13,15 @@ from typing import Any
 from unittest import mock
 
 import lightning as L
-import numpy as np
 import torch
 
 import htaf_snn
 from htaf_snn.data import DataConfig, SpikingDataModule
-from htaf_snn.data.digits_events import encode
 from htaf_snn.training import ModelConfig, SpikingClassifier
 from htaf_snn.training.checkpoint_io import read_checkpoint
 from htaf_snn.training.use import _load
+from tests.data.files import events
+from tests.data.writers import FORMATS
 from tests.helpers import command
 
 Change = Any  # what a kind changes its good input by; its `repr` is what a report shows
@@ -152,25 +151,21 @@ def _run_yaml(changes: list[Change]) -> tuple[str, str]:
 
 
 @functools.cache
-def _recording() -> tuple[SpikingDataModule, dict[str, bytes]]:
-    rng = np.random.default_rng(0)
-    events: dict[str, Any] = {name: rng.integers(0, 34, 300) for name in "xy"}
-    events |= {"t": np.sort(rng.integers(0, 300_000, 300)), "p": rng.integers(0, 2, 300)}
-    files = {".bin": encode(events)}
-    for suffix, save in ((".npy", np.save), (".npz", np.savez)):
-        buffer = io.BytesIO()
-        if suffix == ".npy":
-            save(buffer, np.stack([events[k] for k in "xytp"], axis=1))
-        else:
-            np.savez(buffer, **events)
-        files[suffix] = buffer.getvalue()
-    return SpikingDataModule(DataConfig("nmnist", T=2)), files
+def _recordings() -> tuple[SpikingDataModule, dict[str, tuple[str, bytes]]]:
+    """One recording in every format: its file's suffix and content."""
+    written = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (suffix, write) in FORMATS.items():
+            path = Path(folder, f"recording{suffix}")
+            write(path, events(300))
+            written[name] = suffix, path.read_bytes()
+    return SpikingDataModule(DataConfig("nmnist", T=2)), written
 
 
 def _draw_bytes(draw: random.Random) -> list[Change]:
-    suffix = draw.choice((".bin", ".npy", ".npz"))
-    size = len(_recording()[1][suffix])
-    edits: list[Change] = [suffix]
+    name = draw.choice(list(FORMATS))
+    size = len(_recordings()[1][name][1])
+    edits: list[Change] = [name]
     for _ in range(draw.randint(1, 4)):
         at = draw.randrange(size) if draw.random() < 0.5 else draw.randrange(min(size, 200))
         edits.append(draw.choice((("flip", at, draw.randrange(8)), ("set", at, draw.randrange(256)),
@@ -191,12 +186,13 @@ def _edited(data: bytes, edits: list[Change]) -> bytes:
 
 
 def _run_recording(changes: list[Change]) -> tuple[str, str]:
-    suffixes = [change for change in changes if isinstance(change, str)] or [".bin"]
-    data, files = _recording()
+    names = [change for change in changes if isinstance(change, str)] or ["N-MNIST"]
+    data, written = _recordings()
+    suffix, content = written[names[0]]
     edits = [change for change in changes if not isinstance(change, str)]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"recording{suffixes[0]}")
-        path.write_bytes(_edited(files[suffixes[0]], edits))
+        path = Path(folder, f"recording{suffix}")
+        path.write_bytes(_edited(content, edits))
         try:
             frames = data.read_frames(path)
         except (ValueError, OSError) as error:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
+import resource
+import signal
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,6 +34,7 @@ class Failure:
 
 
 def _work(connection: Any) -> None:
+    os.setsid()  # what it starts is killed with it
     os.environ["OMP_NUM_THREADS"] = "1"
     warnings.simplefilter("ignore")
     import torch
@@ -43,14 +47,20 @@ def _work(connection: Any) -> None:
         if isinstance(changes, int):
             connection.send(KINDS[kind].draw(random.Random(f"{kind} {changes}")))
             continue
-        before = peak_resident(restart=True)
+        before, of_children = peak_resident(restart=True), _largest_child()
         try:
             outcome, said = KINDS[kind].run(changes)
         except BaseException as error:
             outcome, said = TRACEBACK, f"{type(error).__name__}: {error}"
-        if peak_resident() - before > BYTES:
+        child = _largest_child()
+        if peak_resident() - before > BYTES or child > max(of_children, before + BYTES):
             outcome = MEMORY
         connection.send((outcome, said[:1000]))
+
+
+def _largest_child() -> int:
+    """Peak resident size, in bytes, of the largest process that this one started."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 class Runner:
@@ -61,13 +71,19 @@ class Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()  # it may not have its group yet
         self._process.join()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_work, args=(theirs,))
         self._process.start()
         theirs.close()
 
@@ -80,8 +96,7 @@ class Runner:
         except (EOFError, ConnectionResetError):
             self._process.join()
             outcome = DIED, f"exit code {self._process.exitcode}"
-        self._process.kill()
-        self._process.join()
+        self._kill()
         self._start()
         return outcome
 

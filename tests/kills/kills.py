@@ -77,15 +77,21 @@ def _cache(out: Path) -> Path:
     return out.with_name(f"{out.name}-cache")
 
 
-VICTIMS: dict[str, Victim] = {
-    "fit": Victim(
+def _fit(workers: int) -> Victim:
+    return Victim(
         lambda out: [
             "-m", "htaf_snn", "fit", *_SMALL, "--trainer.max_epochs=4", "--save_steps=5",
-            "--trainer.enable_progress_bar=false", "--data.num_workers=1", f"--out={out}",
+            "--trainer.enable_progress_bar=false", f"--data.num_workers={workers}", f"--out={out}",
         ],
         ("--ckpt_path=last",),
         _weights,
-    ),
+    )  # fmt: skip
+
+
+VICTIMS: dict[str, Victim] = {
+    "fit": _fit(workers=1),
+    "fit-0": _fit(workers=0),
+    "fit-2": _fit(workers=2),
     "compare": Victim(
         lambda out: [
             "-m", "htaf_snn", "compare", *_SMALL, "--spikes=htaf,atan", "--epochs=2",
