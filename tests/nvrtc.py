@@ -29,6 +29,21 @@ def library() -> ctypes.CDLL | None:
     return ctypes.CDLL(str(found[0])) if found else None
 
 
+def _known() -> set[int]:
+    """Compute capabilities, in tenths, that this NVRTC compiles for."""
+    nvrtc, count = library(), ctypes.c_int()
+    if nvrtc is None:
+        return set()
+    nvrtc.nvrtcGetNumSupportedArchs(ctypes.byref(count))
+    found = (ctypes.c_int * count.value)()
+    nvrtc.nvrtcGetSupportedArchs(found)
+    return set(found)
+
+
+# Turing to Blackwell; an older NVRTC does not know the newest.
+ARCHITECTURES = tuple(a for a in (75, 80, 86, 90, 100, 120) if a in _known())
+
+
 def compile_ptx(source: str, architecture: int, flags: tuple[str, ...]) -> bytes:
     """PTX of ``source`` for compute_<architecture>; a failure raises with NVRTC's log."""
     nvrtc = library()

@@ -19,8 +19,6 @@ from htaf_snn.neurons.backends.program import Program, decode
 from tests import nvrtc
 from tests.neurons.test_fused import FUNCTIONS, NEURONS, assert_backends_agree
 
-ARCHITECTURES = (75, 80, 86, 90, 100, 120)
-
 
 def program_of(node: neuron.BaseNode) -> Program:
     """What the node's kernels are printed from."""
@@ -141,7 +139,7 @@ def test_every_function(name: str) -> None:
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
 )
@@ -156,7 +154,7 @@ def test_htaf_compiles(dtype: torch.dtype, architecture: int) -> None:
 @pytest.mark.parametrize("name", spike_function_names())
 def test_every_function_compiles(name: str) -> None:
     found = lif(spike_function(name))
-    for architecture in (ARCHITECTURES[0], ARCHITECTURES[-1]):
+    for architecture in (nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]):
         nvrtc.compile_ptx(emit.cuda_source(found, torch.float32, 4), architecture, cuda.FLAGS)
 
 

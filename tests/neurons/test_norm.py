@@ -32,7 +32,7 @@ from htaf_snn import HTAFSpike
 from htaf_snn.neurons.backends import cpu, cuda, normed, operators
 from htaf_snn.neurons.norm import DeferredNorm, Normalised
 from htaf_snn.neurons.pairs import fuse_norms
-from tests.neurons.test_cuda_source import ARCHITECTURES, needs_nvrtc, shim_kernel
+from tests.neurons.test_cuda_source import needs_nvrtc, shim_kernel
 
 EXAMPLES = int(os.environ.get("HTAF_SNN_EXAMPLES", "60"))
 
@@ -448,6 +448,7 @@ def synchronised() -> tuple[nn.Module, Tensor]:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")  # the core alone has no SyncBatchNorm
     spawn(run_ddp, (str(tmp_path),), nprocs=2)
     got = torch.load(tmp_path / "got.pt", weights_only=True)
     net, x = synchronised()
@@ -476,7 +477,7 @@ def test_the_cuda_text_compiles(dtype: torch.dtype) -> None:
     from htaf_snn.neurons.backends import emit
     from tests import nvrtc
 
-    for architecture in (ARCHITECTURES[0], ARCHITECTURES[-1]):
+    for architecture in (nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]):
         text = nvrtc.compile_ptx(emit.norm_source(dtype, on_cuda=True), architecture, cuda.FLAGS)
         assert b".entry correct" in text
 

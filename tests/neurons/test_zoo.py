@@ -22,7 +22,7 @@ from htaf_snn.neurons import zoo
 from htaf_snn.neurons.backends import compiler, cpu, cuda, emit, operators, plan
 from htaf_snn.neurons.backends.program import decode, normalised
 from tests import nvrtc
-from tests.neurons.test_cuda_source import ARCHITECTURES, launches, shim_kernel
+from tests.neurons.test_cuda_source import launches, shim_kernel
 
 FUSED: dict[str, Callable[[Any], Any]] = {
     "SimpleIFNode": lambda f: neuron.SimpleIFNode(surrogate_function=f),
@@ -123,7 +123,7 @@ def test_compiles_for_cuda(name: str) -> None:
     node: Any = htaf_snn.convert(FUSED[name](HTAFSpike(mode="soft", learnable=True)))
     text = plan.plan(node).traced.program
     assert text is not None
-    for architecture in (ARCHITECTURES[0], ARCHITECTURES[-1]):
+    for architecture in (nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]):
         source = emit.cuda_source(decode(text), torch.float32, 4)
         nvrtc.compile_ptx(source, architecture, cuda.FLAGS)
 
