@@ -15,6 +15,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": _TRAIN,
     "compare": (*_TRAIN, "jinja2", "pandas", "scikit_posthocs", "statsmodels"),
     "events": (*_TRAIN, "h5py", "hdf5plugin", "lz4", "tonic", "zstandard"),
+    "ros": ("rosbags",),
     "ray": ("ray",),
     "llm": ("peft", "tokenizers", "transformers"),
     "export": (*_TRAIN, "nir", "nirtorch", "onnx", "onnxruntime", "onnxscript", "snntorch"),

@@ -75,7 +75,7 @@ class DataConfig(Options):
         time_unit: of event_folder: of the files' times, "us", "ms", "ns", "s", or "auto": what
             the format says, else fractions are seconds and whole numbers microseconds.
         sort: of event_folder: whether events that are not in order of time are sorted.
-        events_path: of event_folder: the events' name in HDF5 files that have several.
+        events_path: of event_folder: the events' name in HDF5 files and ROS bags with several.
         start: of events: microseconds after the first event that are left out.
         duration: of events: microseconds after ``start`` that are used; None uses all.
         window: of event_folder: microseconds of each of the samples that a recording is cut

@@ -19,7 +19,8 @@ from .writers import FORMATS, SIDE
 
 tonic = pytest.importorskip("tonic")
 SIZE = (SIDE, SIDE, 2)
-NAMES_A_SENSOR = ("AEDAT", "EVT2, faery", "EVT3", "dat, faery", "HDF5 of Prophesee", "text")
+NAMES_A_SENSOR = ("AEDAT", "EVT2, faery", "EVT3", "dat, faery", "HDF5 of Prophesee", "ROS",
+                  "text")  # fmt: skip
 
 
 def same(path: Path, columns: Columns) -> None:
@@ -150,3 +151,12 @@ def test_a_table_that_does_not_tell_its_columns(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", table)
     with pytest.raises(ValueError, match=r"a.npy: .*do not tell.*set `data.ordering`"):
         read_recording(tmp_path / "a.npy", SIZE)
+
+
+def test_ros_bags_name_what_they_have(tmp_path: Path) -> None:
+    path = tmp_path / "a.bag"
+    writers.ros_bag(path, events(50))
+    topic = Format(events_path="/dvs/events")
+    assert len(read_recording(path, SIZE, topic)) == 50
+    with pytest.raises(ValueError, match=r"a\.bag: no events at .*=/no\); there are /dvs/events"):
+        read_recording(path, SIZE, Format(events_path="/no"))

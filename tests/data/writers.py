@@ -123,6 +123,37 @@ def prophesee_h5(path: Path, c: Columns) -> None:
         file.attrs["geometry"] = f"{SIDE}x{SIDE}"
 
 
+def ros_bag(path: Path, c: Columns) -> None:
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    event = "uint16 x\nuint16 y\ntime ts\nbool polarity"
+    array = "std_msgs/Header header\nuint32 height\nuint32 width\ndvs_msgs/Event[] events"
+    for text, name in ((event, "dvs_msgs/msg/Event"), (array, "dvs_msgs/msg/EventArray")):
+        store.register(get_types_from_msg(text, name))
+    types: Any = store.types
+    times = [
+        types["builtin_interfaces/msg/Time"](49_599 + int(t) // 10**6, int(t) % 10**6 * 1000)
+        for t in c["t"]
+    ]
+    make = types["dvs_msgs/msg/Event"]
+    events = [
+        make(x=int(x), y=int(y), ts=t, polarity=bool(p))
+        for x, y, t, p in zip(c["x"], c["y"], times, c["p"], strict=True)
+    ]
+    bag = Writer(path)
+    bag.set_compression(Writer.CompressionFormat.LZ4)
+    with bag:
+        topic = bag.add_connection("/dvs/events", "dvs_msgs/msg/EventArray", typestore=store)
+        middle = len(events) // 2
+        for number, part in enumerate((events[:middle], events[middle:])):
+            header = types["std_msgs/msg/Header"](number, times[0], "camera")
+            message = types["dvs_msgs/msg/EventArray"](header, SIDE, SIDE, part)
+            content = store.serialize_ros1(message, "dvs_msgs/msg/EventArray")
+            bag.write(topic, number, content)
+
+
 def matlab(path: Path, c: Columns) -> None:
     columns = {"x": c["x"], "y": c["y"], "ts": c["t"], "p": 2 * c["p"] - 1}
     columns = {name: column[:, None].astype(np.float64) for name, column in columns.items()}
@@ -152,6 +183,7 @@ FORMATS: dict[str, tuple[str, Write]] = {
     "HDF5 of DSEC": (".h5", dsec),
     "HDF5 of MVSEC": (".hdf5", mvsec),
     "HDF5 of Prophesee": (".hdf5", prophesee_h5),
+    "ROS bag": (".bag", ros_bag),
     "MATLAB 7": (".mat", matlab),
     "MATLAB 7.3": (".mat", matlab_73),
     "npy, structured": (".npy", lambda path, c: np.save(path, structured(c, "typx"))),

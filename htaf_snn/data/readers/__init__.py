@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import aedat, aedat4, arrays, hdf5, matlab, prophesee
+from . import aedat, aedat4, arrays, hdf5, matlab, prophesee, rosbag
 from .columns import Columns, Format
 
 READERS: dict[str, Callable[[Path, Format], Columns]] = {
@@ -20,6 +20,7 @@ READERS: dict[str, Callable[[Path, Format], Columns]] = {
     ".h5": hdf5.read,
     ".hdf5": hdf5.read,
     ".mat": matlab.read,
+    ".bag": rosbag.read,
     ".txt": arrays.read_text,
     ".csv": arrays.read_text,
 }
@@ -33,6 +34,7 @@ SENSOR_SIZES: dict[str, Callable[[Path], Any]] = {
     ".npz": arrays.npz_size,
     ".h5": hdf5.sensor_size,
     ".hdf5": hdf5.sensor_size,
+    ".bag": rosbag.sensor_size,
     ".txt": arrays.text_size,
     ".csv": arrays.text_size,
 }

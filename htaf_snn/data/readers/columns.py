@@ -36,7 +36,8 @@ class Format:
         time_unit: "us", "ms", "ns", "s", or "auto": what the format says; else fractions are
             seconds, and whole numbers microseconds.
         sort: whether events may come in any order, and are sorted by time.
-        events_path: the group or data set of the events in an HDF5 file that has several.
+        events_path: the group or data set of the events in an HDF5 file that has several, or the
+            topic in a ROS bag.
     """
 
     ordering: str = "auto"

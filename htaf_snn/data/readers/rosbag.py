@@ -1,0 +1,70 @@
+"""ROS 1 bags of event messages (dvs_msgs, prophesee_event_msgs), such as MVSEC's, by rosbags."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...extras import needed
+from .columns import ALWAYS_READ, RATIO, Columns, Format
+from .guarded import guarded
+
+_TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
+_EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")])
+
+
+def read(path: Path, format: Format) -> Columns:
+    """Events of a bag's only topic of event messages, or of the one that ``events_path`` names."""
+    return guarded(_read, path, format.events_path, growth=_growth(path))
+
+
+def sensor_size(path: Path) -> tuple[int, int] | None:
+    """(W, H) that the first event message of a bag names; None where there is none."""
+    return guarded(_size, path, growth=_growth(path))
+
+
+def _growth(path: Path) -> int:
+    return ALWAYS_READ + RATIO * path.stat().st_size
+
+
+def _read(path: Path, topic: str | None) -> Columns:
+    events = np.concatenate([np.zeros(0, _EVENT), *(part for _, part in _messages(path, topic))])
+    t = events["s"].astype(np.int64) * 1_000_000_000 + events["ns"]
+    return Columns(events["x"], events["y"], t, events["p"], "ns")
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    return next((size for size, _ in _messages(path, None, first=True)), None)
+
+
+def _messages(
+    path: Path, topic: str | None, first: bool = False
+) -> Iterator[tuple[tuple[int, int], NDArray[Any]]]:
+    """(W, H) and the events of each message, in the bag's order."""
+    with needed("rosbags.rosbag1").Reader(path) as bag:
+        found = {one.topic: one for one in bag.connections if one.msgtype in _TYPES}
+        if not found:
+            others = ", ".join(sorted({f"{one.topic} ({one.msgtype})" for one in bag.connections}))
+            raise ValueError(f"no topic of event messages; there are {others or 'none at all'}")
+        if topic is not None and topic not in found:
+            raise ValueError(
+                f"no events at `data.events_path` (={topic}); there are {', '.join(found)}"
+            )
+        if topic is None and len(found) > 1 and not first:
+            raise ValueError(f"events at {', '.join(found)}; set `data.events_path` to one of them")
+        chosen = found[topic] if topic is not None else next(iter(found.values()))
+        for _, _, message in bag.messages([chosen]):
+            yield _decoded(message)
+
+
+def _decoded(message: bytes) -> tuple[tuple[int, int], NDArray[Any]]:
+    at = 12 + 4 + struct.unpack_from("<I", message, 12)[0]  # number, time and frame of the header
+    height, width, count = struct.unpack_from("<III", message, at)
+    if len(message) != at + 12 + count * _EVENT.itemsize:
+        raise ValueError(f"a message of {len(message)} bytes with {count} events; it is damaged")
+    return (width, height), np.frombuffer(message, _EVENT, count, at + 12)
