@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import importlib
 import logging
 import os
 import re
 import sys
+import typing
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from . import __version__
@@ -132,11 +134,29 @@ def _run(command: str, args: Sequence[str]) -> Any:
     parser = _parser_class()
     parser.full_help = list(args[1:2]) == ["all"] and args[0] in ("-h", "--help")
     return auto_cli(
-        _function(command),
+        _without_nulls(_function(command)),
         args=_name_shorthand(args[:1] if parser.full_help else args),
         parser_class=parser,
         prog=f"htaf-snn {command}",
     )
+
+
+def _without_nulls(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, which refuses a YAML file's null where its option takes no None.
+
+    jsonargparse lets it pass, where it refuses the command line's.
+    """
+    hints = typing.get_type_hints(function)
+
+    @functools.wraps(function)
+    def run(**options: Any) -> Any:
+        for name, value in options.items():
+            if value is None and type(None) not in typing.get_args(hints[name]):
+                kind = getattr(hints[name], "__name__", hints[name])
+                raise ValueError(f"`{name}` (=null) must be of type {kind}")
+        return function(**options)
+
+    return run
 
 
 def _show(result: Any) -> None:

@@ -85,3 +85,15 @@ def test_data_lists_the_sets(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(lines) == list(DATA_SETS)
     assert re.search(r"2x34x34 +10 classes  events: N-MNIST", lines["nmnist"])
     assert re.search(r"by file +by folder classes  images", lines["image_folder"])
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("fit", "seed"), ("bench train", "rounds"), ("compare", "workers")]
+)
+def test_null_in_a_file_is_refused_where_no_none_is_due(
+    command: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(f"{name}: null\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--config", str(tmp_path / "c.yaml")])
+    assert f"`{name}` (=null) must be of type int" in capsys.readouterr().err

@@ -127,3 +127,19 @@ def test_by_import_path() -> None:
     for wrong in ("no.such.Module", f"{__name__}.nothing", f"{__name__}.lif"):
         with pytest.raises(ValueError, match=wrong):
             htaf_snn.spike_function(wrong)
+
+
+@pytest.mark.parametrize("function", [torch.atan, torch.erf, torch.erfc, torch.sigmoid, torch.tanh])
+def test_functions_of_our_own_are_as_exact_as_they_say(function: Any) -> None:
+    class One(htaf_snn.SpikeFunction):
+        scale: float = 1.0
+
+        @staticmethod
+        def primitive_function(x: Tensor, scale: float | Tensor) -> Tensor:
+            return function(x * scale)  # type: ignore[no-any-return]
+
+    node = htaf_snn.IFNode(surrogate_function=One(mode="soft"), step_mode="m", backend="cpu")
+    x = torch.cat([torch.linspace(-8, 9, 20001), torch.logspace(-6, 30, 2001),
+                   torch.tensor([torch.nan, torch.inf, -torch.inf])])  # fmt: skip
+    wanted = function((x - 1).double()).float()
+    torch.testing.assert_close(node(x[None])[0], wanted, rtol=1e-5, atol=3e-7, equal_nan=True)
