@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...extras import needed
 from .columns import ALWAYS_READ, RATIO, Columns, Format
-from .guarded import guarded
+from .guarded import Result, guarded
 
 _TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
 _EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")])
@@ -20,16 +20,17 @@ _EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p"
 
 def read(path: Path, format: Format) -> Columns:
     """Events of a bag's only topic of event messages, or of the one that ``events_path`` names."""
-    return guarded(_read, path, format.events_path, growth=_growth(path))
+    return _guarded(_read, path, format.events_path)
 
 
 def sensor_size(path: Path) -> tuple[int, int] | None:
     """(W, H) that the first event message of a bag names; None where there is none."""
-    return guarded(_size, path, growth=_growth(path))
+    return _guarded(_size, path)
 
 
-def _growth(path: Path) -> int:
-    return ALWAYS_READ + RATIO * path.stat().st_size
+def _guarded(function: Callable[..., Result], path: Path, *arguments: object) -> Result:
+    needed("rosbags.rosbag1")  # not imported anew in every process
+    return guarded(function, path, *arguments, growth=ALWAYS_READ + RATIO * path.stat().st_size)
 
 
 def _read(path: Path, topic: str | None) -> Columns:
