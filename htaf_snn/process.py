@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 class Stopped(BaseException):
     """A signal asked this process to end.
@@ -90,6 +88,8 @@ def stoppable() -> Iterator[None]:
 
 def seed_torch(*key: object) -> None:
     """Seeds torch's random numbers from what ``repr`` says of the key, the same on any machine."""
+    import torch  # not for the command line's first moments
+
     digest = hashlib.blake2b(repr(key).encode(), digest_size=7).digest()
     torch.manual_seed(int.from_bytes(digest))
 

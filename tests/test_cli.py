@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,19 @@ def test_null_in_a_file_is_refused_where_no_none_is_due(
     with pytest.raises(SystemExit):
         cli.main([*command.split(), "--config", str(tmp_path / "c.yaml")])
     assert f"`{name}` (=null) must be of type int" in capsys.readouterr().err
+
+
+def test_its_first_moments_take_no_torch_and_can_be_stopped() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from htaf_snn import cli\n"
+        "cli.main(['--help'])\n"
+        "assert not {'torch', 'spikingjelly', 'numpy'} & sys.modules.keys()\n"
+        "class Stops:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'torch': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Stops())\n"
+        "cli.main(['fit'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "htaf-snn fit: stopped (SIGINT)\n")

@@ -181,6 +181,10 @@ def test_own_neurons_and_learned_constants_go_to_onnx(tmp_path: Path) -> None:
     ],
 )
 def test_arguments(arguments: dict[str, Any], message: str, tmp_path: Path) -> None:
-    given = {"net": network(), "batches": frames(), "path": tmp_path / "net"} | arguments
+    given: dict[str, Any] = {
+        "net": network(),
+        "batches": frames(),
+        "path": tmp_path / "net",
+    } | arguments
     with pytest.raises(ValueError, match=message):
         htaf_snn.export(**given)
