@@ -58,4 +58,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_WHERE]
+    return sorted({*globals(), *_WHERE})

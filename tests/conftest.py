@@ -16,6 +16,7 @@ WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
     torch.set_num_threads(1)
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic, as below
 
 SHARED_DATA = Path(
     os.environ.get("HTAF_SNN_DATA", Path(__file__).parents[2] / "shared" / "data")

@@ -103,7 +103,7 @@ def test_null_in_a_file_is_refused_where_no_none_is_due(
 
 def test_its_first_moments_take_no_torch_and_can_be_stopped() -> None:
     code = (
-        "import os, signal, sys\n"
+        "import signal, sys\n"
         "from htaf_snn import cli\n"
         "cli.main(['--help'])\n"
         "assert not {'torch', 'spikingjelly', 'numpy'} & sys.modules.keys()\n"

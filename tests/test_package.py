@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import runpy
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import htaf_snn
 from tests.helpers import command
 
 ROOT = Path(__file__).parents[1]
@@ -113,3 +115,17 @@ def test_examples_run(
     monkeypatch.setattr(sys, "argv", [str(example), *shortened])
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out
+
+
+def test_names_that_are_imported_late_are_those_that_type_checkers_see() -> None:
+    tree = ast.parse((ROOT / "htaf_snn/__init__.py").read_text())
+    seen = {
+        alias.asname: node.module
+        for branch in tree.body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == htaf_snn._WHERE
+    assert all(getattr(htaf_snn, name) for name in htaf_snn.__all__)

@@ -234,6 +234,25 @@ def timing_table(
     return table(header, rows)
 
 
+def cuda_table(seconds: Mapping[str, float], unit: float) -> str:
+    """`timing_table` of times on a CUDA device: one line a task, and ratios.
+
+    Args:
+        seconds: a call, by task; `LIMIT` and `BASELINE` are among the tasks.
+        unit: that of the times shown, in seconds a call.
+    """
+    rows = [
+        [
+            name,
+            f"{own / unit:.2f}",
+            f"{own / seconds[LIMIT]:.2f}",
+            f"{seconds[BASELINE] / own:.2f}",
+        ]
+        for name, own in seconds.items()
+    ]
+    return table(["layer", "CUDA events", f"/ {LIMIT}", "speed"], rows)
+
+
 def legend(threads: Sequence[int]) -> str:
     """What the columns of `timing_table` are."""
     lines = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from spikingjelly.activation_based import functional
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ..arguments import one_of
 from ..models import model, model_names
-from ..neurons import LIFNode
+from ..neurons import Backend, LIFNode
+from ..neurons.backends import check_backend
 from ..neurons.pairs import unfuse_norms
 from ..process import keep_memory, peak_resident
 from ..surrogates import HTAFSpike
@@ -41,6 +42,7 @@ def train(
     threads: Sequence[int] | None = None,
     inductor: bool = False,
     peak: bool = False,
+    device: Literal["cpu", "cuda"] = "cpu",
 ) -> str:
     """Times a training step of spiking networks: our neurons, SpikingJelly's, and a ReLU.
 
@@ -48,8 +50,7 @@ def train(
     last, the layout that `htaf-snn fit` uses. Every network takes a step a round, in turn, from the
     same weights, after the loss and gradient norm of ours have been compared with SpikingJelly's.
     On the CPU, in a process that keeps the memory it frees (`htaf_snn.process.keep_memory`): what
-    glibc does by default may double a step's time, by chance of where tensors lie; on CUDA it
-    measures nothing yet.
+    glibc does by default may double a step's time, by chance of where tensors lie.
 
     Args:
         networks: names of models; see `htaf_snn.models.model_names`.
@@ -57,11 +58,13 @@ def train(
         steps: time steps T, >= 1.
         width: factor on the network's channel counts, > 0.
         rounds: number of rounds that medians are taken over, >= 1.
-        threads: thread counts, >= 1: one is timed in CPU time, more in wall time. None is one
-            and all.
+        threads: thread counts on the CPU, >= 1: one is timed in CPU time, more in wall time. None
+            is one and all.
         inductor: SpikingJelly's neurons under `torch.compile` too, which takes minutes to compile.
         peak: show also how much the resident size of a fresh process grows in a training step, its
-            second; not of compiled networks. Takes some seconds a row.
+            second; not of compiled networks. Takes some seconds a row. On CUDA, how much the
+            memory that torch has allocated grows.
+        device: "cpu"; or "cuda", with CuPy's kernels, timed by CUDA events.
 
     Returns:
         for each network, a table in milliseconds a training step, and one of what is kept for the
@@ -69,6 +72,7 @@ def train(
 
     Raises:
         ValueError: a number below 1, or an unknown network.
+        BackendUnavailableError: "cuda" can't run here.
         RuntimeError: our network's loss or gradient differs from SpikingJelly's; no speed is
             reported.
     """
@@ -79,10 +83,14 @@ def train(
     for name in networks:
         one_of("networks", name, model_names())
     counts = measure.thread_counts(threads)
+    where = "the CPU"
+    if device == "cuda":
+        check_backend("cupy")
+        where = torch.cuda.get_device_name()
     keep_memory()
-    frames, labels = _data(steps, batch)
+    frames, labels = (t.to(device) for t in _data(steps, batch))
     parts = [
-        f"training step, frames {list(frames.shape)} in channels last, on the CPU "
+        f"training step, frames {list(frames.shape)} in channels last, on {where} "
         f"({measure.setting()}); ms a step"
     ]
     with tqdm(total=rounds * len(networks), desc="bench train", unit="round") as progress:
@@ -91,14 +99,17 @@ def train(
                 f"{name}\n"
                 + _tables(name, width, frames, labels, rounds, counts, inductor, peak, progress)
             )
-    return "\n\n".join([*parts, measure.legend(counts)])
+    return "\n\n".join([*parts, measure.legend(counts if device == "cpu" else [1])])
 
 
 def _tables(
     name: str, width: float, frames: Tensor, labels: Tensor, rounds: int, counts: Sequence[int],
     inductor: bool, peak: bool, progress: tqdm,
 ) -> str:  # fmt: skip
-    networks = {row: build() for row, build in _networks(name, width, inductor).items()}
+    device = frames.device.type
+    networks = {
+        row: build().to(device) for row, build in _networks(name, width, inductor, device).items()
+    }
     with measure.using_threads(counts[-1]):
         _check(networks, frames, labels)
     tasks: dict[str, Callable[[], object]] = {
@@ -107,22 +118,25 @@ def _tables(
         )
         for row, network in networks.items()
     }
-    timings = measure.interleave(tasks, rounds, counts, progress)
+    if device == "cuda":
+        times = measure.cuda_table(measure.interleave_on_cuda(tasks, rounds, progress), 1e-3)
+    else:
+        times = measure.timing_table(
+            measure.interleave(tasks, rounds, counts, progress), counts, 1e-3
+        )
     rows = []
     for row, network in networks.items():
         kept = measure.kept_for_backward(functools.partial(_loss, network, frames, labels))
         sizes = [sum(kept.values())]
-        if peak and row not in _COMPILED:
+        if peak and device == "cuda":
+            sizes.append(_peak_on_cuda(tasks[row]))
+        elif peak and row not in _COMPILED:
             steps, batch = frames.shape[:2]
             sizes.append(measure.in_fresh_process(_peak, name, row, width, steps, batch))
         rows.append([row, *(f"{size / 2**20:.1f}" for size in sizes)])
         rows[-1] += ["" for _ in range(1 + peak - len(sizes))]
-    return "\n\n".join(
-        [
-            measure.timing_table(timings, counts, 1e-3),
-            measure.table(["MiB", "kept for the backward pass", "peak"][: 2 + peak], rows),
-        ]
-    )
+    header = ["MiB", "kept for the backward pass", "peak"][: 2 + peak]
+    return "\n\n".join([times, measure.table(header, rows)])
 
 
 def _data(steps: int, batch: int) -> tuple[Tensor, Tensor]:
@@ -143,6 +157,14 @@ def _peak(name: str, row: str, width: float, steps: int, batch: int) -> int:
     return peak_resident() - before
 
 
+def _peak_on_cuda(step: Callable[[], object]) -> int:
+    """Growth of what torch has allocated on the device, in bytes, at the peak of a step."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    return torch.cuda.max_memory_allocated() - before
+
+
 def _half() -> HTAFSpike:
     """As the default recipe has it halfway through the hardening."""
     made = HTAFSpike(mode="soft")
@@ -157,10 +179,12 @@ _COMPILED = {
 
 
 def _networks(
-    name: str, width: float, inductor: bool = False
+    name: str, width: float, inductor: bool = False, device: str = "cpu"
 ) -> dict[str, Callable[[], nn.Module]]:
+    backend: Backend = "cupy" if device == "cuda" else "cpu"
+
     def ours(function: str | Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-        return functools.partial(_network, name, width, LIFNode, function, backend="cpu")
+        return functools.partial(_network, name, width, LIFNode, function, backend=backend)
 
     def theirs(function: str) -> Callable[[], nn.Module]:
         return functools.partial(_network, name, width, host.LIFNode, function)

@@ -160,3 +160,11 @@ def test_ros_bags_name_what_they_have(tmp_path: Path) -> None:
     assert len(read_recording(path, SIZE, topic)) == 50
     with pytest.raises(ValueError, match=r"a\.bag: no events at .*=/no\); there are /dvs/events"):
         read_recording(path, SIZE, Format(events_path="/no"))
+
+
+def test_ros_bags_with_several_topics_ask_which(tmp_path: Path) -> None:
+    path = tmp_path / "a.bag"
+    writers.ros_bag(path, events(50), ("/left", "/right"))
+    assert len(read_recording(path, SIZE, Format(events_path="right"))) == 25
+    with pytest.raises(ValueError, match=r"a\.bag: events at /left, /right; set"):
+        read_recording(path, SIZE)

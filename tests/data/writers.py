@@ -123,7 +123,10 @@ def prophesee_h5(path: Path, c: Columns) -> None:
         file.attrs["geometry"] = f"{SIDE}x{SIDE}"
 
 
-def ros_bag(path: Path, c: Columns) -> None:
+def ros_bag(
+    path: Path, c: Columns, topics: tuple[str, str] = ("/dvs/events", "/dvs/events")
+) -> None:
+    """The first half by one node, the second by another, each to its topic."""
     from rosbags.rosbag1 import Writer
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -145,13 +148,15 @@ def ros_bag(path: Path, c: Columns) -> None:
     bag = Writer(path)
     bag.set_compression(Writer.CompressionFormat.LZ4)
     with bag:
-        topic = bag.add_connection("/dvs/events", "dvs_msgs/msg/EventArray", typestore=store)
         middle = len(events) // 2
         for number, part in enumerate((events[:middle], events[middle:])):
             header = types["std_msgs/msg/Header"](number, times[0], "camera")
             message = types["dvs_msgs/msg/EventArray"](header, SIDE, SIDE, part)
             content = store.serialize_ros1(message, "dvs_msgs/msg/EventArray")
-            bag.write(topic, number, content)
+            node = bag.add_connection(
+                topics[number], "dvs_msgs/msg/EventArray", typestore=store, callerid=f"/{number}"
+            )
+            bag.write(node, number, content)
 
 
 def matlab(path: Path, c: Columns) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from spikingjelly.activation_based import neuron, surrogate
+from spikingjelly.activation_based import neuron
 
 import htaf_snn
 from htaf_snn import HTAFSpike, spike_function, spike_function_names
@@ -189,34 +189,3 @@ def test_cupy_without_a_driver_says_why() -> None:
     pytest.importorskip("cupy")
     with pytest.raises(htaf_snn.BackendUnavailableError, match="no CUDA device"):
         htaf_snn.LIFNode(backend="cupy")
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_on_a_gpu(function: str) -> None:
-    pytest.importorskip("cupy")
-    for name, T in itertools.product(NEURONS, (1, 5, 33, 100)):
-        x_seq = torch.randn(T, 3, 3, 45, dtype=torch.float64, device="cuda")
-        outputs = []
-        for backend in ("torch", "cupy"):
-            torch.manual_seed(0)
-            node = (
-                NEURONS[name](surrogate_function=FUNCTIONS[function](), step_mode="m")
-                .double()
-                .cuda()
-            )
-            node.backend = backend
-            x = x_seq.clone().requires_grad_()
-            node(x).square().sum().backward()
-            outputs.append([x.grad, node.v, *(p.grad for p in node.parameters())])
-        torch.testing.assert_close(outputs[1], outputs[0])
-
-
-@pytest.mark.gpu
-def test_streams_and_devices_are_left_alone() -> None:
-    cupy = pytest.importorskip("cupy")
-    before = torch.cuda.current_device(), cupy.cuda.runtime.getDevice()
-    node = htaf_snn.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m", backend="cupy")
-    with torch.cuda.stream(torch.cuda.Stream()):
-        node(torch.randn(4, 8, device="cuda"))
-    assert (torch.cuda.current_device(), cupy.cuda.runtime.getDevice()) == before

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import htaf_snn
 from htaf_snn import HTAFSpike, ScaledSigmoid, StraightThrough, spike_function, spike_function_names
+from htaf_snn.neurons import Backend
 from htaf_snn.neurons.backends import cpu, plan
 
 NEURONS: dict[str, Any] = {
@@ -69,13 +70,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 def observe(node: neuron.BaseNode, x_seq: Tensor, v0: Tensor) -> dict[str, Tensor]:
     """Outputs, states and every gradient of one pass from the state ``v0``."""
+    node = node.to(x_seq.device)
     if x_seq.dtype == torch.float64:
         node = node.double()
     x_seq, v0 = x_seq.detach().requires_grad_(), v0.clone().requires_grad_()
     node.v = v0
     spike_seq = node(x_seq)
     generator = torch.Generator().manual_seed(1)
-    weights = [torch.randn(spike_seq.shape, generator=generator) for _ in range(2)]
+    weights = [torch.randn(spike_seq.shape, generator=generator).to(x_seq.device) for _ in "ab"]
     loss = (spike_seq.double() * weights[0]).sum() + (node.v.double() ** 2).sum()
     seen = {"spikes": spike_seq, "v": node.v}
     if node.store_v_seq:
@@ -84,14 +86,18 @@ def observe(node: neuron.BaseNode, x_seq: Tensor, v0: Tensor) -> dict[str, Tenso
     loss.backward()
     seen |= {"grad x": x_seq.grad, "grad v0": v0.grad}
     seen |= {f"grad {k}": p.grad for k, p in node.named_parameters() if p.grad is not None}
-    return seen
+    return {name: tensor.cpu() for name, tensor in seen.items()}
 
 
-def assert_backends_agree(make: Any, x_seq: Tensor, slack: float = 1.0) -> None:
+def assert_backends_agree(
+    make: Any, x_seq: Tensor, slack: float = 1.0, backend: Backend = "cpu"
+) -> None:
+    """That ``backend`` does what torch does on the CPU."""
     wide = torch.promote_types(x_seq.dtype, torch.float32)
     v0 = 0.3 * torch.randn(x_seq.shape[1:]).to(wide)
     expected = observe(make(backend="torch"), x_seq, v0)
-    actual = observe(make(backend="cpu"), x_seq, v0)
+    device = "cuda" if backend == "cupy" else "cpu"
+    actual = observe(make(backend=backend), x_seq.to(device), v0.to(device))
     assert actual.keys() == expected.keys()
     for key, value in expected.items():
         assert actual[key].dtype == value.dtype and actual[key].shape == value.shape, key

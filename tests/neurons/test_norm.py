@@ -115,7 +115,7 @@ def seen_of(net: nn.Module, x: Tensor) -> list[Tensor]:
         net.zero_grad()
         own = x.detach().clone().requires_grad_()
         y = net(own)
-        weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+        weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype, device=y.device).view_as(y)
         (y * weights).sum().backward()
         assert own.grad is not None
         seen += [y, own.grad, *(p.grad for p in net.parameters() if p.grad is not None)]
@@ -129,7 +129,7 @@ def seen_of(net: nn.Module, x: Tensor) -> list[Tensor]:
     functional.reset_net(net)
     with torch.no_grad():
         seen.append(net(x))
-    return [t.detach().clone() for t in (*seen, *net.buffers())]
+    return [t.detach().to("cpu", copy=True) for t in (*seen, *net.buffers())]
 
 
 @pytest.mark.parametrize("part", range(6))

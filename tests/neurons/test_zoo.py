@@ -60,7 +60,7 @@ SINGLE = ("OTTTLIFNode", "SLTTLIFNode")  # SpikingJelly runs them step by step a
 
 def observe(node: Any, x_seq: Tensor, steps: bool) -> list[Tensor]:
     """Outputs, states and every gradient of two calls from the carried state."""
-    node.double()
+    node.to(x_seq)
     functional.reset_net(node)
     x_seq = x_seq.clone().requires_grad_()
     outputs: list[Tensor] = []
@@ -71,7 +71,7 @@ def observe(node: Any, x_seq: Tensor, steps: bool) -> list[Tensor]:
     states = [v for v in node._memories.values() if isinstance(v, Tensor)]
     torch.stack([t.sin().sum() for t in (*outputs, *states)]).sum().backward()
     grads = [x_seq.grad, *(p.grad for p in node.parameters())]
-    return [*outputs, *states, *(g for g in grads if g is not None)]
+    return [t.cpu() for t in (*outputs, *states, *grads) if t is not None]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

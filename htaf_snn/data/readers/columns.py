@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,30 @@ class Format:
         if self.ordering != "auto" and sorted(self.ordering) != sorted("xytp"):
             raise ValueError(f"`ordering` (={self.ordering}) must be auto or a permutation of xytp")
         one_of("`time_unit`", self.time_unit, ["auto", *UNITS])
+
+
+def the_one(names: Sequence[str], wanted: str | None, others: Sequence[str] = ()) -> str:
+    """The name, in a file, of the events to read: ``wanted``, or the only one.
+
+    Args:
+        names: of what can be events, at least one unless ``wanted`` is given.
+        wanted: `Format.events_path`.
+        others: what else the file has, for an error where there are no events.
+
+    Raises:
+        ValueError: there is no such name, or there are several and none is wanted.
+    """
+    if wanted is None:
+        if len(names) > 1:
+            raise ValueError(f"events at {', '.join(names)}; set `data.events_path` to one of them")
+        return names[0]
+    found = [name for name in names if name.strip("/") == wanted.strip("/")]
+    if not found:
+        raise ValueError(
+            f"no events at `data.events_path` (={wanted}); there are "
+            f"{', '.join(names or others) or 'no data sets'}"
+        )
+    return found[0]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...extras import needed
-from .columns import Columns, Format, by_name, check_size, keys_of, of_table
+from .columns import Columns, Format, by_name, check_size, keys_of, of_table, the_one
 from .guarded import guarded
 
 CHANNELS = 700  # of SHD and SSC
@@ -178,24 +178,16 @@ def _candidates(file: Any) -> tuple[list[str], list[str]]:
 
 def _chosen(file: Any, format: Format) -> str:
     fit, seen = _candidates(file)
-    if format.events_path is not None:
-        if format.events_path.strip("/") not in [name.strip("/") for name in fit]:
+    if format.events_path is None:
+        for name in ("events", "CD/events"):
+            if name in fit:
+                return name
+        if not fit:
             raise ValueError(
-                f"no events at `data.events_path` (={format.events_path}); there are "
-                f"{', '.join(fit or seen) or 'no data sets'}"
+                "no x, y, t and p, and no [N, 4] table, under names that are known; the file has "
+                + ("; ".join(seen[:20]) or "no data sets")
             )
-        return format.events_path
-    for name in ("events", "CD/events"):
-        if name in fit:
-            return name
-    if len(fit) == 1:
-        return fit[0]
-    if fit:
-        raise ValueError(f"events at {', '.join(fit)}; set `data.events_path` to one of them")
-    raise ValueError(
-        "no x, y, t and p, and no [N, 4] table, under names that are known; the file has "
-        + ("; ".join(seen[:20]) or "no data sets")
-    )
+    return the_one(fit, format.events_path, seen)
 
 
 def _values(data: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...extras import needed
-from .columns import ALWAYS_READ, RATIO, Columns, Format
+from .columns import ALWAYS_READ, RATIO, Columns, Format, the_one
 from .guarded import Result, guarded
 
 _TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
@@ -24,7 +24,7 @@ def read(path: Path, format: Format) -> Columns:
 
 
 def sensor_size(path: Path) -> tuple[int, int] | None:
-    """(W, H) that the first event message of a bag names; None where there is none."""
+    """(W, H) that all topics of event messages name; None where they differ, or have none."""
     return _guarded(_size, path)
 
 
@@ -34,33 +34,32 @@ def _guarded(function: Callable[..., Result], path: Path, *arguments: object) ->
 
 
 def _read(path: Path, topic: str | None) -> Columns:
-    events = np.concatenate([np.zeros(0, _EVENT), *(part for _, part in _messages(path, topic))])
+    with needed("rosbags.rosbag1").Reader(path) as bag:
+        topics = _topics(bag)
+        chosen = topics[the_one(list(topics), topic)]
+        parts = [_decoded(message)[1] for _, _, message in bag.messages(chosen)]
+    events = np.concatenate([np.zeros(0, _EVENT), *parts])
     t = events["s"].astype(np.int64) * 1_000_000_000 + events["ns"]
     return Columns(events["x"], events["y"], t, events["p"], "ns")
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    return next((size for size, _ in _messages(path, None, first=True)), None)
-
-
-def _messages(
-    path: Path, topic: str | None, first: bool = False
-) -> Iterator[tuple[tuple[int, int], NDArray[Any]]]:
-    """(W, H) and the events of each message, in the bag's order."""
     with needed("rosbags.rosbag1").Reader(path) as bag:
-        found = {one.topic: one for one in bag.connections if one.msgtype in _TYPES}
-        if not found:
-            others = ", ".join(sorted({f"{one.topic} ({one.msgtype})" for one in bag.connections}))
-            raise ValueError(f"no topic of event messages; there are {others or 'none at all'}")
-        if topic is not None and topic not in found:
-            raise ValueError(
-                f"no events at `data.events_path` (={topic}); there are {', '.join(found)}"
-            )
-        if topic is None and len(found) > 1 and not first:
-            raise ValueError(f"events at {', '.join(found)}; set `data.events_path` to one of them")
-        chosen = found[topic] if topic is not None else next(iter(found.values()))
-        for _, _, message in bag.messages([chosen]):
-            yield _decoded(message)
+        firsts = (next(bag.messages(chosen), None) for chosen in _topics(bag).values())
+        sizes = {_decoded(first[2])[0] for first in firsts if first is not None}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _topics(bag: Any) -> dict[str, list[Any]]:
+    """The connections of each topic of event messages: one for each node that wrote to it."""
+    found: dict[str, list[Any]] = {}
+    for one in bag.connections:
+        if one.msgtype in _TYPES:
+            found.setdefault(one.topic, []).append(one)
+    if not found:
+        others = ", ".join(sorted({f"{one.topic} ({one.msgtype})" for one in bag.connections}))
+        raise ValueError(f"no topic of event messages; there are {others or 'none at all'}")
+    return found
 
 
 def _decoded(message: bytes) -> tuple[tuple[int, int], NDArray[Any]]:

@@ -74,6 +74,8 @@ def make_call(
 
 def parameter_gradients(call: Call, parameters: Sequence[Tensor], sums: Tensor) -> list[Tensor]:
     """The gradients of the learned parameters, like each, from the kernel's [learned, channels]."""
+    if not call.program.learned:
+        return []
     x, letters = call.x[0], call.program.parameters
     each = [p for p, letter in zip(parameters, letters, strict=True) if letter == "n"]
     axes, order = varied(each, x), memory_order(x)

@@ -52,12 +52,12 @@ def backward_segment(program: Program) -> int:
 
 
 @functools.cache
-def _module(source: str, device: int) -> Any:
+def _function(source: str, name: str, device: int) -> Any:
     import cupy
 
     try:
         with cupy.cuda.Device(device):
-            return cupy.RawModule(code=source, options=FLAGS)
+            return cupy.RawModule(code=source, options=FLAGS).get_function(name)
     except cupy.cuda.compiler.CompileException as error:
         raise BackendUnavailableError(f"NVRTC could not compile a kernel: {error}") from error
 
@@ -70,8 +70,9 @@ def _cupy_kernel(source: str, name: str, device: torch.device) -> Kernel:
     def launch(blocks: int, threads: int, words: npt.NDArray[np.int64]) -> None:
         stream = torch.cuda.current_stream(device).cuda_stream
         with cupy.cuda.Device(index), cupy.cuda.ExternalStream(stream, index):
-            function = _module(source, index).get_function(name)
-            function((blocks,), (threads,), (words,))
+            # CuPy passes an array by value if it has one element.
+            call = words.view(np.dtype((np.void, words.nbytes)))
+            _function(source, name, index)((blocks,), (threads,), (call,))
 
     return launch
 

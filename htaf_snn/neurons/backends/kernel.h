@@ -78,6 +78,11 @@ HTAF_FN void store(float16* p, float x) {
 HTAF_FN float abs(float x) { return from_bits(bits(x) & 0x7fffffffu); }
 HTAF_FN double abs(double x) { return x < 0 ? -x : x; }
 
+// A magnitude with the sign of x.
+HTAF_FN float with_sign_of(float x, float magnitude) {
+    return from_bits(bits(magnitude) | (bits(x) & 0x80000000u));
+}
+
 // exp's polynomial on |r| <= ln 2 / 2 and the power of two: x = n ln 2 + r, n in the low bits.
 // Short chains of dependent operations matter here more than their number: Estrin's scheme.
 struct Reduced { float shifted, p; };
@@ -164,7 +169,7 @@ HTAF_FN float atan(float x) {
     float middle = 1.064093383e-1f - 7.504294129e-2f * z;
     float high = 4.269151441e-2f - 1.606862595e-2f * z + 2.849888867e-3f * z2;
     const float r = t * (low + z4 * (middle + z2 * high));
-    return from_bits(bits(above ? 1.57079633f - r : r) | (bits(x) & 0x80000000u));
+    return with_sign_of(x, above ? 1.57079633f - r : r);
 }
 HTAF_FN double atan(double x) { return ::atan(x); }
 
@@ -188,7 +193,7 @@ HTAF_FN float erf(float x) {
     float high = 1.128018011e-1f - 2.671131132e-2f * z
         + z2 * (4.917551437e-3f - 5.631422255e-4f * z);
     const float beyond = 1.0f - erfc(a);
-    return a > 1.0f ? from_bits(bits(beyond) | (bits(x) & 0x80000000u)) : x * (low + z2 * high);
+    return a > 1.0f ? with_sign_of(x, beyond) : x * (low + z2 * high);
 }
 HTAF_FN double erf(double x) { return ::erf(x); }
 
