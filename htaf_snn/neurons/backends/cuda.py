@@ -173,7 +173,8 @@ def backward(
     g_x = [torch.empty_like(t) for t in call.x]
     learned, x = len(call.program.learned), call.x[0]
     kind = call.states[0].dtype if call.states else torch.float32
-    table, total = torch.zeros(2, learned, call.neurons, dtype=kind, device=x.device)
+    table = torch.empty(learned, call.neurons, dtype=kind, device=x.device)
+    total = torch.zeros_like(table) if learned and len(parts) > 1 else table
     for part, run in zip(reversed(parts), reversed(runs), strict=True):
         g_states: list[Tensor | None] = [torch.empty_like(s) for s in run.states]
         _launch(
@@ -187,12 +188,14 @@ def backward(
             g_parameters=table,
         )
         last = g_states
-        if learned:
+        if total is not table:
             total += table
+    found = [*g_x, *(g for g in last if g is not None)]
+    if not learned:
+        return found, table
     # One value a neuron, summed by torch: the same order every time, no atomics.
     by_channel = (learned, call.neurons // (call.channels * call.inner), call.channels, call.inner)
-    sums = total.reshape(by_channel).sum((1, 3), dtype=torch.float64)
-    return [*g_x, *(g for g in last if g is not None)], sums
+    return found, total.reshape(by_channel).sum((1, 3), dtype=torch.float64)
 
 
 def moments(x: Tensor, _rows: int, channels: int, inner: int, eps: float) -> Tensor:
