@@ -215,17 +215,18 @@ def check(layers: Sequence[Layer], x_seq: Tensor, grad: Tensor, device: str = "c
         claiming = [layer for layer in layers if layer.function == function]
         if not claiming:
             continue
+        x_seq, grad = x_seq.to(device), grad.to(device)
         expected = _reference(function, x_seq, grad)
         for layer in claiming:
-            x = x_seq.to(device, layer.dtype).requires_grad_()
+            x = x_seq.to(layer.dtype).requires_grad_()
             module = layer.build().to(device)
-            output, grad_x = forward_backward(module, x, grad.to(device, layer.dtype))
+            output, grad_x = forward_backward(module, x, grad.to(layer.dtype))
             tolerance = max(_TOLERANCE, torch.finfo(layer.dtype).eps)
             for what, got, wanted in (
                 ("output", output, expected.output),
                 ("gradient", grad_x, expected.grad),
             ):
-                difference = (got.detach().cpu().double() - wanted).abs().nan_to_num(nan=torch.inf)
+                difference = (got.detach().double() - wanted).abs().nan_to_num(nan=torch.inf)
                 worst = torch.where(expected.settled, difference, 0.0).amax()
                 scale = wanted.abs().amax()
                 if not worst <= tolerance * scale:

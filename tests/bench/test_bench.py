@@ -362,7 +362,9 @@ def test_cuda_without_a_device_is_an_error() -> None:
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
     pytest.importorskip("cupy")
-    printed = neuron_module.neuron([100_000], [4], rounds=2, device="cuda")
+    printed = neuron_module.neuron([100_000], [4], rounds=2, device="cuda", inductor=False)
     for name in ("htaf_snn cupy, HTAF soft", "SpikingJelly FlexSN, HTAF soft", "ReLU"):
         assert name in printed
     assert "memory bandwidth" in printed
+    printed = bench.train(["vgg_small"], batch=2, steps=2, rounds=1, peak=True, device="cuda")
+    assert "SpikingJelly, HTAF" in printed and "peak" in printed

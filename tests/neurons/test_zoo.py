@@ -203,7 +203,7 @@ def test_loops_are_vectorised(name: str) -> None:
     if "clang" in known.version:
         pytest.skip("the report is GCC's")
     if name == "batch norm":
-        source = emit.norm_source(torch.float32, on_cuda=False)
+        source = emit.norm_source(torch.float32)
     else:
         node = htaf_snn.convert(FUSED[name](HTAFSpike(mode="soft")))
         text = plan.plan(node).traced.program

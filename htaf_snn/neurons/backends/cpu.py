@@ -34,7 +34,7 @@ def norm_kernel(dtype: torch.dtype) -> ctypes.CDLL:
     Raises:
         BackendUnavailableError: it can't be compiled or loaded.
     """
-    return _loaded(norm_source(dtype, on_cuda=False), ("moments", "correct"))
+    return _loaded(norm_source(dtype), ("moments", "correct"))
 
 
 def _loaded(source: str, names: Sequence[str]) -> ctypes.CDLL:
@@ -85,7 +85,7 @@ def _run(name: str, call: Call, *arrays: Sequence[Tensor | None]) -> None:
     getattr(kernel(call.program, x.dtype), name)(words.buffer_info()[0])
 
 
-def moments(x: Tensor, rows: int, channels: int, inner: int, _eps: float) -> Tensor:
+def moments(x: Tensor, rows: int, channels: int, inner: int) -> Tensor:
     """Mean and biased variance of each channel, [2, channels] in float64."""
     found = torch.empty(2, channels, dtype=torch.float64)
     _call(norm_kernel(x.dtype).moments, (rows, channels, inner), x, found)

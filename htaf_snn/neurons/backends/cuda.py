@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .call import Call
-from .emit import cuda_source, norm_source
+from .emit import cuda_source
 from .errors import BackendUnavailableError
 from .program import Program
 
@@ -111,13 +111,8 @@ def _launch(
         addresses = [0 if t is None else t.data_ptr() for t in group]
         words += addresses + [0] * (max(1, count) - len(addresses))
     first = call.x[0]
-    source = cuda_source(program, first.dtype, len(first))
-    _run(source, name, first.device, call.neurons, words)
-
-
-def _run(source: str, name: str, device: torch.device, count: int, words: Sequence[int]) -> None:
-    kernel = get_kernel(source, name, device)
-    kernel(math.ceil(count / _THREADS), _THREADS, np.array(words, dtype=np.int64))
+    kernel = get_kernel(cuda_source(program, first.dtype, len(first)), name, first.device)
+    kernel(math.ceil(call.neurons / _THREADS), _THREADS, np.array(words, dtype=np.int64))
 
 
 def _on_its_device(call: Call) -> Call:
@@ -196,19 +191,3 @@ def backward(
     # One value a neuron, summed by torch: the same order every time, no atomics.
     by_channel = (learned, call.neurons // (call.channels * call.inner), call.channels, call.inner)
     return found, total.reshape(by_channel).sum((1, 3), dtype=torch.float64)
-
-
-def moments(x: Tensor, _rows: int, channels: int, inner: int, eps: float) -> Tensor:
-    """Mean and biased variance of each channel, [2, channels] in float64; by torch."""
-    flat = x.movedim(2, -1).reshape(-1, channels) if inner == 1 else x.flatten(0, 1)
-    mean, rstd = torch.batch_norm_stats(flat, eps)
-    variance = rstd.double().pow(-2) - eps
-    return torch.stack([mean.double(), variance.clamp(min=0)])
-
-
-def correct(x: Tensor, _rows: int, channels: int, inner: int, *tensors: Tensor) -> None:
-    """Adds to a gradient what the batch statistics do: that, and a, b and center by channel."""
-    if not x.numel():
-        return
-    words = [x.numel(), channels, inner, *(t.data_ptr() for t in (x, *tensors))]
-    _run(norm_source(x.dtype, on_cuda=True), "correct", x.device, x.numel(), words)

@@ -1,38 +1,14 @@
 // Batch statistics of a layer's input, and what they add to its gradient.
 // Included after kernel.h. An array is [rows, channels, inner], densely.
 
+#define NOINLINE static __attribute__((noinline))
+
 namespace htaf_snn {
 
 // The gradient of x through its own batch's mean and variance: gx += a + b (x - center).
 HTAF_FN void correct_one(X* gx, const X* x, R a, R b, R center) {
     store(gx, R(load(gx)) + a + b * (R(load(x)) - center));
 }
-
-}  // namespace htaf_snn
-
-#ifdef ON_CUDA
-
-namespace htaf_snn {
-struct Correction {
-    i64 count, channels, inner;
-    const X* x;
-    X* gx;
-    const R *a, *b, *center;
-};
-}  // namespace htaf_snn
-
-extern "C" __global__ void correct(const htaf_snn::Correction of) {
-    const htaf_snn::i64 i = (htaf_snn::i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= of.count) return;
-    const htaf_snn::i64 c = (i / of.inner) % of.channels;
-    htaf_snn::correct_one(of.gx + i, of.x + i, of.a[c], of.b[c], of.center[c]);
-}
-
-#else
-
-#define NOINLINE static __attribute__((noinline))
-
-namespace htaf_snn {
 
 const i64 SIDE_BY_SIDE = 8;  // rows that are summed before the sums are written
 
@@ -197,5 +173,3 @@ extern "C" void correct(const i64* words) {
         correct_part(gx, x, shape, a, b, center, begin, end);
     });
 }
-
-#endif

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import operators
+from . import cpu, operators
 from .call import channels_last, dense
 from .program import normalised
 
@@ -33,12 +33,11 @@ class Norm(NamedTuple):
     group: Any = None
 
 
-def batch_moments(x: Tensor, eps: float, group: Any = None) -> tuple[Tensor, int]:
+def batch_moments(x: Tensor, group: Any = None) -> tuple[Tensor, int]:
     """Mean and biased variance of each channel of ``x`` [T, N, C, *], and of how many elements.
 
     Args:
         x: the input, in a floating-point type.
-        eps: of the norm, for CUDA's own statistics, which have it within.
         group: processes whose inputs count too.
 
     Returns:
@@ -46,7 +45,7 @@ def batch_moments(x: Tensor, eps: float, group: Any = None) -> tuple[Tensor, int
     """
     x = dense(x.detach())
     count = x.numel() // x.shape[2]
-    found: Tensor = operators.KERNELS[x.device.type].moments(x, *_layout(x), eps)
+    found: Tensor = cpu.moments(x, *_layout(x))
     if group is None:
         return found, count
     mean, variance = found
@@ -152,7 +151,7 @@ class _NormNeuron(torch.autograd.Function):
             b = -scale * scaling.rstd * sums[0]
             a = b * scaling.offset - scale * sums[1]
             first = dense(x[0])
-            operators.KERNELS[first.device.type].correct(
+            cpu.correct(
                 first, *_layout(first), found[0], *(t.to(scaling.center) for t in (a, b)),
                 scaling.center,
             )  # fmt: skip
