@@ -37,7 +37,7 @@ def test_equals_torch(function: str) -> None:
         def make(**options: Any) -> neuron.BaseNode:
             return NEURONS[name](
                 surrogate_function=test_fused.FUNCTIONS[function](), v_threshold=0.7,
-                v_reset=(0.0, -0.2, None)[case % 3], detach_reset=case % 2 == 1,
+                v_reset=(0.0, -0.2, None)[case % 3], detach_reset=(case + case // 4) % 2 == 1,
                 store_v_seq=T < 33, step_mode="m", **options,
             )  # fmt: skip
 
