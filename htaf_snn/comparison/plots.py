@@ -506,7 +506,8 @@ def value_and_derivative(spec: str, x: Tensor) -> tuple[NDArray[np.float64], NDA
 
 def critical_difference(found: Ranks) -> Figure:
     """Mean ranks on a line; bars join contenders that are not told apart."""
-    figure = new_figure(0.5 + 0.16 * len(found.mean))
+    longest = max(len(f"{label} (0.00)") for label in found.mean)
+    figure = new_figure(0.5 + 0.16 * len(found.mean), max(COLUMN, 1.6 + 0.055 * longest))
     axes = figure.subplots()
     axes.grid(visible=False)
     scikit_posthocs.critical_difference_diagram(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from htaf_snn.comparison.effects import (
     seeds_needed,
     unhardened,
 )
+from htaf_snn.comparison.plots import drawing, of_ranks
 from htaf_snn.comparison.statistics import summarize
 
 from .synthetic import make_run
@@ -104,3 +106,27 @@ def test_ranks_by_hand() -> None:
     assert "Nemenyi's test tells from htaf, above it: none; below it: " in text
     assert ranks(summarize(runs(seeds=1))) is None
     assert ranks(summarize([run for run in runs() if run.spike in ("htaf", "atan")])) is None
+
+
+def test_no_label_of_the_diagram_is_cut_off(tmp_path: Path) -> None:
+    spikes = [
+        "htaf@hardening=null@sharpness={alpha0: [0.67, 4.0]}@calibrate=50",
+        *(f"{name}@hardening=[0,0.8]" for name in ("htaf", "piecewise_quadratic", "erf")),
+    ]
+    found = ranks(
+        summarize(
+            [
+                make_run(spike=spike, seed=seed, hard_accuracy=0.9 + 0.01 * i + 0.001 * seed)
+                for i, spike in enumerate(spikes)
+                for seed in range(3)
+            ]
+        )
+    )
+    assert found is not None
+    with drawing():
+        picture = of_ranks(found)
+        picture.save(tmp_path)
+        edge = picture.figure.bbox
+        boxes = [text.get_window_extent() for text in picture.figure.axes[0].texts]
+    assert len(boxes) >= len(spikes)
+    assert all(edge.x0 <= box.x0 and box.x1 <= edge.x1 for box in boxes)
