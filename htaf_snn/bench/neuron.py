@@ -211,11 +211,11 @@ def check(layers: Sequence[Layer], x_seq: Tensor, grad: Tensor, device: str = "c
         RuntimeError: a layer differs by more than 1e-5, or its dtype's rounding, of the largest
             magnitude.
     """
+    x_seq, grad = x_seq.to(device), grad.to(device)
     for function in FUNCTIONS:
         claiming = [layer for layer in layers if layer.function == function]
         if not claiming:
             continue
-        x_seq, grad = x_seq.to(device), grad.to(device)
         expected = _reference(function, x_seq, grad)
         for layer in claiming:
             x = x_seq.to(layer.dtype).requires_grad_()

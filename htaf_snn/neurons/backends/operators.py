@@ -46,8 +46,6 @@ def _neuron_backward(
     call = make_call(x, states, parameters, *settings)
     outputs, last, after = _by_kind(grads, call)
     found, sums = KERNELS[x[0].device.type].backward(call, outputs, last, after)
-    if not call.program.learned:
-        return list(found)
     return [*found, *parameter_gradients(call, parameters, sums)]
 
 
