@@ -1,10 +1,10 @@
 """Binary networks: weights and activations of one bit, on images.
 
 The sign of a binary layer's inputs and weights is 2 HTAF - 1, smooth at first and hardened in
-training, or the straight-through estimator's exact sign with its clipped gradient. In the last
-fifth of the training both networks are binary; after it the weights are packed to one bit each,
-written, and read back into a network that gives the very same outputs. The first and the last
-layer stay real, as is usual.
+training; the same of a scaled sigmoid, at the same slopes at 0; or the straight-through estimator's
+exact sign with its clipped gradient. In the last fifth of the training all are binary; after it the
+weights are packed to one bit each, written, and read back into a network that gives the very same
+outputs. The first and the last layer stay real, as is usual.
 
     python examples/binary_network.py
     python examples/binary_network.py --data mnist --root DIR
@@ -25,7 +25,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from common.binary import BinaryConv2d, ClippedSign, binary_layers, read_signs, write_signs
+from common.binary import (
+    BinaryConv2d,
+    ClippedSign,
+    SignedSigmoid,
+    binary_layers,
+    read_signs,
+    write_signs,
+)
 from common.plain import Images, classification_loss, train_plain
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -52,7 +59,7 @@ DATA = {  # and where each lies in $HTAF_SNN_DATA
 COUNTS = {"seeds": 3, "epochs": 8, "width": 24}
 RATES = (3e-2, 1e-2)  # learning rates that `--tune` tries; the first of equally good ones
 BATCH = 64
-COLORS = {"HTAF": "#0b3c8c", "straight-through": "#7a7a7a"}
+COLORS = {"HTAF": "#0b3c8c", "scaled sigmoid": "#c0392b", "straight-through": "#7a7a7a"}
 
 
 class Contender(NamedTuple):
@@ -71,6 +78,7 @@ CONTENDERS = {
         (0.67, 6),
         3e-2,
     ),
+    "scaled sigmoid": Contender(SignedSigmoid, [(2,), (4,), (8,), (12,)], (4,), 3e-2),
     "straight-through": Contender(ClippedSign, [(0.25,), (0.5,), (1,), (2,)], (0.5,), 3e-2),
 }
 
@@ -234,9 +242,13 @@ def report(results: dict[str, list[Result]], chosen: dict[str, tuple[Any, ...]])
         constants, rate = chosen[name]
         shown = (f"{estimate(scores):.4f}", f"{packed:.4f}", by_seed, *sizes)
         lines.append((name, *shown, f"{constants}, {rate}"))
-    htaf, other = results.values()
-    ahead = [100 * (h.accuracy - o.accuracy) for h, o in zip(htaf, other, strict=True)]
-    return f"{aligned(lines)}\nHTAF - straight-through, by seed: {estimate(ahead):+.2f} pp"
+    (first, htaf), *others = results.items()
+    ahead = {
+        name: estimate([100 * (h.accuracy - o.accuracy) for h, o in zip(htaf, runs, strict=True)])
+        for name, runs in others
+    }
+    differences = [f"{first} - {name}, by seed: {pp:+.2f} pp" for name, pp in ahead.items()]
+    return "\n".join([aligned(lines), *differences])
 
 
 def draw(results: dict[str, list[Result]], title: str) -> Figure:
@@ -254,7 +266,7 @@ def draw(results: dict[str, list[Result]], title: str) -> Figure:
             curves.plot(epochs, soft, "--", label="HTAF, as it is trained", **look)
     curves.axvspan(0.8 * len(epochs), len(epochs), color="#f2f2f2", zorder=0)
     curves.set_title(f"{title}: validation accuracy (mean and range over seeds)")
-    curves.set_xlabel("epoch; both train exact signs where grey")
+    curves.set_xlabel("epoch; all train exact signs where grey")
     plots.whole_epochs(curves)
     curves.legend(loc="lower right")
     kept = results["HTAF"][0].trained.weights
@@ -318,7 +330,7 @@ def main() -> None:
             progress.set_postfix_str(f"{name}, seed {seed}")
             constants, rate = chosen[name]
             trained = train(name, constants, rate, seed, data, options, progress)
-            file = out / f"{options.data}_{name.lower()}_{seed}"
+            file = out / f"{options.data}_{name.lower().replace(' ', '-')}_{seed}"
             results[name].append(measure(name, constants, trained, file, data, options))
     print(f"{options.data}, {options.seeds} seeds x {options.epochs} epochs")
     print(report(results, chosen))

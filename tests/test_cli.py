@@ -22,6 +22,22 @@ def test_usage_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  {name} " in printed
 
 
+@pytest.mark.parametrize("command", ["fit", "compare"])
+def test_help_fits_a_screen_and_all_of_it_can_be_had(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for more in ([], ["all"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([command, "--help", *more])
+        assert stopped.value.code == 0
+        shown.append(capsys.readouterr().out)
+    short, whole = shown
+    assert len(short.splitlines()) < 40 and "--help all shows all" in short
+    assert "--data.time_unit" in whole and "--data.time_unit" not in short
+    assert "default: 0)" in whole and "--model.learning_rate" in short
+
+
 @pytest.mark.parametrize("argv", [[], ["trian"]])
 def test_no_or_unknown_command(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

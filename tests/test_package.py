@@ -117,7 +117,9 @@ def test_examples_run(
     assert capsys.readouterr().out
 
 
-def test_names_that_are_imported_late_are_those_that_type_checkers_see() -> None:
+def test_names_that_are_imported_late_are_those_that_type_checkers_see(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tree = ast.parse((ROOT / "htaf_snn/__init__.py").read_text())
     seen = {
         alias.asname: node.module
@@ -129,3 +131,7 @@ def test_names_that_are_imported_late_are_those_that_type_checkers_see() -> None
     }
     assert seen == htaf_snn._WHERE
     assert all(getattr(htaf_snn, name) for name in htaf_snn.__all__)
+    monkeypatch.delitem(vars(htaf_snn), "HTAF")  # as if it had not been asked for
+    assert {"HTAF", "transfer", "__version__"} <= set(dir(htaf_snn))
+    with pytest.raises(AttributeError, match="module 'htaf_snn' has no attribute 'HATF'"):
+        _ = htaf_snn.HATF  # type: ignore[attr-defined]

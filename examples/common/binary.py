@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from htaf_snn.files import write_whole
-from htaf_snn.surrogates import SpikeFunction, StraightThrough
+from htaf_snn.surrogates import ScaledSigmoid, SpikeFunction, StraightThrough
 
 
 class ClippedSign(StraightThrough):
@@ -31,6 +31,13 @@ class ClippedSign(StraightThrough):
         return 2 * super().forward(x) - 1
 
 
+class SignedSigmoid(ScaledSigmoid):
+    """``2 sigmoid(beta x) - 1``, and the exact sign once hard: the control of HTAF's shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x) - 1
+
+
 class BinaryConv2d(nn.Conv2d):
     """A 3x3 convolution of the inputs' signs with the weights' signs, without bias.
 
@@ -41,8 +48,8 @@ class BinaryConv2d(nn.Conv2d):
         in_channels: >= 1.
         out_channels: >= 1.
         stride: >= 1.
-        sign: makes the sign of the inputs and that of the weights: ``HTAF(signed=True)``, or
-            `ClippedSign`.
+        sign: makes the sign of the inputs and that of the weights: ``HTAF(signed=True)``,
+            `SignedSigmoid` or `ClippedSign`.
 
     Shape:
         ``[N, in_channels, H, W]`` to ``[N, out_channels, ceil(H / stride), ceil(W / stride)]``.
@@ -60,7 +67,7 @@ class BinaryConv2d(nn.Conv2d):
 
     @torch.no_grad()
     def clip(self) -> None:
-        """Keeps latent weights where a straight-through gradient passes; HTAF's has no end."""
+        """Keeps latent weights where a straight-through gradient passes; smooth ones have no end."""
         if isinstance(self.sign_of_weights, ClippedSign):
             self.weight.clamp_(-self.sign_of_weights.clip, self.sign_of_weights.clip)
 

@@ -168,3 +168,17 @@ def test_ros_bags_with_several_topics_ask_which(tmp_path: Path) -> None:
     assert len(read_recording(path, SIZE, Format(events_path="right"))) == 25
     with pytest.raises(ValueError, match=r"a\.bag: events at /left, /right; set"):
         read_recording(path, SIZE)
+
+
+def test_ros_bags_tell_a_size_that_all_topics_share(tmp_path: Path) -> None:
+    for widths, size in (((40, 40), (40, SIDE)), ((40, 50), None)):
+        path = tmp_path / f"{widths[1]}.bag"
+        writers.ros_bag(path, events(50), ("/left", "/right"), widths)
+        assert sensor_in_header(path) == size
+
+
+def test_ros_bags_with_a_message_that_is_not_as_long_as_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.bag"
+    writers.ros_bag(path, events(50), end=b"more")
+    with pytest.raises(ValueError, match=r"a\.bag: a message of .* with 25 events; it is damaged"):
+        read_recording(path, SIZE)

@@ -124,9 +124,13 @@ def prophesee_h5(path: Path, c: Columns) -> None:
 
 
 def ros_bag(
-    path: Path, c: Columns, topics: tuple[str, str] = ("/dvs/events", "/dvs/events")
+    path: Path,
+    c: Columns,
+    topics: tuple[str, str] = ("/dvs/events", "/dvs/events"),
+    widths: tuple[int, int] = (SIDE, SIDE),
+    end: bytes = b"",
 ) -> None:
-    """The first half by one node, the second by another, each to its topic."""
+    """The first half by one node, the second by another, each to its topic, with ``end`` after."""
     from rosbags.rosbag1 import Writer
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -151,12 +155,12 @@ def ros_bag(
         middle = len(events) // 2
         for number, part in enumerate((events[:middle], events[middle:])):
             header = types["std_msgs/msg/Header"](number, times[0], "camera")
-            message = types["dvs_msgs/msg/EventArray"](header, SIDE, SIDE, part)
+            message = types["dvs_msgs/msg/EventArray"](header, SIDE, widths[number], part)
             content = store.serialize_ros1(message, "dvs_msgs/msg/EventArray")
             node = bag.add_connection(
                 topics[number], "dvs_msgs/msg/EventArray", typestore=store, callerid=f"/{number}"
             )
-            bag.write(node, number, content)
+            bag.write(node, number, bytes(content) + end)
 
 
 def matlab(path: Path, c: Columns) -> None:
