@@ -134,4 +134,4 @@ def test_names_that_are_imported_late_are_those_that_type_checkers_see(
     monkeypatch.delitem(vars(htaf_snn), "HTAF")  # as if it had not been asked for
     assert {"HTAF", "transfer", "__version__"} <= set(dir(htaf_snn))
     with pytest.raises(AttributeError, match="module 'htaf_snn' has no attribute 'HATF'"):
-        _ = htaf_snn.HATF  # type: ignore[attr-defined]
+        _ = htaf_snn.HATF

@@ -67,7 +67,7 @@ class BinaryConv2d(nn.Conv2d):
 
     @torch.no_grad()
     def clip(self) -> None:
-        """Keeps latent weights where a straight-through gradient passes; smooth ones have no end."""
+        """Keeps latent weights where a straight-through gradient passes; others have no end."""
         if isinstance(self.sign_of_weights, ClippedSign):
             self.weight.clamp_(-self.sign_of_weights.clip, self.sign_of_weights.clip)
 
