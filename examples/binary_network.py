@@ -273,7 +273,7 @@ def draw(results: dict[str, list[Result]], title: str) -> Figure:
     for epoch, color in zip((0, len(kept) // 2, len(kept) - 1), ("#7fb3e6", "#2f7fd6", "#0b3c8c"),
                             strict=True):  # fmt: skip
         look = {"color": color, "label": f"after epoch {epoch}" if epoch else "at the start"}
-        weights.hist(kept[epoch].numpy(), 41, (-1.05, 1.05), histtype="step", **look)
+        weights.hist(kept[epoch].numpy(), 41, range=(-1.05, 1.05), histtype="step", **look)
     weights.set_title("HTAF's weights, first binary layer")
     weights.set_xlabel("2 HTAF(latent weight) - 1, as it is trained")
     weights.legend(loc="upper center")

@@ -2,9 +2,10 @@
 
 The last features of a ResNet pass a batch norm and HTAF, and a linear head reads them: smooth in
 training, sharpened and hardened on the way, and at inference each feature is a concept that an
-image has or lacks. What does that cost against ReLU features, and what are the concepts? A page
-shows for each one the images that switch it on and off most, the classes that have it, what to
-ask a language model about them, and what its switching does to predictions.
+image has or lacks. In training a second linear head reads what the step is taken of. What does the
+step cost against ReLU features, and what are the concepts? A page shows for each one the images
+that switch it on and off most, the classes that have it, what to ask a language model about them,
+and what its switching does to predictions.
 
     python examples/concept_bottleneck.py
     python examples/concept_bottleneck.py --data fashion_mnist --ask-command "ollama run llama3.2"
@@ -31,7 +32,7 @@ from urllib.request import Request, urlopen
 
 import torch
 import torchvision
-from common.plain import Images, classification_loss, train_plain
+from common.plain import Images, train_plain
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -57,6 +58,10 @@ DATA = {  # the library's name, where it lies below --root, its classes
 }
 ROOT = os.environ.get("HTAF_SNN_DATA", Path(__file__).parents[2] / "shared" / "data")
 HIGH, LOW = 0.75, 0.25  # a class has a concept if this share of its images do, or lacks it
+CHOSEN = {  # learning rate and weight of the second head's loss: each one's best on validation
+    "HTAF": (0.01, 1.0),
+    "ReLU": (0.02, 3.0),
+}
 MARGIN = 0.05  # an output this close to 0 or 1 is binary
 SHOWN = 8  # concepts on the sheet, and images of each, on and off
 PROMPT = """\
@@ -95,12 +100,16 @@ def backbone(name: str, outputs: int) -> nn.Module:
 
 
 class ConceptBottleneck(nn.Module):
-    """A classifier whose head sees nothing of an image [N, 1 or 3, H, W] but features [N, K]."""
+    """A classifier whose head sees nothing of an image [N, 1 or 3, H, W] but features [N, K].
+
+    ``auxiliary`` is a second head for the training, of what the features are taken of.
+    """
 
     def __init__(self, name: str, features: int, activation: nn.Module, classes: int) -> None:
         super().__init__()
         self.backbone, self.norm = backbone(name, features), nn.BatchNorm1d(features)
         self.activation, self.head = activation, nn.Linear(features, classes)
+        self.auxiliary = nn.Linear(features, classes)
         self.to(memory_format=torch.channels_last)  # faster on CPUs
 
     def before(self, x: Tensor) -> Tensor:
@@ -130,6 +139,9 @@ def train(name: str, options: argparse.Namespace, seed: int,
     without hardening.
     """
     seed_torch(seed)
+    rate, weight = CHOSEN[name]
+    rate = rate if options.lr is None else options.lr
+    weight = weight if options.auxiliary is None else options.auxiliary
     activation = htaf_snn.HTAF(options.alpha0[0], options.alpha1) if name == "HTAF" else nn.ReLU()
     net = ConceptBottleneck(options.backbone, options.concepts, activation, len(options.classes))
     batches = Images(load(options, seed).train_dataloader())
@@ -146,8 +158,14 @@ def train(name: str, options: argparse.Namespace, seed: int,
             sharpness.step()
         progress()
 
+    def loss(_: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        z = net.before(images)
+        own = nn.functional.cross_entropy(net.head(net.activation(z)), labels)
+        return own + weight * nn.functional.cross_entropy(net.auxiliary(z), labels)
+
     hardness = train_plain(
-        net, batches, classification_loss, options.epochs, options.lr,
+        net, batches, loss, options.epochs, rate,
         hardening=tuple(options.hardening),
         on_step=on_step,
     )  # fmt: skip
@@ -396,7 +414,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--concepts", type=int, default=64, help="default: 64")
     add("--seeds", type=seeds, default=[0, 1, 2], help="default: 0,1,2; the page shows the first")
     add("--epochs", type=int, default=12)
-    add("--lr", type=float, default=0.01)
+    add("--lr", type=float, help=f"of both; default: {CHOSEN['HTAF'][0]}, ReLU {CHOSEN['ReLU'][0]}")
+    add("--auxiliary", type=float, help="weight of the second head's loss, 0 for none, of both; "
+        f"default: {CHOSEN['HTAF'][1]}, ReLU {CHOSEN['ReLU'][1]}")  # fmt: skip
     add("--alpha0", type=float, nargs=2, default=[0.67, 12.0], help="smoothest and sharpest")
     add("--hardening", type=float, nargs=2, default=[0.7, 0.95],
         help="shares of the training between which the step comes in")  # fmt: skip
@@ -422,8 +442,11 @@ def prepare(options: argparse.Namespace) -> None:
         ValueError: an option; the message has its value.
     """
     for name, low in (("concepts", 1), ("epochs", 0), ("lr", 0), ("alpha1", 0), ("ask_timeout", 0)):
-        if not low < (value := getattr(options, name)) < float("inf"):
+        value = getattr(options, name)
+        if value is not None and not low < value < float("inf"):
             raise ValueError(f"--{name.replace('_', '-')} (={value}) must be above {low}, finite")
+    if options.auxiliary is not None and not 0 <= options.auxiliary < float("inf"):
+        raise ValueError(f"--auxiliary (={options.auxiliary}) must be at least 0, finite")
     if not all(0 < alpha < float("inf") for alpha in options.alpha0):
         raise ValueError(f"--alpha0 (={options.alpha0}) must be two positive numbers")
     begin, end = options.hardening

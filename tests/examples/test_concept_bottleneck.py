@@ -107,11 +107,16 @@ def test_concepts_are_exact_and_classes_are_told_by_them(
 def test_relu_features_are_trained_alike(
     example: dict[str, Any], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = options(example, root, "--epochs", "1")
+    chosen = options(example, root, "--epochs", "1", "--lr", "0.03", "--auxiliary", "0.5")
     starts = []
     scope = example["train"].__globals__
 
-    def stop(net: torch.nn.Module, batches: Any, *args: Any, **kwargs: Any) -> Any:
+    def stop(net: Any, batches: Any, loss: Any, *args: Any, **kwargs: Any) -> Any:
+        batch = next(iter(batches))
+        z = net.before(batch[0])
+        heads = (net.head(net.activation(z)), net.auxiliary(z))
+        own, second = (torch.nn.functional.cross_entropy(out, batch[1]) for out in heads)
+        torch.testing.assert_close(loss(net, batch), own + 0.5 * second)
         starts.append(({k: v for k, v in net.state_dict().items() if "activation" not in k},
                        list(batches), args, kwargs["hardening"]))  # fmt: skip
         raise InterruptedError
@@ -125,7 +130,7 @@ def test_relu_features_are_trained_alike(
     assert all(value.equal(relu[0][key]) for key, value in htaf[0].items())
     for (x, labels), (x_relu, labels_relu) in zip(htaf[1], relu[1], strict=True):
         assert x.equal(x_relu) and labels.equal(labels_relu)
-    assert htaf[2:] == relu[2:]
+    assert htaf[2:] == relu[2:] == ((1, 0.03), tuple(chosen.hardening))
 
 
 def test_what_is_told_of_a_concept(example: dict[str, Any]) -> None:
@@ -248,6 +253,7 @@ def test_grey_images_and_a_backbone_of_torchvision(
         (["--epochs", "0"], "--epochs (=0) must be above 0"),
         (["--concepts", "1"], "--concepts (=1) must be above 1"),
         (["--lr", "nan"], "--lr (=nan) must be above 0"),
+        (["--auxiliary", "-1"], "--auxiliary (=-1.0) must be at least 0, finite"),
         (["--alpha0", "1", "-1"], "--alpha0 (=[1.0, -1.0]) must be two positive numbers"),
         (["--hardening", "0.8", "0"], "--hardening (=[0.8, 0.0]) must be two shares, not falling"),
         (["--ask-command", "no-such-program x"], "(=['no-such-program', 'x']) must begin with a"),
