@@ -58,7 +58,7 @@ COLORS = dict(zip(ACTIVATIONS, ("#0b3c8c", "#7a7a7a"), strict=True))
 PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")  # of an MLP whose gate can be a step
 START = "<|start|>"  # of each text, for the small Llama
 VOCABULARY, WIDTH, HIDDEN, DEPTH = 512, 96, 256, 4  # of the small Llama
-COUNTS = {"seeds": (3, 1), "steps": (80, 1), "pretraining": (1000, 1), "batch": (16, 1),
+COUNTS = {"seeds": (3, 1), "steps": (320, 1), "pretraining": (1000, 1), "batch": (16, 1),
           "context": (64, 8), "questions": (200, 1)}  # fmt: skip
 CHOICES = 4
 MEASURES = {"perplexity": ".2f", "questions answered": ".3f"}
@@ -314,7 +314,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=Path(sysconfig.get_path("stdlib")))  # fmt: skip
     add("--k", type=int, nargs="+", help="beside 0; default: each quarter of the depth")
     add("--tune", choices=["lora", "all"], help="default: all weights, or lora with --model")
-    add("--lr", type=float, help="of fine-tuning; default: 1e-3, or 2e-4 with --model")
+    add("--lr", type=float, help="of fine-tuning; default: 3e-3, or 2e-4 with --model")
     for name, (default, _) in COUNTS.items():
         add(f"--{name}", type=int, default=default, help=f"default: {default}")
     add("--out", type=Path, default=Path("runs/llm_heaviside"), help="folder of the picture")
@@ -331,7 +331,7 @@ def load(options: argparse.Namespace) -> None:
     for name, (_, least) in COUNTS.items():
         if getattr(options, name) < least:
             raise ValueError(f"--{name} (={getattr(options, name)}) must be at least {least}")
-    tune, lr = ("all", 1e-3) if options.model is None else ("lora", 2e-4)
+    tune, lr = ("all", 3e-3) if options.model is None else ("lora", 2e-4)
     options.tune = options.tune or tune
     options.lr = lr if options.lr is None else options.lr
     if not 0 < options.lr < 1:
