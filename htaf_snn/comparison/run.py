@@ -126,13 +126,16 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """All that decides the run, defaults included, in types that JSON has."""
         contender = Contender(self.contender)
+        model = self._configured().plain()
+        if model["freeze_norm"] is None:
+            del model["freeze_norm"]  # which earlier records have not
         settings = {
             "spike": repr(spike_function(contender.spike)),
             "epochs": self.epochs,
             "seed": self.seed,
             "calibrate": contender.calibrate,
             "data": {"seed": 0} | self.data.plain(),  # which earlier records have too
-            "model": self._configured().plain(),
+            "model": model,
         }
         found: dict[str, Any] = json.loads(json.dumps(settings))
         return found

@@ -82,6 +82,8 @@ class TrainingConfig(Options):
         hardening: shares of the training between which the exact step takes the place of the
             smooth output, with the smooth derivative, so that what is trained is what fires;
             (0, 0) from the start, None never.
+        freeze_norm: share of the training after which batch norms use their running statistics,
+            as at inference; see `freeze_norms`. None never.
         checkpoint_activations: whether the backward pass computes each block's activations
             again instead of keeping them.
 
@@ -100,6 +102,7 @@ class TrainingConfig(Options):
     sharpness: dict[str, tuple[float, float]] | None = None
     sharpness_shape: Shape = "geometric"
     hardening: tuple[float, float] | None = (0.0, 0.8)
+    freeze_norm: float | None = None
     checkpoint_activations: bool = False
 
     def check(self) -> None:
@@ -110,6 +113,8 @@ class TrainingConfig(Options):
             raise ValueError(f"`label_smoothing` (={self.label_smoothing}) must lie in [0, 1)")
         if self.tbptt_steps is not None:
             in_range("tbptt_steps", self.tbptt_steps, 1)
+        if self.freeze_norm is not None:
+            in_range("freeze_norm", self.freeze_norm, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,13 @@ from ..models.parts import SpikingNetwork
 from ..neurons.registry import neuron_class, neuron_options
 from ..process import seed_torch
 from ..surrogates import SpikeFunction, spike_function, trains_smooth
-from ..transfer import SharpnessSchedule, firing_as_trained, firing_hard, spike_functions
+from ..transfer import (
+    SharpnessSchedule,
+    firing_as_trained,
+    firing_hard,
+    freeze_norms,
+    spike_functions,
+)
 from .config import ModelConfig
 from .finite import DivergedError, first_not_finite
 from .losses import LOSSES
@@ -84,6 +90,9 @@ class SpikingClassifier(L.LightningModule):
             if not isinstance(self.net, SpikingNetwork):
                 raise ValueError(f"`checkpoint_activations` is not for {config.model}")
             self.net.checkpoint_activations()
+        if config.freeze_norm is not None:
+            freeze_norms(self.net)  # refuses a network that has none
+            self.net.train()
         # How many steps there are is known once the training begins.
         self._schedule = SharpnessSchedule(
             self.net, 1, config.sharpness_shape, config.hardening, **(config.sharpness or {})
@@ -135,6 +144,9 @@ class SpikingClassifier(L.LightningModule):
         self._seed(batch_index)
         self._schedule.total_steps = self._total_steps()
         self._schedule.set(self.global_step)
+        share = self.config.freeze_norm
+        if share is not None and self.global_step >= share * self._total_steps():
+            freeze_norms(self.net)  # in every step: Lightning calls train() at the start of a run
 
     def _seed(self, batch_index: int) -> None:
         # A batch's randomness depends on these alone, so that a resumed run repeats it.

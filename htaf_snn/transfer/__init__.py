@@ -1,6 +1,7 @@
 """From the smooth network that is trained to the hard one that fires, and the gap between them."""
 
 from .calibration import calibrate as calibrate
+from .calibration import freeze_norms as freeze_norms
 from .diagnosis import Binarity as Binarity
 from .diagnosis import LayerGap as LayerGap
 from .diagnosis import TransferGap as TransferGap

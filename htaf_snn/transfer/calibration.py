@@ -54,9 +54,7 @@ def calibrate(
     Source:
         `torch.optim.swa_utils.update_bn` does the work.
     """
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not any(norm.track_running_stats for norm in norms):
-        raise ValueError(f"{type(net).__name__} has no batch norm whose statistics are kept")
+    norms = _norms(net)
     if limit is not None and limit < 1:
         raise ValueError(f"`limit` (={limit}) must be at least 1")
     rest = iter(batches)
@@ -73,3 +71,28 @@ def calibrate(
             norm.momentum = momentum
             norm.load_state_dict(state)
         raise
+
+
+def freeze_norms(net: nn.Module) -> None:
+    """Has the batch norms use their running statistics, as at inference, until ``net.train()``.
+
+    A network that trains with the statistics of each batch to the end can come to need them: where
+    many inputs of a neuron are alike (a picture's background, with few time steps), the noise of
+    the batches decides whether it fires, and at inference there is none. Frozen in the last part
+    of the training, what is trained is what is used.
+
+    Args:
+        net: a network with batch norm layers. Their weights and biases go on learning.
+
+    Raises:
+        ValueError: the network has no batch norm with running statistics.
+    """
+    for norm in _norms(net):
+        norm.eval()
+
+
+def _norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not any(norm.track_running_stats for norm in norms):
+        raise ValueError(f"{type(net).__name__} has no batch norm whose statistics are kept")
+    return norms

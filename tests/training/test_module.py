@@ -203,6 +203,23 @@ def test_sharpness_follows_its_schedule_and_is_kept() -> None:
     assert [f.alpha0 for f in spike_functions(fresh.net)] == [f.alpha0 for f in functions]
 
 
+def test_norms_are_frozen_from_their_share_of_the_training_on() -> None:
+    module = classifier(freeze_norm=0.5)
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    frozen: list[list[bool]] = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            frozen.append([not norm.training for norm in norms])
+
+    loader: Any = DataLoader(list(Batches()), batch_size=None)  # type: ignore[arg-type]
+    train(module, loader, max_epochs=2, callbacks=[Watch()])
+    half = len(frozen) // 2
+    assert norms and len(frozen) == 2 * len(loader)
+    assert not any(map(any, frozen[:half])) and all(map(all, frozen[half:]))
+    assert all(int(norm.state_dict()["num_batches_tracked"]) == half for norm in norms)
+
+
 def test_a_half_hardened_network_is_restored_and_averages_keep_the_sharpness() -> None:
     options: dict[str, Any] = {"hardening": (0.0, 1.0), "sharpness": {"alpha0": (0.5, 2.0)}}
     module = classifier(spike="htaf", **options)

@@ -10,7 +10,7 @@ from spikingjelly.activation_based import functional, layer
 from torch import nn
 
 from htaf_snn import HTAF, HTAFSpike, LIFNode
-from htaf_snn.transfer import calibrate, spike_functions
+from htaf_snn.transfer import calibrate, freeze_norms, spike_functions
 
 
 def network() -> Any:
@@ -69,3 +69,26 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="`batches` is empty"):
         calibrate(net, [])
     assert net[2].running_mean.tolist() == [0, 0, 0]
+
+
+def test_frozen_norms_are_those_of_inference_and_go_on_learning() -> None:
+    net = network()
+    net[2].running_mean.fill_(0.3)
+    x_seq = 3 * torch.rand(4, 5, 2, 6, 6)
+    spikes = net[0](x_seq)
+    expected = net[2](net[1](spikes))
+    net.train()
+    freeze_norms(net)
+    y = net[2](net[1](spikes))
+    y.square().sum().backward()
+    torch.testing.assert_close(y, expected)
+    assert net[2].running_mean.tolist() == pytest.approx([0.3] * 3)
+    assert net[2].weight.grad.abs().min() > 0 and net[3].training
+    net.train()
+    net[2](net[1](spikes))
+    assert net[2].running_mean.tolist() != pytest.approx([0.3] * 3)
+
+
+def test_a_network_without_norms_has_none_to_freeze() -> None:
+    with pytest.raises(ValueError, match="Sequential has no batch norm whose statistics are kept"):
+        freeze_norms(nn.Sequential(HTAF()))
