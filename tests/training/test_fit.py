@@ -122,6 +122,7 @@ def test_predict_labels_a_recording_and_a_folder(
         ({"neuron": "izhikevich"}, "unknown neuron 'izhikevich'; the known ones are if, lif, plif"),
         ({"learning_rate": 0.0}, r"`learning_rate` \(=0.0\)"),
         ({"weight_decay": -1.0}, r"`weight_decay` \(=-1.0\)"),
+        ({"freeze_norm": 1.5}, r"`freeze_norm` \(=1.5\)"),
     ],
 )
 def test_refuses(arguments: dict[str, Any], message: str) -> None:
@@ -198,11 +199,16 @@ def test_a_network_and_a_data_set_of_ones_own(
 def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     assert sorted(content["hyper_parameters"]) == [
-        "backend", "checkpoint_activations", "compile", "dropout", "hardening", "in_shape",
-        "label_smoothing", "learning_rate", "loss", "model", "neuron", "neuron_options", "norm",
-        "num_classes", "optimizer", "seed", "sharpness", "sharpness_shape", "spike", "tbptt_steps",
-        "warmup_epochs", "weight_decay", "width", "widths",
+        "backend", "checkpoint_activations", "compile", "dropout", "freeze_norm", "hardening",
+        "in_shape", "label_smoothing", "learning_rate", "loss", "model", "neuron", "neuron_options",
+        "norm", "num_classes", "optimizer", "seed", "sharpness", "sharpness_shape", "spike",
+        "tbptt_steps", "warmup_epochs", "weight_decay", "width", "widths",
     ]  # fmt: skip
+    del content["hyper_parameters"]["freeze_norm"]  # which that version had not
+    torch.save(content, trained / "checkpoints/earlier.ckpt")
+    earlier = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/earlier.ckpt")
+    assert earlier.config.freeze_norm is None
+    (trained / "checkpoints/earlier.ckpt").unlink()
     assert content["hyper_parameters"]["model"] == "vgg_small"
     assert len(content["datamodule_hyper_parameters"]) == 32
     model = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/last.ckpt")
