@@ -91,8 +91,7 @@ class SpikingClassifier(L.LightningModule):
                 raise ValueError(f"`checkpoint_activations` is not for {config.model}")
             self.net.checkpoint_activations()
         if config.freeze_norm is not None:
-            freeze_norms(self.net)  # refuses a network that has none
-            self.net.train()
+            freeze_norms(self.net, frozen=False)  # refuses a network that has none
         # How many steps there are is known once the training begins.
         self._schedule = SharpnessSchedule(
             self.net, 1, config.sharpness_shape, config.hardening, **(config.sharpness or {})
@@ -145,8 +144,8 @@ class SpikingClassifier(L.LightningModule):
         self._schedule.total_steps = self._total_steps()
         self._schedule.set(self.global_step)
         share = self.config.freeze_norm
-        if share is not None and self.global_step >= share * self._total_steps():
-            freeze_norms(self.net)  # in every step: Lightning calls train() at the start of a run
+        if share is not None:  # in every step, so that a run that is resumed or new starts right
+            freeze_norms(self.net, self.global_step >= share * self._schedule.total_steps)
 
     def _seed(self, batch_index: int) -> None:
         # A batch's randomness depends on these alone, so that a resumed run repeats it.

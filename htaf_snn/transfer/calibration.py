@@ -73,7 +73,7 @@ def calibrate(
         raise
 
 
-def freeze_norms(net: nn.Module) -> None:
+def freeze_norms(net: nn.Module, frozen: bool = True) -> None:
     """Has the batch norms use their running statistics, as at inference, until ``net.train()``.
 
     A network that trains with the statistics of each batch to the end can come to need them: where
@@ -83,12 +83,13 @@ def freeze_norms(net: nn.Module) -> None:
 
     Args:
         net: a network with batch norm layers. Their weights and biases go on learning.
+        frozen: False has them use each batch's statistics, as in training.
 
     Raises:
         ValueError: the network has no batch norm with running statistics.
     """
     for norm in _norms(net):
-        norm.eval()
+        norm.train(not frozen)
 
 
 def _norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

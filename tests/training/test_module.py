@@ -218,6 +218,8 @@ def test_norms_are_frozen_from_their_share_of_the_training_on() -> None:
     assert norms and len(frozen) == 2 * len(loader)
     assert not any(map(any, frozen[:half])) and all(map(all, frozen[half:]))
     assert all(int(norm.state_dict()["num_batches_tracked"]) == half for norm in norms)
+    train(module, loader, max_epochs=2, callbacks=[Watch()])  # a new run thaws them
+    assert not any(map(any, frozen[2 * half : 3 * half])) and all(map(all, frozen[3 * half :]))
 
 
 def test_a_half_hardened_network_is_restored_and_averages_keep_the_sharpness() -> None:
