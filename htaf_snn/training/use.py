@@ -50,9 +50,8 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
     with _of(checkpoint):
-        settings = {"freeze_norm": None} | _settings(
-            content, "hyper_parameters"
-        )  # earlier ones lack it
+        added = {"freeze_norm": None}  # which earlier checkpoints lack
+        settings = added | _settings(content, "hyper_parameters")
         for key, (what, fits) in _IMPORTED.items():
             _check_import(what, settings.get(key), fits, allow)
         rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed")}
