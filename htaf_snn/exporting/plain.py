@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from ..models.parts import SpikingNetwork
 from ..neurons import BackendNode, revert
+from ..neurons.batch_norm import AveragedNorm
 from ..neurons.dynamics import TensorConstants
 from ..neurons.zoo import HOSTS, is_neuron
 from ..surrogates import SpikeFunction
@@ -51,7 +52,7 @@ def plain(net: nn.Module) -> fx.GraphModule:
     reasons = [r for name, m in made.named_modules() if is_neuron(m) for r in _made_plain(name, m)]
     if reasons:
         raise ValueError("; ".join(reasons))
-    if any(type(module) in HOSTS for module in made.modules()):
+    if any(type(m) in HOSTS or isinstance(m, AveragedNorm) for m in made.modules()):
         revert(made)
     try:
         graph = _Tracer().trace(made)

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
 
 from .backends import modes, normed
 from .backends.emit import X_TYPES
+from .batch_norm import AveragedNorm
 
 _DIMENSIONS = {"1d": (2, 3), "2d": (4,), "3d": (5,)}  # of what a norm of torch's takes
 
@@ -73,7 +73,7 @@ class _Deferred(torch.autograd.Function):
         )
 
 
-class DeferredNorm(_BatchNorm):
+class DeferredNorm(AveragedNorm):
     """A batch norm whose output goes to neurons of ours alone, and may wait for them.
 
     Listed before a class of torch's or SpikingJelly's. It computes what that class does, at once
@@ -119,9 +119,7 @@ class DeferredNorm(_BatchNorm):
         assert self.num_batches_tracked is not None
         assert self.running_mean is not None and self.running_var is not None
         self.num_batches_tracked.add_(1)
-        factor = self.momentum
-        if factor is None:
-            factor = 1.0 / float(self.num_batches_tracked)
+        factor = self.share()
         mean, variance = moments
         unbiased = variance * (count / (count - 1))
         for running, new in ((self.running_mean, mean), (self.running_var, unbiased)):
@@ -149,46 +147,3 @@ class DeferredNorm(_BatchNorm):
 def _world() -> int:
     of = torch.distributed
     return of.get_world_size() if of.is_available() and of.is_initialized() else 1
-
-
-_HOSTS: dict[type[nn.Module], type[nn.Module]] = {}
-_MADE: dict[type[nn.Module], type[DeferredNorm]] = {}
-
-
-def deferred_class(host: type[Any]) -> type[DeferredNorm] | None:
-    """The class of ours for a batch norm's class; None where it is none that we know."""
-    if host not in _MADE:
-        if not issubclass(host, _BatchNorm) or _forward_of(host) not in _FORWARDS:
-            return None
-        _MADE[host] = type(host.__name__, (DeferredNorm, host), {"__reduce_ex__": _reduce})
-        _HOSTS[_MADE[host]] = host
-    return _MADE[host]
-
-
-# Whose output is a scale and a shift by channel of the input, and nothing more.
-_FORWARDS = (
-    "torch.nn.modules.batchnorm._BatchNorm", "torch.nn.modules.batchnorm.SyncBatchNorm",
-    *(f"spikingjelly.activation_based.layer.bn.BatchNorm{d}d" for d in (1, 2, 3)),
-    "spikingjelly.activation_based.layer.bn._ThresholdDependentBatchNormBase",
-    "htaf_snn.training.sync._MultiStepSyncBatchNorm",
-)  # fmt: skip
-
-
-def _forward_of(host: type[Any]) -> str:
-    owner = next(c for c in host.__mro__ if "forward" in vars(c))
-    return f"{owner.__module__}.{owner.__qualname__}"
-
-
-def host_class(norm: DeferredNorm) -> type[nn.Module]:
-    """The class that a norm had before."""
-    return _HOSTS[type(norm)]
-
-
-def _reduce(self: nn.Module, _protocol: Any) -> Any:
-    return _empty, (_HOSTS[type(self)],), self.__dict__
-
-
-def _empty(host: type[nn.Module]) -> nn.Module:
-    made = deferred_class(host)
-    assert made is not None
-    return object.__new__(made)

@@ -9,11 +9,14 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .base import BackendNode
-from .norm import DeferredNorm, deferred_class, host_class
+from .batch_norm import AveragedNorm, average_norms, host_class, norm_class
+from .norm import DeferredNorm
 
 
 def fuse_norms(net: nn.Module) -> dict[str, str]:
     """Has the norms that feed fused neurons alone be computed within these, in place.
+
+    All batch norms become an `AveragedNorm`.
 
     Each module's own forward is followed symbolically, its children being taken as they are, but
     for `nn.Sequential`.
@@ -51,7 +54,7 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
             reason = _obstacle(container, calls[key])
             if len(names[key]) > 1:
                 reason = "it stands in several places"
-            made = deferred_class(type(norms[key]))
+            made = norm_class(type(norms[key]), DeferredNorm)
             if reason is None and made is None:
                 reason = f"{type(norms[key]).__name__} is not a plain batch norm"
             if reason is not None:
@@ -62,14 +65,15 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
                 (reader,) = calls[key][0].users
                 norm.__dict__["reader"] = container.get_submodule(str(reader.target))
                 left.pop(key)
+    average_norms(net)
     return {names[key][0]: reason for key, reason in left.items()}
 
 
 def unfuse_norms(net: nn.Module) -> int:
     """The inverse of `fuse_norms`; returns how many norms it changed."""
-    found = [m for m in net.modules() if isinstance(m, DeferredNorm)]
+    found = [m for m in net.modules() if isinstance(m, AveragedNorm)]
     for norm in found:
-        del norm.__dict__["reader"]
+        norm.__dict__.pop("reader", None)
         norm.__class__ = host_class(norm)  # type: ignore[assignment]
     return len(found)
 
