@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..arguments import in_range
 from . import augment as augmentation
@@ -161,8 +161,11 @@ class SpikingDataModule(L.LightningDataModule):
         return self._loader(self.splits.test)
 
     def _loader(self, dataset: Dataset[Sample]) -> Loader:
+        # In an order of chance, always the same: a batch of one class has other statistics.
+        length = len(dataset)  # type: ignore[arg-type]
+        order = torch.randperm(length, generator=torch.Generator().manual_seed(0))
         return DataLoader(
-            dataset,
+            Subset(dataset, order.tolist()),
             batch_size=self.config.batch_size,
             collate_fn=frames_first,
             num_workers=self.config.num_workers,

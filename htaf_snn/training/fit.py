@@ -31,6 +31,7 @@ from ..data import DataConfig, SpikingDataModule
 from ..files import only_writer, write_whole
 from ..process import advising, physical, raise_if_asked
 from .checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
+from .concerns import concerns
 from .config import CheckpointConfig, ModelConfig, TrainerConfig
 from .module import SpikingClassifier
 from .sync import MultiStepSyncBatchNorm
@@ -176,11 +177,26 @@ def fit(
         check_writable(out / "checkpoints")
         with advising(lambda: _how_to_go_on(runner, out)), _writing(runner, out, made, config):
             runner.fit(network, module, ckpt_path=ckpt_path)
+            _warn(runner, network, module)
     except Exception as error:
         if ckpt_path is not None and not begun:
             raise ValueError(f"can't go on from the checkpoint {ckpt_path}: {error}") from error
         raise
     return _which_is_best(best, model) if runner.is_global_zero else ""
+
+
+def _warn(trainer: Any, network: SpikingClassifier, data: SpikingDataModule) -> None:
+    """Says once what is wrong with the network that the training ended with."""
+    if trainer.fast_dev_run or not sum(trainer.num_val_batches):
+        return
+    train_accuracy = trainer.callback_metrics.get("train_accuracy")
+    trainer.loggers = []  # these are no metrics of the training
+    if trainer.progress_bar_callback is not None:
+        trainer.progress_bar_callback.disable()
+    (found,) = trainer.test(network, data.val_dataloader(), verbose=False)
+    said = concerns(found, None if train_accuracy is None else float(train_accuracy))
+    if said and trainer.is_global_zero:
+        _logger.warning("what to look at in this network:\n  %s", "\n  ".join(said))
 
 
 def _check_batch(module: SpikingDataModule) -> None:

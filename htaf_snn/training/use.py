@@ -50,7 +50,7 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
     with _of(checkpoint):
-        added = {"freeze_norm": None}  # which earlier checkpoints lack
+        added = {"freeze_norm": None, "recipe": "hardened"}  # which earlier checkpoints lack
         settings = added | _settings(content, "hyper_parameters")
         for key, (what, fits) in _IMPORTED.items():
             _check_import(what, settings.get(key), fits, allow)
@@ -161,11 +161,13 @@ class Measured(dict[str, float]):
     def __str__(self) -> str:
         rates = {n.partition("/")[2]: rate for n, rate in self.items() if "/" in n}
         lines = [
-            f"hard accuracy  {self['hard_accuracy']:.4f}",
-            f"soft accuracy  {self['soft_accuracy']:.4f}",
-            f"transfer gap   {self['gap_pp']:+.2f} pp",
-            f"firing rate    {self['firing_rate']:.4f}",
-            *(f"  {name:14} {rate:.4f}" for name, rate in rates.items()),
+            f"trained accuracy  {self['trained_accuracy']:.4f}  batch statistics as in training",
+            f"soft accuracy     {self['soft_accuracy']:.4f}  running statistics",
+            f"hard accuracy     {self['hard_accuracy']:.4f}  and the exact step: what is used",
+            f"statistics gap    {self['statistics_gap_pp']:+.2f} pp",
+            f"transfer gap      {self['gap_pp']:+.2f} pp",
+            f"firing rate       {self['firing_rate']:.4f}",
+            *(f"  {name:15} {rate:.4f}" for name, rate in rates.items()),
         ]
         return "\n".join(lines)
 
@@ -179,8 +181,9 @@ def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -
         allow: module that the checkpoint's spike function and neuron may be imported from.
 
     Returns:
-        hard_accuracy, soft_accuracy, gap_pp (soft minus hard, percentage points), firing_rate,
-        and firing_rate/<layer> of each.
+        trained_accuracy (batch norm as in training), soft_accuracy (running statistics),
+        hard_accuracy (and the exact step: the network that is used); statistics_gap_pp and gap_pp,
+        the differences of these in percentage points; firing_rate, and firing_rate/<layer>.
     """
     model, data = _load(checkpoint, root, allow)
     trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
@@ -191,7 +194,9 @@ def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -
 def gap(
     checkpoint: Path, root: Path | None = None, band: float = 0.1, allow: str | None = None
 ) -> TransferGap:
-    """Finds the layers in which a checkpoint loses accuracy at the exact step, on validation data.
+    """Finds where a checkpoint loses accuracy, at running statistics or the exact step.
+
+    It is measured on validation data.
 
     Args:
         checkpoint: a file written by `fit`.

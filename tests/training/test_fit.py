@@ -201,10 +201,11 @@ def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
     assert sorted(content["hyper_parameters"]) == [
         "backend", "checkpoint_activations", "compile", "dropout", "freeze_norm", "hardening",
         "in_shape", "label_smoothing", "learning_rate", "loss", "model", "neuron", "neuron_options",
-        "norm", "num_classes", "optimizer", "seed", "sharpness", "sharpness_shape", "spike",
-        "tbptt_steps", "warmup_epochs", "weight_decay", "width", "widths",
+        "norm", "num_classes", "optimizer", "recipe", "seed", "sharpness", "sharpness_shape",
+        "spike", "tbptt_steps", "warmup_epochs", "weight_decay", "width", "widths",
     ]  # fmt: skip
-    del content["hyper_parameters"]["freeze_norm"]  # which that version had not
+    for name in ("freeze_norm", "recipe"):  # which earlier versions had not
+        del content["hyper_parameters"][name]
     torch.save(content, trained / "checkpoints/earlier.ckpt")
     earlier = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/earlier.ckpt")
     assert earlier.config.freeze_norm is None
