@@ -14,10 +14,10 @@ from jinja2 import Environment, StrictUndefined
 from ..files import write_whole
 from . import plots
 from .contender import Run
-from .effects import conclude_effects, conclude_ranks, effects, ranks
+from .effects import conclude_ranks, headline, ranks
 from .plots import Looks, Picture, drawing, looks
 from .results import FILE, read_results
-from .statistics import REFERENCE, Summary, conclude, conclude_all, summarize
+from .statistics import REFERENCE, Summary, summarize
 from .tables import COLUMNS, ENERGY_SOURCE, table, to_csv, to_latex
 
 
@@ -52,7 +52,11 @@ def render(
         reference=REFERENCE,
         findings=findings,
         ranking=ranking,
-        conclusions={data: conclude(contenders) for data, contenders in summaries.items()},
+        concerns=[
+            f"{run.spike}, {run.data}, seed {run.seed}: {concern}"
+            for run in runs
+            for concern in run.concerns
+        ],
         columns=COLUMNS,
         summaries=summaries,
         looks=looks,
@@ -121,7 +125,7 @@ def write_report(
     """
     summaries = summarize(runs)
     ranking = ranks(summaries)
-    findings = [conclude_all(summaries), *conclude_effects(effects(summaries))]
+    findings = headline(summaries)
     findings += [] if ranking is None else [conclude_ranks(ranking)]
     folder = out / "figures"
     with drawing():
