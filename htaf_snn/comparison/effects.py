@@ -158,12 +158,12 @@ def headline(summaries: Summaries) -> list[str]:
     """What may be concluded of functions that were treated alike, of hardening, and the gaps."""
     found = effects(summaries)
     return [
-        *_sentences(
+        _verdict(
             [e for e in found if e.of_function],
             f"Treated alike, {REFERENCE} and the other spike functions",
             "No two spike functions were treated alike: nothing is concluded of them.",
         ),
-        *_sentences(
+        _verdict(
             [e for e in found if not e.of_function],
             "The same functions hardened and as surrogates",
             "No function was both hardened and a surrogate: nothing is concluded of hardening.",
@@ -172,34 +172,36 @@ def headline(summaries: Summaries) -> list[str]:
     ]
 
 
-def _sentences(found: Sequence[Effect], subject: str, nothing: str) -> list[str]:
+def _verdict(found: Sequence[Effect], subject: str, nothing: str) -> str:
     if not found:
-        return [nothing]
+        return nothing
     tested = [e for e in found if e.p is not None]
     told = [e for e in tested if e.p is not None and e.p < LEVEL]
-    if told:
-        verdict = f"are told apart by these seeds in {counted(len(told), 'case')}: " + "; ".join(
-            f"{e.what}, {e.data} {say(e)}" for e in told
-        )
-    elif tested:
-        verdict = "are not told apart by these seeds"
-    else:
-        verdict = "can't be told apart: that takes two seeds or more, which differ"
-    return [
-        f"{subject} {verdict}.",
-        *(
-            f"{what} (pp): "
-            + "; ".join(f"{e.data} {say(e)} ({counted(e.seeds, 'seed')})" for e in own)
-            + _needed(own)
-            for what in dict.fromkeys(e.what for e in found)
-            for own in [[e for e in found if e.what == what]]
-        ),
-    ]
+    if not tested:
+        return f"{subject} can't be told apart: that takes two seeds or more, which differ."
+    if not told:
+        return f"{subject} are not told apart by these seeds."
+    cases = {
+        what: ", ".join(f"{e.data} {e.points.mean:+z.2f} pp" for e in told if e.what == what)
+        for what in dict.fromkeys(e.what for e in told)
+    }
+    listed_cases = "; ".join(f"{what}: {where}" for what, where in cases.items())
+    return (
+        f"{subject} are told apart by these seeds in {counted(len(told), 'case')} of "
+        f"{len(tested)}. {listed_cases}."
+    )
 
 
-def _needed(own: Sequence[Effect]) -> str:
-    needed = [f"{e.data} {e.seeds_needed}" for e in own if e.seeds_needed is not None]
-    return f". Seeds that would tell {POINTS} pp: {', '.join(needed)}." if needed else "."
+def differences(found: Sequence[Effect]) -> list[list[str]]:
+    """A row a comparison, a column a data set, and the seeds that would tell `POINTS`."""
+    data = list(dict.fromkeys(effect.data for effect in found))
+    rows = [["difference (pp)", *data, f"seeds that tell {POINTS} pp"]]
+    for what in dict.fromkeys(effect.what for effect in found):
+        own = {effect.data: effect for effect in found if effect.what == what}
+        needed = [str(e.seeds_needed or "-") for e in own.values()]
+        cells = [say(own[one]) if one in own else "" for one in data]
+        rows.append([what, *cells, ", ".join(needed)])
+    return rows if found else []
 
 
 def _gaps(contenders: Sequence[Summary]) -> str:

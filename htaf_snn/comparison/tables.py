@@ -13,7 +13,8 @@ from typing import Literal
 from .contender import Run
 from .statistics import REFERENCE, Summary, p_value, summarize
 
-_HEAD = 13  # characters of a line of a column's head
+_HEAD = 10  # characters of a line of a column's head
+_NOT_IN_TEXT = ("seeds", "firing rate", "MSOP", "energy (nJ)")  # so that it fits a terminal
 ENERGY_SOURCE = (
     "energy a sample at 45 nm: 4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate "
     "(Horowitz, ISSCC 2014, doi.org/10.1109/ISSCC.2014.6757323)"
@@ -110,11 +111,14 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def _block(data: str, summaries: Sequence[Summary]) -> str:
-    heads = [wrap(column.title, _HEAD) for column in COLUMNS]
+    columns = [column for column in COLUMNS if column.title not in _NOT_IN_TEXT]
+    heads = [wrap(column.title, _HEAD) for column in columns]
     lines = max(map(len, heads))
     heads = [[""] * (lines - len(head)) + head for head in heads]
-    rows = [[data if i == lines - 1 else "", *(h[i] for h in heads)] for i in range(lines)]
-    rows += [[s.spike, *(column.text(s) for column in COLUMNS)] for s in summaries]
+    counts = sorted({len(summary.runs) for summary in summaries})
+    title = f"{data}, {' to '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
+    rows = [[title if i == lines - 1 else "", *(h[i] for h in heads)] for i in range(lines)]
+    rows += [[s.spike, *(column.text(s) for column in columns)] for s in summaries]
     return aligned(rows, ">")
 
 
