@@ -129,12 +129,16 @@ class Task:
         model = self._configured().plain()
         if model["freeze_norm"] is None:
             del model["freeze_norm"]  # which earlier records have not
+        data = {"seed": 0} | self.data.plain()  # which earlier records have too
+        for name in ("camera", "split"):  # which they have not
+            if data[name] == getattr(DataConfig, name):
+                del data[name]
         settings = {
             "spike": repr(spike_function(contender.spike)),
             "epochs": self.epochs,
             "seed": self.seed,
             "calibrate": contender.calibrate,
-            "data": {"seed": 0} | self.data.plain(),  # which earlier records have too
+            "data": data,
             "model": model,
         }
         found: dict[str, Any] = json.loads(json.dumps(settings))

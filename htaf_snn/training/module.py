@@ -104,6 +104,9 @@ class SpikingClassifier(L.LightningModule):
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.hard_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.soft_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.losses = nn.ModuleDict(
+            {name: MeanMetric() for name in ("val_loss", "hard_loss", "soft_loss")}
+        )
         self.firing_rates = nn.ModuleDict(
             {name.replace(".", "_"): MeanMetric() for name in [*self.layer_names(), "network"]}
         )
@@ -245,8 +248,7 @@ class SpikingClassifier(L.LightningModule):
         with firing_hard(self.net):
             logits = self(x_seq)
         self.val_accuracy(logits, labels)
-        loss = nn.functional.cross_entropy(logits, labels)
-        self._log("val_loss", loss, labels, prog_bar=True, sync_dist=True)
+        self._log_loss("val_loss", logits, labels, prog_bar=True)
         self._log("val_accuracy", self.val_accuracy, labels, prog_bar=True)
 
     def test_step(self, batch: Batch, _batch_index: int) -> None:
@@ -258,7 +260,7 @@ class SpikingClassifier(L.LightningModule):
             hard = self(x_seq)
         self.hard_accuracy(hard, labels)
         self._log("hard_accuracy", self.hard_accuracy, labels)
-        self._log("hard_loss", nn.functional.cross_entropy(hard, labels), labels, sync_dist=True)
+        self._log_loss("hard_loss", hard, labels)
         for name in self.layer_names():
             rate, count = fired[name][0]
             for key in (name, "network"):
@@ -272,7 +274,7 @@ class SpikingClassifier(L.LightningModule):
             soft = hard
         self.soft_accuracy(soft, labels)
         self._log("soft_accuracy", self.soft_accuracy, labels)
-        self._log("soft_loss", nn.functional.cross_entropy(soft, labels), labels, sync_dist=True)
+        self._log_loss("soft_loss", soft, labels)
 
     def on_test_epoch_end(self) -> None:
         gap = self.soft_accuracy.compute() - self.hard_accuracy.compute()
@@ -308,6 +310,13 @@ class SpikingClassifier(L.LightningModule):
         metric = self.firing_rates[name.replace(".", "_")]
         assert isinstance(metric, MeanMetric)
         return metric
+
+    def _log_loss(self, name: str, logits: Tensor, labels: Tensor, **options: Any) -> None:
+        metric = self.losses[name]
+        assert isinstance(metric, MeanMetric)
+        # Lightning's own mean over devices rounds the mean of their numbers of samples
+        metric.update(nn.functional.cross_entropy(logits, labels), weight=len(labels))
+        self._log(name, metric, labels, **options)
 
     def _log(self, name: str, value: Tensor | Metric, labels: Tensor, **options: Any) -> None:
         self.log(name, value, batch_size=len(labels), **options)
