@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from htaf_snn.data.digits_events import encode
 from htaf_snn.data.recordings import read_recording
+from htaf_snn.training.predict import framing_in
 from tests.data.files import Columns
 from tests.data.writers import FORMATS
 from tests.helpers import command
@@ -87,6 +89,16 @@ def test_a_test_folder_needs_no_validation(trained: Path) -> None:
         f"--out={trained / 'other'}", check=False,
     )  # fmt: skip
     assert done.returncode == 1 and "`patience` (=3) needs validation data" in done.stderr
+
+
+def test_an_earlier_versions_framing_is_read(trained: Path, tmp_path: Path) -> None:
+    last = trained / "out/checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    framing = content["SpikingDataModule"]["framing"]
+    framing["by"] = framing.pop("frames_by")
+    del framing["format"]["camera"]
+    torch.save(content, tmp_path / "earlier.ckpt")
+    assert framing_in(tmp_path / "earlier.ckpt") == framing_in(last)
 
 
 def test_a_picture_of_many_recordings_is_capped_and_says_so(trained: Path, tmp_path: Path) -> None:
