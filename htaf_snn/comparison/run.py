@@ -136,7 +136,7 @@ class Task:
             "epochs": self.epochs,
             "seed": self.seed,
             "calibrate": contender.calibrate,
-            "data": {"seed": 0} | self.data.plain(),  # which earlier records have too
+            "data": self.data.plain(),
             "model": self._configured().plain(),
         }
         found: dict[str, Any] = json.loads(json.dumps(settings))

@@ -153,11 +153,16 @@ def fit(
     # the best.
     folder: dict[str, Any] = {"dirpath": out / "checkpoints", "enable_version_counter": False}
     best = _Best(**folder, filename="best", monitor=checkpoint.monitor, mode=checkpoint.mode)
+    chooses = module.has_validation or not checkpoint.monitor.startswith("val")
+    if patience is not None and not module.has_validation:
+        raise ValueError(f"`patience` (={patience}) needs validation data; set data.validation")
+    if not module.has_validation:
+        runner.limit_val_batches = 0
     begun: list[object] = []
     runner.callbacks += [
         *([] if ema is None else [EMAWeightAveraging(decay=ema)]),
         *([] if patience is None else [_Patience("val_accuracy", patience=patience, mode="max")]),
-        best,
+        *([best] if chooses else []),
         ModelCheckpoint(**folder, filename="last", save_on_train_epoch_end=True),
         *(
             []
@@ -182,6 +187,9 @@ def fit(
         if ckpt_path is not None and not begun:
             raise ValueError(f"can't go on from the checkpoint {ckpt_path}: {error}") from error
         raise
+    if not chooses:
+        kept = shlex.quote(str(out / "checkpoints" / "last.ckpt"))
+        return f"no validation: last.ckpt is of the last epoch\nnext: htaf-snn test {kept}"
     return _which_is_best(best, model) if runner.is_global_zero else ""
 
 

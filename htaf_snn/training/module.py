@@ -109,6 +109,9 @@ class SpikingClassifier(L.LightningModule):
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         for form in FORMS:
             setattr(self, f"{form}_scores", MulticlassStatScores(num_classes, average=None))
+        self.losses = nn.ModuleDict(
+            {name: MeanMetric() for name in ("val_loss", "hard_loss", "soft_loss")}
+        )
         self.firing_rates = nn.ModuleDict(
             {name.replace(".", "_"): MeanMetric() for name in [*self.layer_names(), "network"]}
         )
@@ -280,8 +283,7 @@ class SpikingClassifier(L.LightningModule):
         with firing_hard(self.net):
             logits = self(x_seq)
         self.val_accuracy(logits, labels)
-        loss = nn.functional.cross_entropy(logits, labels)
-        self._log("val_loss", loss, labels, prog_bar=True, sync_dist=True)
+        self._log_loss("val_loss", logits, labels, prog_bar=True)
         self._log("val_accuracy", self.val_accuracy, labels, prog_bar=True)
 
     def test_step(self, batch: Batch, _batch_index: int) -> None:
@@ -308,8 +310,7 @@ class SpikingClassifier(L.LightningModule):
         for form, logits in zip(FORMS, (hard, soft, trained), strict=True):
             self._scores(form).update(logits, labels)
         for form, logits in zip(FORMS[:2], (hard, soft), strict=True):
-            loss = nn.functional.cross_entropy(logits, labels)
-            self._log(f"{form}_loss", loss, labels, sync_dist=True)
+            self._log_loss(f"{form}_loss", logits, labels)
 
     def on_test_epoch_end(self) -> None:
         accuracies = {}
@@ -319,11 +320,14 @@ class SpikingClassifier(L.LightningModule):
             scores.reset()
             right, samples = counts[:, 0].sum(), counts[:, 4].sum()
             accuracies[form] = right / samples
-            self.log(f"{form}_accuracy", accuracies[form])
-        self.log("statistics_gap_pp", 100 * (accuracies["trained"] - accuracies["soft"]))
-        self.log("gap_pp", 100 * (accuracies["soft"] - accuracies["hard"]))
-        self.log("commonest_class", counts[:, 4].max() / samples)
-        self.log("samples", samples)
+        found = {
+            **{f"{form}_accuracy": accuracy for form, accuracy in accuracies.items()},
+            "statistics_gap_pp": 100 * (accuracies["trained"] - accuracies["soft"]),
+            "gap_pp": 100 * (accuracies["soft"] - accuracies["hard"]),
+            "commonest_class": counts[:, 4].max() / samples,
+            "samples": samples,
+        }
+        self.log_dict(found, sync_dist=True)  # the same on all devices already
 
     def configure_optimizers(self) -> Any:
         config = self.config
@@ -359,6 +363,13 @@ class SpikingClassifier(L.LightningModule):
         metric = self.firing_rates[name.replace(".", "_")]
         assert isinstance(metric, MeanMetric)
         return metric
+
+    def _log_loss(self, name: str, logits: Tensor, labels: Tensor, **options: Any) -> None:
+        metric = self.losses[name]
+        assert isinstance(metric, MeanMetric)
+        # Lightning's own mean over devices rounds the mean of their numbers of samples
+        metric.update(nn.functional.cross_entropy(logits, labels), weight=len(labels))
+        self._log(name, metric, labels, **options)
 
     def _log(self, name: str, value: Tensor | Metric, labels: Tensor, **options: Any) -> None:
         self.log(name, value, batch_size=len(labels), **options)

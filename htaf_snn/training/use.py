@@ -16,6 +16,7 @@ import torch
 from .. import transfer
 from ..arguments import arguments_of, typed
 from ..data import DataConfig, SpikingDataModule
+from ..data.recordings import files_at, recordings_in
 from ..data.registry import is_data_set
 from ..exporting import SUFFIX, Exported, Format
 from ..exporting import export as export_net
@@ -90,6 +91,7 @@ def _data(
     with _of(checkpoint):
         settings = _settings(content, "datamodule_hyper_parameters")
         _check_import("data set", settings.get("name"), is_data_set, allow)
+        settings = {"camera": None, "split": "random"} | settings  # which earlier checkpoints lack
         seed = typed("seed", settings.pop("seed", None), int)
         config = DataConfig.of(settings, "entry of its datamodule_hyper_parameters", complete=True)
         # A file from elsewhere has nothing fetched or written.
@@ -264,7 +266,7 @@ def predict(
     """
     framing, classes = prediction.framing_in(checkpoint)
     framing, model = prediction.with_window(framing, window), load(checkpoint, allow)
-    files = prediction.recordings_at(recordings)
+    files = [path for file in files_at(recordings) for path in recordings_in(file)]
     made = []
     for found in prediction.labels(model, framing, classes, files):
         made.append(found)

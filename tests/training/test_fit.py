@@ -14,7 +14,7 @@ import torch
 
 from htaf_snn.data.digits_events import encode
 from htaf_snn.training import ModelConfig, SpikingClassifier
-from htaf_snn.training.use import load
+from htaf_snn.training.use import load, load_data
 from tests.helpers import command
 
 SMALL = ["--data.T=2", "--data.batch_size=128", "--model.widths=[4]"]
@@ -204,13 +204,16 @@ def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
         "norm", "num_classes", "optimizer", "recipe", "seed", "sharpness", "sharpness_shape",
         "spike", "tbptt_steps", "warmup_epochs", "weight_decay", "width", "widths",
     ]  # fmt: skip
-    for name in ("freeze_norm", "recipe"):  # which earlier versions had not
+    data = content["datamodule_hyper_parameters"]
+    assert len(data) == 34
+    for name in ("freeze_norm", "recipe"):  # which earlier versions had not, as these two
         del content["hyper_parameters"][name]
+    del data["camera"], data["split"]
     torch.save(content, trained / "checkpoints/earlier.ckpt")
     earlier = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/earlier.ckpt")
     assert earlier.config.freeze_norm is None
+    assert load_data(trained / "checkpoints/earlier.ckpt").config.split == "random"
     (trained / "checkpoints/earlier.ckpt").unlink()
     assert content["hyper_parameters"]["model"] == "vgg_small"
-    assert len(content["datamodule_hyper_parameters"]) == 32
     model = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/last.ckpt")
     assert model.config.widths == (4,)
