@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from htaf_snn.data.digits_events import encode
 from htaf_snn.training import ModelConfig, SpikingClassifier
+from htaf_snn.training.fit import _Best
 from htaf_snn.training.use import load, load_data
 from tests.helpers import command
 
@@ -71,6 +73,15 @@ def test_a_seed_repeats_a_run_to_the_bit_and_a_file_replaces_options(
     )  # fmt: skip
     other = weights(tmp_path / "other/checkpoints/last.ckpt")
     assert any(not torch.equal(v, other[k]) for k, v in first.items())
+
+
+def test_of_equally_good_epochs_the_last_is_best(tmp_path: Path) -> None:
+    best = _Best(dirpath=tmp_path, monitor="val_accuracy", mode="max")
+    best.best_model_score, best.kth_best_model_path = torch.tensor(0.9), "one"
+    best.best_k_models = {"one": torch.tensor(0.9)}
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool))
+    found = [best.check_monitor_top_k(trainer, torch.tensor(a)) for a in (0.89, 0.9, 0.91)]
+    assert found == [False, True, True]
 
 
 def test_test_reports_both_accuracies_gap_and_rates(trained: Path) -> None:
