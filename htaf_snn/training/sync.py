@@ -7,7 +7,7 @@ from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..neurons.norm import DeferredNorm, deferred_class
+from ..neurons.norm_fusion import DeferredNorm, deferred_class
 
 
 class _MultiStepSyncBatchNorm(nn.SyncBatchNorm):
@@ -43,5 +43,4 @@ def _synchronised(norm: _BatchNorm) -> nn.SyncBatchNorm:
     made.num_batches_tracked = norm.num_batches_tracked
     if isinstance(norm, DeferredNorm) and (fused := deferred_class(kind)):
         made.__class__ = fused  # type: ignore[assignment]
-        made.__dict__["reader"] = norm.reader
     return made.train(norm.training)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 import htaf_snn
 from htaf_snn import LIFNode, bench
 from htaf_snn.bench import layers, measure
-from htaf_snn.neurons.backends import operators
+from htaf_snn.neurons import resolve
 
 # The functions of the same names hide these modules.
 neuron_module = importlib.import_module("htaf_snn.bench.neuron")
@@ -115,13 +115,13 @@ def untouched(result: Any) -> Any:
 
 
 def break_fused(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]) -> None:
-    run = operators.neuron
+    run = resolve.Resolved.run
 
     def changed(*arguments: Any) -> Any:
         spikes, *rest = run(*arguments)
-        return [change(spikes), *rest]
+        return (change(spikes), *rest)
 
-    monkeypatch.setattr(operators, "neuron", changed)
+    monkeypatch.setattr(resolve.Resolved, "run", changed)
 
 
 @pytest.mark.usefixtures("_no_clock")

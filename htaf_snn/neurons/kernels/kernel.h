@@ -204,10 +204,14 @@ template <class V> HTAF_FN V sign(V x) { return V(x > V(0)) - V(x < V(0)); }
 
 template <class V> HTAF_FN V sigmoid(V z) { return V(1) / (V(1) + exp_between(-z)); }
 
-// The sigmoid's derivative, with a small relative error in both tails.
+HTAF_FN float least_exp(float) { return exp_between(-87.0f); }
+HTAF_FN double least_exp(double) { return exp_between(-708.0); }
+
+// The sigmoid's derivative, with a small relative error in both tails, and 0 beyond them: what is
+// left there times a potential of 1e38 would be a gradient.
 template <class V> HTAF_FN V sigmoid_derivative(V z) {
-    V e = exp_between(-z), w = V(1) / (V(1) + e);
-    return e * w * w;
+    V e = exp_between(-abs(z)), w = V(1) / (V(1) + e);
+    return (e - least_exp(z)) * w * w;
 }
 
 template <class V> HTAF_FN V tanh(V u) {

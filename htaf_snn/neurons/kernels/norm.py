@@ -1,0 +1,130 @@
+"""Batch norm and a neuron in one call of a kernel each way; nothing between the two is kept."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .buffers import NORM, NORM_BACKWARD, Words, words_of
+from .eager import once, saved
+from .layer import Layer
+
+_NAMES = ("weight", "bias", "running_mean", "running_var", "tracked", "moments", "scaling")
+BATCH, RUNNING, GIVEN = range(3)  # whose statistics: kernel_norm.h's Mode
+
+
+class Norm(NamedTuple):
+    """What a batch norm does to an input [T, N, C, *] before the neurons read it.
+
+    Attributes:
+        eps: added to the variance.
+        momentum: of the running statistics; -1 for the mean of all batches.
+        batch: whether the statistics are the input's, not the running ones.
+        running: mean, variance and the number of batches: read, or in training moved; or none.
+        follows: whether they are moved.
+        group: the processes whose inputs the statistics are of; None for this one alone.
+    """
+
+    eps: float
+    momentum: float
+    batch: bool
+    running: tuple[Tensor, ...]
+    follows: bool
+    group: Any = None
+
+
+def batch_moments(layer: Layer, words: Words, group: Any) -> tuple[Tensor, int]:
+    """Mean and biased variance of each channel over processes, and of how many elements.
+
+    Args:
+        layer: of the norm and the neurons.
+        words: a call of its forward pass.
+        group: the processes; None for this one alone.
+
+    Returns:
+        [2, C] in float64, and the number of elements a channel.
+    """
+    found = torch.empty(2, layer.channels, dtype=torch.float64)
+    values = dict.fromkeys((b.name for b in NORM), 0) | {"moments": found.data_ptr()}
+    layer.kernel.run("moments", words + words_of(NORM, values))
+    count = layer.elements
+    if group is None:
+        return found, count
+    mean, variance = found
+    sums = torch.cat([mean * count, (variance + mean * mean) * count, mean.new_tensor([count])])
+    torch.distributed.all_reduce(sums, group=group)
+    total = sums[-1]
+    mean, square = (sums[:-1] / total).view(2, -1)
+    return torch.stack([mean, (square - mean * mean).clamp(min=0)]), int(total)
+
+
+class NormNeuron(torch.autograd.Function):
+    """`Layer.forward` of the first input's norm, differentiable once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, layer: Layer, norm: Norm, head: Words, at_rest: bool, sequences: bool,
+        weight: Tensor | None, bias: Tensor | None, *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        scaling = torch.empty(5 * layer.channels, dtype=torch.float64)
+        elements = layer.elements if norm.batch else 0
+
+        def call(_name: str, words: Words) -> None:
+            nonlocal elements
+            moments, mode = None, BATCH if norm.batch else RUNNING
+            if norm.group is not None:
+                moments, elements = batch_moments(layer, words, norm.group)
+                mode = GIVEN
+            own = (weight, bias, *(norm.running or (None, None, None)), moments, scaling)
+            given = dict(zip(_NAMES, [0 if t is None else t.data_ptr() for t in own], strict=True))
+            given |= {"mode": mode, "elements": elements}
+            given |= {"eps": norm.eps, "momentum": norm.momentum}
+            if not norm.follows:
+                given["tracked"] = 0
+            layer.kernel.run("norm_forward", words + words_of(NORM, given))
+
+        made = layer.forward(tensors, head, at_rest, sequences, call)
+        if norm.follows:
+            torch.autograd.graph.increment_version(norm.running)
+        ctx.save_for_backward(weight, bias, *tensors)
+        ctx.call = layer, norm, head, at_rest, scaling, elements
+        ctx.set_materialize_grads(False)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        layer, norm, head, at_rest, scaling, elements = ctx.call
+        needs_x = ctx.needs_input_grad[7]
+        weight, bias, *tensors = saved(ctx, grads)
+
+        def run(grads: Any, tensors: Any) -> list[Tensor | None]:
+            by_norm = [None if p is None else torch.empty_like(p) for p in (weight, bias)]
+            sums = None
+            if norm.group is not None:
+                sums = torch.empty(2, layer.channels, dtype=torch.float64)
+
+            def call(_name: str, words: Words, _learned: Any) -> None:
+                values = {
+                    "elements": elements if needs_x else 0,
+                    "g_weight": 0 if by_norm[0] is None else by_norm[0].data_ptr(),
+                    "g_bias": 0 if by_norm[1] is None else by_norm[1].data_ptr(),
+                    "sums": 0 if sums is None else sums.data_ptr(),
+                    "scaling": scaling.data_ptr(),
+                }
+                words += words_of(NORM_BACKWARD, values)
+                layer.kernel.run("norm_backward", words)
+                if sums is not None and elements and needs_x:
+                    torch.distributed.all_reduce(sums, group=norm.group)
+                    layer.kernel.run("correct", words)
+
+            return [*by_norm, *layer.backward(grads, tensors, head, at_rest, call)]
+
+        if torch.is_grad_enabled():
+            found = once(
+                grads, [*(t for t in (weight, bias)), *tensors], lambda g, t: run(g, t[2:])
+            )
+        else:
+            found = run(grads, tensors)
+        return None, None, None, None, None, *found
