@@ -58,10 +58,10 @@ def _python(node: nn.Module) -> str:
 def _outside(node: nn.Module) -> str:
     """What a step reads that is no attribute, so that a change of it goes unseen."""
     found = inspect.getclosurevars(_step(node))
-    kinds = bool | int | float | str | list | tuple | dict | torch.Tensor
+    kinds = (bool, int, float, str, list, tuple, dict, torch.Tensor)
     read = [
         f"{name} = {value!r}"
-        for name, value in (found.globals | found.nonlocals).items()
+        for name, value in {**found.globals, **found.nonlocals}.items()
         if isinstance(value, kinds)
     ]
     if not read:

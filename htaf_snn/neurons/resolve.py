@@ -244,7 +244,8 @@ class Resolved:
             )
             return made
         if torch.is_grad_enabled() and any(map(_learns, tensors)):
-            return eager.Neuron.apply(layer, head, at_rest, sequences, *tensors)  # type: ignore[no-any-return]
+            call = layer, head, at_rest, sequences
+            return eager.Neuron.apply(call, *tensors)  # type: ignore[no-any-return]
         return layer.forward(tensors, head, at_rest, sequences)
 
 

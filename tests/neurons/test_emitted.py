@@ -1,7 +1,7 @@
 """The text of every fused class's step, by its hash, against the one recorded.
 
-`python -m tests.neurons.test_emitted` records it anew, where a change of the text is meant. What the
-drivers bring is left out: the headers, and the struct of a call.
+`python -m tests.neurons.test_emitted` records it anew, where a change of the text is meant. What
+the drivers bring is left out: the headers, and the struct of a call.
 """
 
 from __future__ import annotations

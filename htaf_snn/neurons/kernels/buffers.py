@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -196,13 +196,9 @@ def _read(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def words_of(buffers: tuple[Buffer, ...], values: Mapping[str, float]) -> Words:
-    """Words of buffers of one element each, by name."""
-    layout, order = _layout(buffers)
-    return Words("q", layout.pack(*order(values)))
-
-
-@functools.cache
-def _layout(buffers: tuple[Buffer, ...]) -> tuple[struct.Struct, Callable[[Any], Any]]:
+def packer(name: str) -> Callable[[Mapping[str, float]], Words]:
+    """What packs the buffers of a struct, of one element each, by name."""
+    buffers = STRUCTS[name]
     kinds = "".join("d" if buffer.type == "double" else "q" for buffer in buffers)
-    return struct.Struct(kinds), itemgetter(*(buffer.name for buffer in buffers))
+    layout, order = struct.Struct(kinds), itemgetter(*(buffer.name for buffer in buffers))
+    return lambda values: Words("q", layout.pack(*order(values)))

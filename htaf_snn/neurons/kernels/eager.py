@@ -11,28 +11,27 @@ from torch import Tensor
 from .buffers import Words
 from .layer import Layer
 
+Call = tuple[Layer, Words, bool, bool]  # and its constants, whether at rest, whether sequences
+
 
 class Neuron(torch.autograd.Function):
     """`Layer.forward`, differentiable once."""
 
     @staticmethod
-    def forward(
-        ctx: Any, layer: Layer, head: Words, at_rest: bool, sequences: bool, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(*tensors)
-        ctx.call = layer, head, at_rest
+        ctx.call = call
         ctx.set_materialize_grads(False)
+        layer, head, at_rest, sequences = call
         return layer.forward(tensors, head, at_rest, sequences)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        layer, head, at_rest = ctx.call
+        layer, head, at_rest, _ = ctx.call
         tensors = saved(ctx, grads)
         if torch.is_grad_enabled():
-            found = once(grads, tensors, lambda g, t: layer.backward(g, t, head, at_rest))
-        else:
-            found = layer.backward(grads, tensors, head, at_rest)
-        return None, None, None, None, *found
+            return None, *once(grads, tensors, lambda g, t: layer.backward(g, t, head, at_rest))
+        return None, *layer.backward(grads, tensors, head, at_rest)
 
 
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor

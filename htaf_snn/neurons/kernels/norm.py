@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .buffers import NORM, NORM_BACKWARD, Words, words_of
+from .buffers import NORM, Words, packer
 from .eager import once, saved
 from .layer import Layer
 
-_NAMES = ("weight", "bias", "running_mean", "running_var", "tracked", "moments", "scaling")
+_pack, _pack_backward = packer("NormForward"), packer("NormBackward")
 BATCH, RUNNING, GIVEN = range(3)  # whose statistics: kernel_norm.h's Mode
 
 
@@ -35,6 +35,10 @@ class Norm(NamedTuple):
     group: Any = None
 
 
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
 def batch_moments(layer: Layer, words: Words, group: Any) -> tuple[Tensor, int]:
     """Mean and biased variance of each channel over processes, and of how many elements.
 
@@ -48,7 +52,7 @@ def batch_moments(layer: Layer, words: Words, group: Any) -> tuple[Tensor, int]:
     """
     found = torch.empty(2, layer.channels, dtype=torch.float64)
     values = dict.fromkeys((b.name for b in NORM), 0) | {"moments": found.data_ptr()}
-    layer.kernel.run("moments", words + words_of(NORM, values))
+    layer.kernel.run("moments", words + _pack(values))
     count = layer.elements
     if group is None:
         return found, count
@@ -77,13 +81,15 @@ class NormNeuron(torch.autograd.Function):
             if norm.group is not None:
                 moments, elements = batch_moments(layer, words, norm.group)
                 mode = GIVEN
-            own = (weight, bias, *(norm.running or (None, None, None)), moments, scaling)
-            given = dict(zip(_NAMES, [0 if t is None else t.data_ptr() for t in own], strict=True))
-            given |= {"mode": mode, "elements": elements}
-            given |= {"eps": norm.eps, "momentum": norm.momentum}
-            if not norm.follows:
-                given["tracked"] = 0
-            layer.kernel.run("norm_forward", words + words_of(NORM, given))
+            mean, variance, tracked = norm.running or (None, None, None)
+            values = {
+                "mode": mode, "elements": elements, "eps": norm.eps, "momentum": norm.momentum,
+                "weight": _address(weight), "bias": _address(bias),
+                "running_mean": _address(mean), "running_var": _address(variance),
+                "tracked": _address(tracked) if norm.follows else 0,
+                "moments": _address(moments), "scaling": scaling.data_ptr(),
+            }  # fmt: skip
+            layer.kernel.run("norm_forward", words + _pack(values))
 
         made = layer.forward(tensors, head, at_rest, sequences, call)
         if norm.follows:
@@ -100,26 +106,25 @@ class NormNeuron(torch.autograd.Function):
         weight, bias, *tensors = saved(ctx, grads)
 
         def run(grads: Any, tensors: Any) -> list[Tensor | None]:
-            by_norm = [None if p is None else torch.empty_like(p) for p in (weight, bias)]
+            g_weight = None if weight is None else torch.empty_like(weight)
+            g_bias = None if bias is None else torch.empty_like(bias)
             sums = None
             if norm.group is not None:
                 sums = torch.empty(2, layer.channels, dtype=torch.float64)
 
             def call(_name: str, words: Words, _learned: Any) -> None:
                 values = {
-                    "elements": elements if needs_x else 0,
-                    "g_weight": 0 if by_norm[0] is None else by_norm[0].data_ptr(),
-                    "g_bias": 0 if by_norm[1] is None else by_norm[1].data_ptr(),
-                    "sums": 0 if sums is None else sums.data_ptr(),
+                    "elements": elements if needs_x else 0, "g_weight": _address(g_weight),
+                    "g_bias": _address(g_bias), "sums": _address(sums),
                     "scaling": scaling.data_ptr(),
-                }
-                words += words_of(NORM_BACKWARD, values)
+                }  # fmt: skip
+                words += _pack_backward(values)
                 layer.kernel.run("norm_backward", words)
                 if sums is not None and elements and needs_x:
                     torch.distributed.all_reduce(sums, group=norm.group)
                     layer.kernel.run("correct", words)
 
-            return [*by_norm, *layer.backward(grads, tensors, head, at_rest, call)]
+            return [g_weight, g_bias, *layer.backward(grads, tensors, head, at_rest, call)]
 
         if torch.is_grad_enabled():
             found = once(
