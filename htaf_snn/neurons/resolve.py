@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from . import torch_state
 from .decide import broadcasts, fused
-from .kernels import eager, norm
+from .kernels import norm
 from .kernels.buffers import DTYPES, Words
-from .kernels.layer import Layer
+from .kernels.layer import Layer, Neuron
 from .step.graph import Scope, decode
 from .step.simplify import with_norm
+from .torch_state import dispatch_modes, forward_ad, is_jit_tracing, transform
 from .traced import HARDNESS, NOT_READ, NodeStep, frozen, is_mutable, step_of, users_classes
 
 if TYPE_CHECKING:
@@ -184,7 +185,11 @@ class Resolved:
             or type(x) is not Tensor
             or x.dtype is not layer.dtype
             or x.device != layer.device
-            or torch_state.listens()
+            # as `torch_state.listens`, without its call
+            or dispatch_modes()
+            or transform() is not None
+            or is_jit_tracing()
+            or forward_ad._current_level >= 0
         ):
             return None
         changed = self._snapshot.changed()
@@ -245,7 +250,7 @@ class Resolved:
             return made
         if torch.is_grad_enabled() and any(map(_learns, tensors)):
             call = layer, head, at_rest, sequences
-            return eager.Neuron.apply(call, *tensors)  # type: ignore[no-any-return]
+            return Neuron.apply(call, *tensors)  # type: ignore[no-any-return]
         return layer.forward(tensors, head, at_rest, sequences)
 
 

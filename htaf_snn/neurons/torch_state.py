@@ -15,24 +15,22 @@ from torch.utils import _python_dispatch
 
 no_dispatch_modes = _python_dispatch._disable_current_modes  # a context without any
 
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_transform = torch._C._functorch.peek_interpreter_stack
-_is_jit_tracing = torch._C._is_tracing
+dispatch_modes = torch._C._len_torch_dispatch_stack
+transform = torch._C._functorch.peek_interpreter_stack
+is_jit_tracing = torch._C._is_tracing
 
 
 def listens() -> bool:
     """Returns True if a mode, a transform or a tracer sees each operation, or may."""
     return (
-        bool(_dispatch_modes() or _transform() is not None or _is_jit_tracing())
+        bool(dispatch_modes() or transform() is not None or is_jit_tracing())
         or forward_ad._current_level >= 0
     )
 
 
 def skips_dispatcher(x: Tensor) -> bool:
     """Returns True if the dispatcher can be skipped for ``x``."""
-    return (
-        type(x) in (Tensor, torch.nn.Parameter) and not _dispatch_modes() and _transform() is None
-    )
+    return type(x) in (Tensor, torch.nn.Parameter) and not dispatch_modes() and transform() is None
 
 
 def decomposition(of: Any) -> Callable[..., Any] | None:
@@ -57,7 +55,7 @@ def below_autograd(name: str, *arguments: Any) -> Any:
 
 def transforming() -> bool:
     """Returns True if jit traces, or a transform or forward-mode differentiation is active."""
-    return bool(_is_jit_tracing() or forward_ad._current_level >= 0 or _transform() is not None)
+    return bool(is_jit_tracing() or forward_ad._current_level >= 0 or transform() is not None)
 
 
 def obstacle(x: Tensor, named: bool = False) -> str | None:
@@ -68,13 +66,13 @@ def obstacle(x: Tensor, named: bool = False) -> str | None:
     """
     if torch.compiler.is_compiling():
         return "ONNX is exported" if torch.onnx.is_in_onnx_export() else None
-    if _is_jit_tracing():
+    if is_jit_tracing():
         return "torch.jit traces"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation is active"
     if skips_dispatcher(x):
         return None
-    if _transform() is not None:
+    if transform() is not None:
         return "a transform of torch.func is active"
     from torch.fx.experimental.proxy_tensor import get_proxy_mode
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .. import torch_state
 from ..step.graph import Scope, decode
-from .eager import once, saved
-from .layer import KERNELS, Layer, dense
+from .layer import KERNELS, Layer, once, saved
+from .layout import dense
 
 _library = torch.library.Library("htaf_snn", "DEF")
 _library.define(

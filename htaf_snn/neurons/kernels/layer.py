@@ -1,4 +1,4 @@
-"""A step fitted to inputs of one shape: what its kernel is called with, resolved once."""
+"""A step fitted to inputs of one shape, and the autograd function with one call of it each way."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..step.graph import Program, Scope
 from . import cpu, cuda
 from .buffers import Words, arrangement, counts, offsets, scalars
+from .layout import channels_last, dense, like, memory_order, varied
 
 # Where a device's kernels are, of a program, an input dtype and a device.
 KERNELS: dict[str, Callable[[Program, torch.dtype, torch.device], Any]] = {
@@ -297,36 +298,79 @@ class Layer:
         return order
 
 
-def dense(x_seq: Tensor) -> Tensor:
-    """``x_seq`` [T, N, *] contiguous, or as it is if the channels alone are last in memory."""
-    if x_seq.is_contiguous() or channels_last(x_seq):
-        return x_seq
-    return x_seq.contiguous()
+Call = tuple[Layer, Words, bool, bool]  # and its constants, whether at rest, whether sequences
 
 
-def channels_last(x_seq: Tensor) -> bool:
-    """Whether a sequence [T, N, C, *] lies in memory as [T, N, *, C]."""
-    return x_seq.ndim > 3 and x_seq.movedim(2, -1).is_contiguous()
+class Neuron(torch.autograd.Function):
+    """`Layer.forward`, differentiable once."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(*tensors)
+        ctx.call = call
+        ctx.set_materialize_grads(False)
+        layer, head, at_rest, sequences = call
+        return layer.forward(tensors, head, at_rest, sequences)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        layer, head, at_rest, _ = ctx.call
+        tensors = saved(ctx, grads)
+        if torch.is_grad_enabled():
+            return None, *once(grads, tensors, lambda g, t: layer.backward(g, t, head, at_rest))
+        return None, *layer.backward(grads, tensors, head, at_rest)
 
 
-def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """``tensor`` in the layout of ``other``, which has its shape and is dense."""
-    if tensor.stride() == other.stride() or (tensor.is_contiguous() and other.is_contiguous()):
-        return tensor
-    return torch.empty_like(other, dtype=tensor.dtype).copy_(tensor)
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
-def memory_order(x_seq: Tensor) -> list[int]:
-    """The dimensions of one step from the slowest to the fastest."""
-    last = x_seq.ndim - 1
-    return [0, *range(2, last), 1] if not x_seq.is_contiguous() else list(range(last))
+def saved(ctx: Any, grads: Sequence[Tensor | None]) -> Any:
+    """What a function saved for its backward pass; read once, as checkpoints ask for.
+
+    Raises:
+        RuntimeError: one of the tensors was changed in place since, or the gradients are a batch.
+    """
+    for grad in grads:
+        if grad is not None and (_is_wrapped(grad) or _is_batched(grad)):
+            raise RuntimeError(
+                "a fused neuron's backward pass takes no batch of gradients (vmap, "
+                "is_grads_batched, vectorize=True); set backend='torch' on the neurons"
+            )
+    try:
+        return ctx.saved_tensors
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        raise RuntimeError(
+            "a tensor that a fused neuron reads again in its backward pass, its input or a "
+            "parameter, was changed in place after the call; change a copy, x.clone(), or set "
+            "backend='torch' on the neuron"
+        ) from error
 
 
-def varied(parameters: Sequence[Tensor], x_seq: Tensor) -> list[int]:
-    """The dimensions of a step along which parameters vary, and those between."""
-    order, dimensions = memory_order(x_seq), x_seq.ndim - 1
-    along = {
-        dimensions - p.ndim + a for p in parameters for a, size in enumerate(p.shape) if size != 1
-    }
-    found = [place for place, a in enumerate(order) if a in along]
-    return order[min(found) : max(found) + 1] if found else []
+def once(grads: Sequence[Tensor | None], tensors: Sequence[Tensor], run: Any) -> Any:
+    """The gradients that ``run`` finds, whose own gradient is an error that says what to do."""
+    found: dict[int, Tensor] = {}
+
+    def all_found(*given: Tensor | None) -> list[Tensor]:
+        made = run(given[: len(grads)], given[len(grads) :])
+        found.update((k, g) for k, g in enumerate(made) if g is not None)
+        return list(found.values())
+
+    made = _Once.apply(all_found, *grads, *tensors)
+    places = dict(zip(found, made, strict=True))
+    return [places.get(k) for k in range(len(tensors))]
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, run: Any, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        return tuple(run(*tensors))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(
+            "htaf_snn's fused neurons are differentiated once; for a second derivative "
+            "(create_graph=True) set backend='torch' on the neurons"
+        )

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from .buffers import NORM, Words, packer
-from .eager import once, saved
-from .layer import Layer
+from .layer import Layer, once, saved
 
 _pack, _pack_backward = packer("NormForward"), packer("NormBackward")
 BATCH, RUNNING, GIVEN = range(3)  # whose statistics: kernel_norm.h's Mode
