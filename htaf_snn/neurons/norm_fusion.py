@@ -13,7 +13,6 @@ from torch import Tensor, fx, nn
 from torch.compiler import is_dynamo_compiling
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from . import torch_state
 from .base import BackendNode
 from .decide import compile_obstacle
 from .kernels.buffers import DTYPES
@@ -31,12 +30,12 @@ class DeferredNorm(_BatchNorm):
     Listed before a class of torch's or SpikingJelly's. Where the neurons are to compute it, it
     passes its input on and tells them. Else it computes what that class does: where its caller is
     not the module whose forward was followed, or that module changed since; where a hook watches
-    the norm or the neurons; where torch compiles, traces or counts. On a GPU, where cuDNN's norm
-    and then the neurons take less time, the neurons ask for its output.
+    the norm or the neurons; where torch compiles. Where anything else listens, and on a GPU, where
+    cuDNN's norm and then the neurons take less time, the neurons ask for its output.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if is_dynamo_compiling() or torch_state.listens():
+        if is_dynamo_compiling():
             return self.compute(x)
         frame = sys._getframe(_CALL)
         proof: Proof | None = self.__dict__.get("proof")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, compress, count
-from operator import is_, is_not
+from operator import attrgetter, is_, is_not
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from . import torch_state
 from .decide import broadcasts, fused
@@ -21,7 +22,7 @@ from .kernels.buffers import DTYPES, Words
 from .kernels.layer import Layer, Neuron
 from .step.graph import Scope, decode
 from .step.simplify import with_norm
-from .torch_state import dispatch_modes, forward_ad, is_jit_tracing, transform
+from .torch_state import dispatch_modes, is_jit_tracing, transform
 from .traced import HARDNESS, NOT_READ, NodeStep, frozen, is_mutable, step_of, users_classes
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .norm_fusion import DeferredNorm
 
 _learns = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+_kind = attrgetter("requires_grad", "dtype", "shape", "device")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _MOST_SHAPES = 8  # of inputs that a `Resolved` remembers
 
@@ -151,9 +153,11 @@ class Resolved:
                 self._numbers.append(float(tensor) if is_number else 0.0)
         self._packed = packed
         self.tensors = tuple(t for t, p in zip(given, packed, strict=True) if not p)
-        self._learned = tuple(map(_learns, self.tensors))
         self._norm = None if before is None else before.described()
         self._weights = () if before is None else (before.weight, before.bias)
+        held = (*self._weights, *(() if self._norm is None else self._norm.running))
+        self._watched = (*self.tensors, *(t for t in held if t is not None))
+        self._kinds = list(map(_kind, self._watched)), list(map(Tensor.stride, self._watched))
         self._layers: dict[Any, Layer] = {}
         made = self._fitted(x)
         assert made is not None
@@ -193,7 +197,13 @@ class Resolved:
         ):
             return None
         changed = self._snapshot.changed()
-        if changed is None or tuple(map(_learns, self.tensors)) != self._learned:
+        if changed is None:
+            return None
+        watched = self._watched  # a tensor may become another under its own name: x.data = y
+        if watched and self._kinds != (
+            list(map(_kind, watched)),
+            list(map(Tensor.stride, watched)),
+        ):
             return None
         if changed:
             if not self._take(changed):

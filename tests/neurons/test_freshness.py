@@ -152,6 +152,7 @@ CHANGES: dict[str, Callable[[Any, random.Random], None]] = {
     "learn": learn,
     "learned": learned,
     "hook": hook,
+    "precision": lambda n, c: n.to(c.choice([torch.float32, torch.float64, torch.bfloat16])),
     "a new attribute": lambda n, c: setattr(n, f"own_{c.randrange(3)}", c.random()),
     "threads": lambda _, c: torch.set_num_threads(c.choice([1, 2])),
 }

@@ -11,7 +11,7 @@ from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 
 import htaf_snn
-from htaf_snn import HTAFSpike
+from htaf_snn import HTAFSpike, ScaledSigmoid
 from htaf_snn.neurons.norm_fusion import fuse_norms
 from htaf_snn.neurons.traced import frozen
 
@@ -85,9 +85,10 @@ def test_the_tails_of_a_sigmoids_gradient_are_right_to_where_floats_end() -> Non
     torch.testing.assert_close(x.grad, wanted.float(), rtol=3e-5, atol=1e-38)
 
 
-def test_a_potential_of_1e38_has_no_gradient() -> None:
+@pytest.mark.parametrize("function", [HTAFSpike, ScaledSigmoid])
+def test_a_potential_of_1e38_has_no_gradient(function: Any) -> None:
     x = torch.tensor([[1e38, -1e38, 3e38, 0.5], [0.5, 0.5, 0.5, 0.5]])
-    node = htaf_snn.LIFNode(surrogate_function=HTAFSpike(mode="soft"), step_mode="m")
+    node = htaf_snn.LIFNode(surrogate_function=function(mode="soft"), step_mode="m")
     for a, b in zip(*on_both(node, x), strict=True):
         torch.testing.assert_close(b, a, equal_nan=True)
 

@@ -204,14 +204,16 @@ template <class V> HTAF_FN V sign(V x) { return V(x > V(0)) - V(x < V(0)); }
 
 template <class V> HTAF_FN V sigmoid(V z) { return V(1) / (V(1) + exp_between(-z)); }
 
-HTAF_FN float least_exp(float) { return exp_between(-87.0f); }
-HTAF_FN double least_exp(double) { return exp_between(-708.0); }
+// A little more than the least derivative of a sigmoid whose exponential is cut.
+HTAF_FN float least_slope(float) { return 1.7e-38f; }
+HTAF_FN double least_slope(double) { return 4e-308; }
 
 // The sigmoid's derivative, with a small relative error in both tails, and 0 beyond them: what is
 // left there times a potential of 1e38 would be a gradient.
 template <class V> HTAF_FN V sigmoid_derivative(V z) {
-    V e = exp_between(-abs(z)), w = V(1) / (V(1) + e);
-    return (e - least_exp(z)) * w * w;
+    V e = exp_between(-z), w = V(1) / (V(1) + e);  // which a sigmoid of z shares
+    V slope = e * w * w - least_slope(z);
+    return V(0) > slope ? V(0) : slope;
 }
 
 template <class V> HTAF_FN V tanh(V u) {

@@ -34,10 +34,6 @@ class Norm(NamedTuple):
     group: Any = None
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
 def batch_moments(layer: Layer, words: Words, group: Any) -> tuple[Tensor, int]:
     """Mean and biased variance of each channel over processes, and of how many elements.
 
@@ -82,12 +78,18 @@ class NormNeuron(torch.autograd.Function):
                 mode = GIVEN
             mean, variance, tracked = norm.running or (None, None, None)
             values = {
-                "mode": mode, "elements": elements, "eps": norm.eps, "momentum": norm.momentum,
-                "weight": _address(weight), "bias": _address(bias),
-                "running_mean": _address(mean), "running_var": _address(variance),
-                "tracked": _address(tracked) if norm.follows else 0,
-                "moments": _address(moments), "scaling": scaling.data_ptr(),
-            }  # fmt: skip
+                "mode": mode,
+                "elements": elements,
+                "eps": norm.eps,
+                "momentum": norm.momentum,
+                "weight": 0 if weight is None else weight.data_ptr(),
+                "bias": 0 if bias is None else bias.data_ptr(),
+                "running_mean": 0 if mean is None else mean.data_ptr(),
+                "running_var": 0 if variance is None else variance.data_ptr(),
+                "tracked": tracked.data_ptr() if norm.follows and tracked is not None else 0,
+                "moments": 0 if moments is None else moments.data_ptr(),
+                "scaling": scaling.data_ptr(),
+            }
             layer.kernel.run("norm_forward", words + _pack(values))
 
         made = layer.forward(tensors, head, at_rest, sequences, call)
@@ -113,10 +115,12 @@ class NormNeuron(torch.autograd.Function):
 
             def call(_name: str, words: Words, _learned: Any) -> None:
                 values = {
-                    "elements": elements if needs_x else 0, "g_weight": _address(g_weight),
-                    "g_bias": _address(g_bias), "sums": _address(sums),
+                    "elements": elements if needs_x else 0,
+                    "g_weight": 0 if g_weight is None else g_weight.data_ptr(),
+                    "g_bias": 0 if g_bias is None else g_bias.data_ptr(),
+                    "sums": 0 if sums is None else sums.data_ptr(),
                     "scaling": scaling.data_ptr(),
-                }  # fmt: skip
+                }
                 words += _pack_backward(values)
                 layer.kernel.run("norm_backward", words)
                 if sums is not None and elements and needs_x:
@@ -126,9 +130,7 @@ class NormNeuron(torch.autograd.Function):
             return [g_weight, g_bias, *layer.backward(grads, tensors, head, at_rest, call)]
 
         if torch.is_grad_enabled():
-            found = once(
-                grads, [*(t for t in (weight, bias)), *tensors], lambda g, t: run(g, t[2:])
-            )
+            found = once(grads, [weight, bias, *tensors], lambda g, t: run(g, t[2:]))
         else:
             found = run(grads, tensors)
         return None, None, None, None, None, *found
