@@ -37,7 +37,7 @@ class DeferredNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if is_dynamo_compiling():
             return self.compute(x)
-        frame = sys._getframe(_CALL)
+        frame = _caller(sys._getframe())
         proof: Proof | None = self.__dict__.get("proof")
         if proof is None or proof.snapshot.changed() != []:
             proof = self._proven_anew(frame)

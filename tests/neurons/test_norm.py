@@ -311,6 +311,35 @@ def test_anybody_else_gets_the_numbers_and_the_norm_runs_once() -> None:
     assert fused_net[0].weight.grad is not None
 
 
+def test_a_branch_that_depends_on_an_attribute_is_followed_anew(fused: list[int]) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.adds, self.calls = layer.BatchNorm1d(3, step_mode="m"), False, [0]
+            self.node = htaf_snn.LIFNode(step_mode="m")
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(x)
+            spikes: Tensor = self.node(y)
+            return spikes + y if self.adds else spikes
+
+    block, x = Block(), torch.randn(4, 5, 3)
+    plain = copy.deepcopy(block)
+    assert fuse_norms(block) == {}
+    for adds, count in ((False, 1), (True, 1), (False, 2)):
+        for module in (plain, block):
+            module.adds = adds
+            functional.reset_net(module)
+        torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
+        assert len(fused) == count
+    block.node = nn.Identity()  # type: ignore[assignment]
+    plain.node = nn.Identity()  # type: ignore[assignment]
+    torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
+    assert len(fused) == 2
+    norm: Any = block.norm
+    torch.testing.assert_close(norm.forward(x), plain.norm(x), rtol=1e-4, atol=1e-5)
+
+
 def test_a_function_of_autograds_gets_the_numbers_and_their_gradient() -> None:
     class Mine(torch.autograd.Function):
         @staticmethod
