@@ -18,6 +18,7 @@ from .decide import compile_obstacle
 from .kernels.buffers import DTYPES
 from .kernels.norm import Norm
 from .resolve import Snapshot
+from .traced import users_classes
 
 _DIMENSIONS = {"1d": (2, 3), "2d": (4,), "3d": (5,)}  # of what a norm of torch's takes
 _MOST_PROOFS = 8  # of one norm: what changes all the time is not looked at for ever
@@ -39,7 +40,7 @@ class DeferredNorm(_BatchNorm):
             return self.compute(x)
         frame = _caller(sys._getframe())
         proof: Proof | None = self.__dict__.get("proof")
-        if proof is None or proof.snapshot.changed() != []:
+        if proof is None or proof.is_stale():
             proof = self._proven_anew(frame)
         if proof is None or not proof.holds_in(frame):
             return self.compute(x)
@@ -103,14 +104,22 @@ class Proof:
         owners: the modules whose forwards call each other, from the norm's own to the one that
             calls the reader.
         reader: the neurons.
-        snapshot: of the owners.
+        snapshot: of the owners, and of users' modules within.
     """
 
     def __init__(self, owners: Sequence[nn.Module], reader: Any) -> None:
         self.owners, self.reader = owners, reader
-        self.snapshot = Snapshot(owners, [], {"training"})
+        # What a forward branches on is its module's own, or of a module that a user wrote within.
+        within = [m for owner in owners for m in owner.children() if users_classes(m)]
+        ignored = {"training", "v_seq", "state_seqs"}
+        self.snapshot = Snapshot([*owners, *within], [], ignored)
         forwards: list[Any] = [inspect.unwrap(type(owner).forward) for owner in owners]
         self._codes = [forward.__code__ for forward in forwards]
+
+    def is_stale(self) -> bool:
+        """Whether the owners changed since their forwards were followed."""
+        changed = self.snapshot.changed()
+        return changed is None or not self.snapshot.ignored.issuperset(changed)
 
     def holds_in(self, frame: Any) -> bool:
         """Whether the owners' forwards run in and around ``frame``, and no hook sees the input."""

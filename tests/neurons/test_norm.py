@@ -316,12 +316,15 @@ def test_a_branch_that_depends_on_an_attribute_is_followed_anew(fused: list[int]
         def __init__(self) -> None:
             super().__init__()
             self.norm, self.adds, self.calls = layer.BatchNorm1d(3, step_mode="m"), False, [0]
-            self.node = htaf_snn.LIFNode(step_mode="m")
+            self.node, self.within = htaf_snn.LIFNode(step_mode="m"), Within()
 
         def forward(self, x: Tensor) -> Tensor:
             y = self.norm(x)
             spikes: Tensor = self.node(y)
-            return spikes + y if self.adds else spikes
+            return spikes + y if self.adds or self.within.flag else spikes
+
+    class Within(nn.Identity):
+        flag = False
 
     block, x = Block(), torch.randn(4, 5, 3)
     plain = copy.deepcopy(block)
@@ -332,10 +335,21 @@ def test_a_branch_that_depends_on_an_attribute_is_followed_anew(fused: list[int]
             functional.reset_net(module)
         torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
         assert len(fused) == count
+    for module in (plain, block):
+        functional.reset_net(module)
+        module.within.flag = True
+    torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
+    assert len(fused) == 2
+    for module in (plain, block):
+        module.within.flag = False
+        module.eval().train()
+        functional.reset_net(module)
+    torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
+    assert len(fused) == 3
     block.node = nn.Identity()  # type: ignore[assignment]
     plain.node = nn.Identity()  # type: ignore[assignment]
     torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
-    assert len(fused) == 2
+    assert len(fused) == 3
     norm: Any = block.norm
     torch.testing.assert_close(norm.forward(x), plain.norm(x), rtol=1e-4, atol=1e-5)
 

@@ -1,7 +1,8 @@
 // Types in memory, and the functions of the operations, in the common subset of C++ and CUDA.
 //
 // The text that is compiled is: INPUT and STATE, the types of input and state; this header; the
-// traced step, which emit.py prints; then kernel_cpu.h or kernel_cuda.h, which drive it over time.
+// traced step, which step/print.py prints; the struct of a call, which buffers.py prints; then
+// kernel_cpu.h or kernel_cuda.h, which drive it over time.
 
 #ifdef __CUDACC_RTC__
 #define HTAF_METHOD __device__ __forceinline__
