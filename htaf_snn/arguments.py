@@ -62,8 +62,8 @@ def typed(name: str, value: object, hint: Any) -> Any:
     """``value`` as the type ``hint``, if it is of that type or a plain form of it.
 
     A list stands for a tuple, an integer for a float, a string for a path. Nothing is built by
-    name: the types are None, bool, int, finite float, str, Path, Literal, and tuples, dicts and
-    unions of them.
+    name: the types are None, bool, int, finite float, str, Path, Literal, `Options`, and tuples,
+    dicts and unions of them.
 
     Raises:
         ValueError: it is not; the message quotes both.
@@ -91,7 +91,9 @@ def typed(name: str, value: object, hint: Any) -> Any:
             typed(f"a name in {name}", key, arguments[0]): typed(f"{name}.{key}", one, arguments[1])
             for key, one in value.items()
         }
-    elif hint in (bool, str) and isinstance(value, hint):
+    elif inspect.isclass(hint) and issubclass(hint, Options):
+        return value if isinstance(value, hint) else hint.of(typed(name, value, dict), name)
+    elif hint in (bool, str, dict) and isinstance(value, hint):
         return value
     elif hint is Path and isinstance(value, str | Path):
         return Path(value)
@@ -120,7 +122,7 @@ def _words(hint: Any) -> str:
             return f"a list of {_words(arguments[0])}"
         return f"a list of {len(arguments)}: {', '.join(map(_words, arguments))}"
     plain = {bool: "true or false", int: "an integer", float: "a finite number", str: "a string",
-             Path: "a path", types.NoneType: "null"}  # fmt: skip
+             Path: "a path", dict: "a dict", types.NoneType: "null"}  # fmt: skip
     return plain.get(hint, str(hint))
 
 
@@ -194,6 +196,10 @@ class Options:
             ValueError: an unknown name, a missing one, or a value that can't be.
         """
         return cls(**arguments_of(cls, values, what, complete=complete))
+
+    def part(self, kind: type[Options]) -> dict[str, Any]:
+        """Those of the options, by name, that ``kind``, a base of this class, has."""
+        return {field.name: getattr(self, field.name) for field in fields(kind)}
 
     def plain(self) -> dict[str, Any]:
         """The options by name, in types that a checkpoint may hold."""

@@ -22,6 +22,11 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("htaf-snn")
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is none of the user's data."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def others_can_change(path: Path) -> bool:
     """Whether ``path`` itself is another user's, or may be written by others."""
     status = path.lstat()

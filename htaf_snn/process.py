@@ -86,12 +86,16 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def seed_of(*key: object) -> int:
+    """A seed that depends on what ``repr`` says of the key alone, on any machine."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest())
+
+
 def seed_torch(*key: object) -> None:
-    """Seeds torch's random numbers from what ``repr`` says of the key, the same on any machine."""
+    """Seeds torch's random numbers, on all devices, by `seed_of` the key."""
     import torch  # not for the command line's first moments
 
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=7).digest()
-    torch.manual_seed(int.from_bytes(digest))
+    torch.manual_seed(seed_of(*key))
 
 
 def peak_resident(restart: bool = False) -> int:

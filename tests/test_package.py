@@ -73,6 +73,19 @@ def test_readme_commands_are_understood(line: str) -> None:
     command(name, *options, *extra)
 
 
+def test_presets_are_shown_with_the_folder_of_their_data() -> None:
+    shown = [line for line in commands() if "--preset" in line]
+    assert shown and all("--data_folder" in line for line in shown)
+
+
+def test_tables_are_those_of_the_records() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/tables.py", "--check"],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, f"run python docs/tables.py: {done.stdout}{done.stderr}"
+
+
 def test_readme_has_both_set_up_commands() -> None:
     lines = "".join(blocks("bash")).replace("&&\n", "&& ").splitlines()
     assert sum("pip install" in line and "htaf-snn compare" in line for line in lines) == 1
@@ -91,6 +104,7 @@ def test_links_resolve(page: Path) -> None:
 
 
 SHORTENED = {  # arguments
+    "batch_statistics": "--epochs 1",
     "gap_tried": "--data digits --T 2 --batch_size 256 --epochs 1 --seeds 1",
     "gradient_norms": "vgg5",
     "own_neuron": "1",

@@ -16,11 +16,16 @@ from ..training.fit import default_out
 from .compare import compare as compare_studies
 from .contender import split_labels
 from .page import report
-from .study import Study
+from .study import Study, check_preset
 from .study import preset as studies_of
 from .study import sensitivity as grid_of
 
-_DEFAULTS: dict[str, Any] = {"contenders": ["htaf", "atan", "sigmoid"], "seeds": [0], "epochs": 12}
+_DEFAULTS: dict[str, Any] = {
+    # HTAF and the scaled sigmoid, each hardened and as a surrogate, and the field's usual choice.
+    "contenders": ["htaf", "sigmoid@hardening=[0,0.8]", "htaf:mode=hard", "sigmoid", "atan"],
+    "seeds": [0],
+    "epochs": 12,
+}
 
 
 def compare(
@@ -104,6 +109,7 @@ def _studies(
                 "the folder with --data.root"
             )
         return [Study(**_DEFAULTS | {"data": data, "model": model} | changes)]
+    check_preset(name)
     if (data, model) != (DataConfig(), ModelConfig()):
         raise ValueError(
             f"`preset` (={name}) brings its own data and model; leave their options out, or the "
@@ -111,7 +117,10 @@ def _studies(
         )
     where = folder or os.environ.get("HTAF_SNN_DATA")
     if where is None:
-        raise ValueError(f"`preset` (={name}) needs the folder of its data: --data_folder")
+        raise ValueError(
+            f"`preset` (={name}) needs the folder of its data, which docs/comparing.md describes: "
+            "--data_folder DIR"
+        )
     return [replace(study, **changes) for study in studies_of(name, Path(where))]
 
 

@@ -136,6 +136,14 @@ class _Comparison:
             left[turn.round] -= 1
             if not left[turn.round]:
                 _logger.info("%s", overview(self._made(turns)))
+        lines = [
+            f"{turn.task.label}: {concern}"
+            for turn in turns
+            if turn.task.name in self.results.runs
+            for concern in self.results.runs[turn.task.name].concerns
+        ]
+        if lines:
+            _logger.warning("what to look at in these networks:\n  %s", "\n  ".join(lines))
         return self._made(turns)
 
     def _made(self, turns: Sequence[_Turn]) -> list[Run]:
@@ -173,8 +181,7 @@ class _Comparison:
             ahead[task.title] -= 1
             self.seconds.setdefault(task.title, []).append(seconds)
             if isinstance(found, str):
-                label = f"{task.title}, {task.contender}, seed {task.seed}"
-                _logger.error("%s is left out: %s", label, found)
+                _logger.error("%s is left out: %s", task.label, found)
             told = told or self._tell_time(ahead)
             yield turn, None if isinstance(found, str) else found
 

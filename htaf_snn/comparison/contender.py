@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import yaml
@@ -16,7 +17,7 @@ from ..training.config import ModelConfig, TrainingConfig
 from ..yaml_text import load_yaml
 
 _LABEL = re.compile(r"[\w.:=@+\-,\[\]{} ]{1,200}")
-_OWN = ["neuron_options", *(field.name for field in dataclasses.fields(TrainingConfig))]
+_OWN = ["neuron_options", *(option.name for option in dataclasses.fields(TrainingConfig))]
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,14 @@ class Contender:
             ModelConfig.of(self.options, "option")
             in_range("calibrate", typed("calibrate", self.calibrate, int), 0)
             if self._is_hardened() and not trains_smooth(spike_function(self.spike)):
-                raise ValueError("`hardening` has no effect in mode hard; leave one of them out")
+                raise ValueError("`hardening` and `recipe` have no effect in mode hard")
         except (ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{self.label!r}: {reason}") from error
 
     def _is_hardened(self) -> bool:
-        return self._options().get("hardening") is not None
+        options = self._options()
+        return options.get("hardening") is not None or "recipe" in options
 
     def _assignments(self) -> list[str]:
         return self.label.split("@")[1:]
@@ -76,6 +78,18 @@ class Contender:
         spike = self.label.split("@")[0]
         hardened = is_built_in(spike) and ":mode=" not in spike and self._is_hardened()
         return f"{spike}:mode=auto" if hardened else spike
+
+    @property
+    def function(self) -> str:
+        """The spike function with its parameters, whatever its mode."""
+        parts = self.label.split("@")[0].split(":")
+        return ":".join(part for part in parts if not part.startswith("mode="))
+
+    @property
+    def others(self) -> frozenset[str]:
+        """The assignments but for those of the treatment and the learning rate."""
+        own = ("recipe=", "hardening=", "learning_rate=")
+        return frozenset(a for a in self._assignments() if not a.startswith(own))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -119,8 +133,9 @@ class Epoch(TypedDict):
 class Run:
     """One contender trained with one seed on one data set, tested once.
 
-    Hard is the network that fires with the exact step, soft the network as it was trained; for a
-    surrogate gradient they are the same. Accuracies lie in [0, 1].
+    Hard is the network that fires with the exact step, soft the same with the functions as they
+    were trained, trained the same with batch norm as it was trained. For a surrogate gradient hard
+    and soft are the same. Accuracies lie in [0, 1].
 
     Attributes:
         data: the data set's name.
@@ -129,6 +144,7 @@ class Run:
         seed: of the initial weights and the data order.
         hard_accuracy: on the test split.
         soft_accuracy: on the test split.
+        trained_accuracy: on the test split; None in records of earlier versions.
         gap_pp: soft minus hard accuracy, in percentage points.
         hard_loss: on the test split.
         soft_loss: on the test split.
@@ -140,8 +156,9 @@ class Run:
         synaptic_operations: a sample, hard.
         energy_nj: nJ a sample, hard, at 45 nm: 4.6 pJ a multiply-accumulate, 0.9 pJ an
             accumulate (Horowitz, ISSCC 2014, doi.org/10.1109/ISSCC.2014.6757323).
-        seconds: CPU seconds of the training.
-        peak_memory_mib: of the training, in MiB.
+        seconds: that the run took, from which the time left is estimated; no measure of a
+            contender's cost.
+        concerns: what is wrong with the network, a sentence each.
         history: the epochs, in order.
         settings: what the run was made with, in types that JSON has.
         versions: packages by name.
@@ -162,15 +179,44 @@ class Run:
     synaptic_operations: float
     energy_nj: float
     seconds: float
-    peak_memory_mib: float
     history: list[Epoch]
     settings: dict[str, Any]
     versions: dict[str, str]
+    trained_accuracy: float | None = None
+    concerns: list[str] = field(default_factory=list)
+
+    @property
+    def statistics_gap_pp(self) -> float:
+        """Trained minus soft accuracy, in percentage points; NaN where it was not measured."""
+        if self.trained_accuracy is None:
+            return math.nan
+        return 100 * (self.trained_accuracy - self.soft_accuracy)
+
+    @property
+    def treatment(self) -> str:
+        """How the spike function was trained: "hardened", "surrogate", "surrogate-free", "smooth".
+
+        A surrogate has the exact step from the start. Smooth is, without an end by the exact step
+        or a sharper function, to the end.
+        """
+        model = self.settings["model"]
+        recipe = model.get("recipe", "hardened")
+        exact = recipe == "surrogate" or model["hardening"] == [0.0, 0.0]
+        if exact or not trains_smooth(spike_function(Contender(self.spike).spike)):
+            return "surrogate"
+        if recipe == "surrogate_free":
+            return "surrogate-free"
+        return "smooth" if model["hardening"] is None else "hardened"
 
 
 def to_json(run: Run) -> dict[str, Any]:
     """The run as a dict of types that JSON has."""
     return dataclasses.asdict(run)
+
+
+# Fields that records of earlier versions lack, and some that they have.
+_ADDED: dict[str, Any] = {"trained_accuracy": None, "concerns": []}
+_GONE = ("peak_memory_mib",)
 
 
 def from_json(record: Mapping[str, Any]) -> Run:
@@ -180,6 +226,7 @@ def from_json(record: Mapping[str, Any]) -> Run:
         ValueError: a field is missing or unknown, in the record or in one of its epochs.
     """
     label = " ".join(str(record.get(key, f"no {key}")) for key in ("data", "spike", "seed"))
+    record = _ADDED | {name: value for name, value in record.items() if name not in _GONE}
     _check_fields(record, (f.name for f in dataclasses.fields(Run)), f"the record of {label}")
     for number, epoch in enumerate(record["history"]):
         _check_fields(epoch, Epoch.__annotations__, f"`history[{number}]` of {label}")

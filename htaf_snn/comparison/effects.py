@@ -1,9 +1,8 @@
-"""What hardening adds and what HTAF adds, apart; and the contenders' ranks over everything."""
+"""Comparisons of contenders that were treated alike, of hardening, and ranks over everything."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +13,16 @@ import scikit_posthocs
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from .contender import Contender
 from .statistics import (
     LEVEL,
     REFERENCE,
+    SAME,
     Estimate,
     Summary,
     counted,
     estimate,
     holm,
-    is_built_in,
     listed,
     p_value,
     paired_p,
@@ -34,23 +34,13 @@ POWER = 0.8
 Summaries = Mapping[str, Sequence[Summary]]
 
 
-def unhardened(label: str) -> str | None:
-    """The contender that differs from ``label`` in having the exact step from the start.
-
-    None of a label that is not hardened, or is another's variant.
-    """
-    if label in (REFERENCE, "scaled_sigmoid"):
-        return f"{label}:mode=hard"
-    rest, count = re.subn(r"@hardening=\[[^\]]*\]", "", label)
-    return rest if count == 1 and is_built_in(rest) else None
-
-
 @dataclass(frozen=True)
 class Effect:
     """A difference of means of contenders on one data set, paired by seed.
 
     Attributes:
         what: is compared.
+        of_function: whether spike functions are compared, treated alike; else a treatment.
         data: the data set.
         points: percentage points of hard accuracy, and the interval of one such difference.
         seeds: that all contenders of both sides have, >= 1.
@@ -61,6 +51,7 @@ class Effect:
     """
 
     what: str
+    of_function: bool
     data: str
     points: Estimate
     seeds: int
@@ -71,7 +62,7 @@ class Effect:
 def effects(summaries: Summaries) -> list[Effect]:
     """Each comparison that the contenders allow, on each data set."""
     found = []
-    for what, sides in _contrasts(list(summaries.values())).items():
+    for what, (of_function, *sides) in _contrasts(list(summaries.values())).items():
         differences = {
             data: points
             for data, contenders in summaries.items()
@@ -81,32 +72,51 @@ def effects(summaries: Summaries) -> list[Effect]:
         tested = {data: p for data, p in raw.items() if p is not None}
         corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
         found += [
-            Effect(what, data, estimate(own), len(own), corrected.get(data), seeds_needed(own))
+            Effect(
+                what, of_function, data, estimate(own), len(own), corrected.get(data),
+                seeds_needed(own),
+            )
             for data, own in differences.items()
-        ]
+        ]  # fmt: skip
     return found
 
 
-def _contrasts(data_sets: Sequence[Sequence[Summary]]) -> dict[str, tuple[list[str], list[str]]]:
-    """The labels on both sides of each comparison, by what it says."""
-    labels = dict.fromkeys(summary.spike for contenders in data_sets for summary in contenders)
-    hardened = [label for label in labels if unhardened(label) in labels]
-    others = [label for label in hardened if label != REFERENCE]
-    surrogates = [str(unhardened(label)) for label in hardened]
-    contrasts = {f"hardening, mean of {len(hardened)} functions": (hardened, surrogates)}
-    if REFERENCE in hardened and others:
-        own = str(unhardened(REFERENCE))
-        rest = [label for label in surrogates if label != own]
-        sigmoids = [label for label in others if label.startswith(("sigmoid", "scaled_sigmoid"))]
-        contrasts |= {
-            f"{REFERENCE} against the sigmoid, both hardened": ([REFERENCE], sigmoids),
-            f"{REFERENCE} against {len(others)} other functions, all hardened": (
-                [REFERENCE],
-                others,
-            ),
-            f"{REFERENCE} against {len(others)} other functions, all as surrogates": ([own], rest),
-        }
-    return {what: sides for what, sides in contrasts.items() if all(sides)}
+_ALIKE = {"hardened": "hardened", "surrogate": "as surrogates", "smooth": "smooth to the end",
+          "surrogate-free": "surrogate-free"}  # fmt: skip
+
+
+def _contrasts(
+    data_sets: Sequence[Sequence[Summary]],
+) -> dict[str, tuple[bool, list[str], list[str]]]:
+    """By what each comparison says, whether it is of functions, and the labels on both sides."""
+    labels: dict[tuple[str, str, frozenset[str]], str] = {}  # by treatment, function and the rest
+    for summary in (s for contenders in data_sets for s in contenders):
+        key = (summary.treatment, summary.function, Contender(summary.spike).others)
+        labels.setdefault(key, summary.spike)
+    contrasts: dict[str, tuple[bool, list[str], list[str]]] = {}
+    for treatment, words in _ALIKE.items():
+        alike = {f: label for (t, f, rest), label in labels.items() if t == treatment and not rest}
+        own = alike.pop(REFERENCE, None)
+        others = {f: label for f, label in alike.items() if not f.startswith(f"{REFERENCE}:")}
+        sigmoids = [f for f in others if f.startswith(("sigmoid", "scaled_sigmoid"))]
+        if own is None or not others:
+            continue
+        for function in [f for f in others if len(others) == 1 or f in sigmoids]:
+            what = f"{REFERENCE} minus {function}, both {words}"
+            contrasts[what] = (True, [own], [others[function]])
+        if len(others) > 1:
+            what = f"{REFERENCE} minus {len(others)} other functions, all {words}"
+            contrasts[what] = (True, [own], list(others.values()))
+    twins = [
+        (label, labels["surrogate", function, rest])
+        for (treatment, function, rest), label in labels.items()
+        if treatment == "hardened" and ("surrogate", function, rest) in labels
+    ]
+    if twins:
+        hardened, surrogates = map(list, zip(*twins, strict=True))
+        what = f"hardened minus as a surrogate, mean of {counted(len(twins), 'function')}"
+        contrasts[what] = (False, hardened, surrogates)
+    return contrasts
 
 
 def _differences(
@@ -125,10 +135,15 @@ def _differences(
 
 
 def seeds_needed(differences: Sequence[float]) -> int | None:
-    """How many seeds tell `POINTS` from zero at the spread of these differences, in pp."""
-    if len(differences) < 3 or not np.ptp(differences):
+    """How many seeds tell `POINTS` from zero at the spread of these differences, in pp.
+
+    None where the spread is too small, or too large, to say.
+    """
+    if len(differences) < 3 or float(np.ptp(differences)) < 100 * SAME:
         return None
     size = POINTS / float(np.std(differences, ddof=1))
+    if not 0.01 < size < 10:  # beyond it the solver finds no number
+        return None
     needed = TTestPower().solve_power(effect_size=size, alpha=LEVEL, power=POWER)
     return math.ceil(float(np.squeeze(needed)))
 
@@ -139,24 +154,68 @@ def say(effect: Effect) -> str:
     return f"{effect.points:+z.2f}{after}"
 
 
-def conclude_effects(found: Sequence[Effect]) -> list[str]:
-    """A sentence a comparison: where the difference is told from zero, and what that would take."""
-    sentences = []
+def headline(summaries: Summaries) -> list[str]:
+    """What may be concluded of functions that were treated alike, of hardening, and the gaps."""
+    found = effects(summaries)
+    return [
+        _verdict(
+            [e for e in found if e.of_function],
+            f"Treated alike, {REFERENCE} and the other spike functions",
+            "No two spike functions were treated alike: nothing is concluded of them.",
+        ),
+        _verdict(
+            [e for e in found if not e.of_function],
+            "The same functions hardened and as surrogates",
+            "No function was both hardened and a surrogate: nothing is concluded of hardening.",
+        ),
+        _gaps([s for contenders in summaries.values() for s in contenders]),
+    ]
+
+
+def _verdict(found: Sequence[Effect], subject: str, nothing: str) -> str:
+    if not found:
+        return nothing
+    tested = [e for e in found if e.p is not None]
+    told = [e for e in tested if e.p is not None and e.p < LEVEL]
+    if not tested:
+        return f"{subject} can't be told apart: that takes two seeds or more, which differ."
+    if not told:
+        return f"{subject} are not told apart by these seeds."
+    cases = {
+        what: ", ".join(f"{e.data} {e.points.mean:+z.2f} pp" for e in told if e.what == what)
+        for what in dict.fromkeys(e.what for e in told)
+    }
+    listed_cases = "; ".join(f"{what}: {where}" for what, where in cases.items())
+    return (
+        f"{subject} are told apart by these seeds in {counted(len(told), 'case')} of "
+        f"{len(tested)}. {listed_cases}."
+    )
+
+
+def differences(found: Sequence[Effect]) -> list[list[str]]:
+    """A row a comparison, a column a data set, and the seeds that would tell `POINTS`."""
+    data = list(dict.fromkeys(effect.data for effect in found))
+    rows = [["difference (pp)", *data, f"seeds that tell {POINTS} pp"]]
     for what in dict.fromkeys(effect.what for effect in found):
-        own = [effect for effect in found if effect.what == what]
-        told = [e for e in own if e.p is not None and e.p < LEVEL]
-        better = listed([e.data for e in told if e.points.mean > 0])
-        worse = listed([e.data for e in told if e.points.mean < 0])
-        text = (
-            f"In pp, {what}: "
-            + "; ".join(f"{e.data} {say(e)} ({counted(e.seeds, 'seed')})" for e in own)
-            + f". Told from zero, above it: {better}; below it: {worse}."
-        )
-        needed = [f"{e.data} {e.seeds_needed}" for e in own if e.seeds_needed is not None]
-        if needed:
-            text += f" Seeds that would tell {POINTS} pp: {', '.join(needed)}."
-        sentences.append(text)
-    return sentences
+        own = {effect.data: effect for effect in found if effect.what == what}
+        needed = [str(e.seeds_needed or "-") for e in own.values()]
+        cells = [say(own[one]) if one in own else "" for one in data]
+        rows.append([what, *cells, ", ".join(needed)])
+    return rows if found else []
+
+
+def _gaps(contenders: Sequence[Summary]) -> str:
+    """The widest mean gaps, or that there is none."""
+    said = []
+    for field, name in (("statistics_gap_pp", "statistics gap"), ("gap_pp", "transfer gap")):
+        means = {(s.spike, s.data): s.estimate(field).mean for s in contenders}
+        known = {key: mean for key, mean in means.items() if not math.isnan(mean)}
+        if known:
+            spike, data = max(known, key=lambda key: abs(known[key]))
+            said.append(f"the widest mean {name} is {known[spike, data]:+z.2f} pp")
+            if round(known[spike, data], 2):
+                said[-1] += f" ({spike}, {data})"
+    return f"{'; '.join(said)}.".capitalize()
 
 
 @dataclass(frozen=True)

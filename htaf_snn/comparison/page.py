@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -14,10 +15,10 @@ from jinja2 import Environment, StrictUndefined
 from ..files import write_whole
 from . import plots
 from .contender import Run
-from .effects import conclude_effects, conclude_ranks, effects, ranks
+from .effects import conclude_ranks, differences, effects, headline, ranks
 from .plots import Looks, Picture, drawing, looks
 from .results import FILE, read_results
-from .statistics import REFERENCE, Summary, conclude, conclude_all, summarize
+from .statistics import REFERENCE, Summary, summarize
 from .tables import COLUMNS, ENERGY_SOURCE, table, to_csv, to_latex
 
 
@@ -28,7 +29,9 @@ def render(
     functions: Picture,
     sensitivity: Sequence[Picture],
     ranking: Picture | None,
+    ranks: str,
     findings: Sequence[str],
+    found: Sequence[Sequence[str]],
     command: str,
 ) -> str:
     """The page's text; whatever comes from the runs is escaped.
@@ -40,7 +43,9 @@ def render(
         functions: the spike functions.
         sensitivity: one a data set, or none.
         ranking: the critical-difference diagram, if there is one.
+        ranks: what it says.
         findings: sentences about all data sets.
+        found: rows of differences, the first their head; or none.
         command: what a reader types to repeat the comparison.
     """
     runs = [run for contenders in summaries.values() for s in contenders for run in s.runs]
@@ -51,8 +56,14 @@ def render(
     return environment.from_string(template).render(
         reference=REFERENCE,
         findings=findings,
+        found=found,
         ranking=ranking,
-        conclusions={data: conclude(contenders) for data, contenders in summaries.items()},
+        ranks=ranks,
+        concerns=[
+            f"{run.spike}, {run.data}, seed {run.seed}: {concern}"
+            for run in runs
+            for concern in run.concerns
+        ],
         columns=COLUMNS,
         summaries=summaries,
         looks=looks,
@@ -121,8 +132,8 @@ def write_report(
     """
     summaries = summarize(runs)
     ranking = ranks(summaries)
-    findings = [conclude_all(summaries), *conclude_effects(effects(summaries))]
-    findings += [] if ranking is None else [conclude_ranks(ranking)]
+    findings = headline(summaries)
+    found = differences(effects(summaries))
     folder = out / "figures"
     with drawing():
         shown = looks(list(dict.fromkeys(run.spike for run in runs)))
@@ -137,9 +148,12 @@ def write_report(
         drawn = (*(p for own in figures.values() for p in own), functions, *maps, diagram)
         for picture in filter(None, drawn):
             picture.save(folder)
-        page = render(summaries, shown, figures, functions, maps, diagram, findings, command)
+        page = render(
+            summaries, shown, figures, functions, maps, diagram,
+            "" if ranking is None else conclude_ranks(ranking), findings, found, command,
+        )  # fmt: skip
     for name, text in (
-        ("table.txt", "\n".join([table(runs), "", *findings, ""])),
+        ("table.txt", "\n\n".join([table(runs), *(fill(text, 100) for text in findings)]) + "\n"),
         ("table.csv", to_csv(summaries)),
         ("table.tex", to_latex(summaries)),
         ("report.html", page),

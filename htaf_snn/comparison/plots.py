@@ -29,16 +29,18 @@ from ..files import save_figure
 from ..surrogates import spike_function, trains_smooth
 from .contender import Contender, Epoch, Run
 from .effects import Ranks
-from .statistics import LEVEL, REFERENCE, Summary, is_built_in
+from .statistics import LEVEL, REFERENCE, Summary
 
 COLUMN = 3.5  # inches: a column of a two-column paper, and about a phone's width
 MAP = "cividis"  # reads the same with every kind of colour vision
 SIGNED_MAP = "PuOr"  # white at 0, safe for the colour-blind
 
-_HTAF = ("#0b3c8c", "#2f7fd6", "#7fb3e6", "#1aa7c4", "#7d5fd3")  # one hue family, default first
-_BASELINES = ("#000000", "#7a7a7a")
-# Paul Tol's "muted" scheme without its blues (personal.sron.nl/~pault), sand darkened for white.
-_BUILT_IN = ("#cc6677", "#117733", "#c9a227", "#882255", "#44aa99", "#999933", "#aa4499")
+# HTAF's blue, then Paul Tol's "muted" scheme (personal.sron.nl/~pault) without its own, sand
+# darkened for white, and five more.
+_COLORS = (
+    "#0b3c8c", "#cc6677", "#117733", "#c9a227", "#882255", "#44aa99", "#000000", "#e07b00",
+    "#aa4499", "#7a7a7a", "#999933", "#6a3d9a", "#8c564b",
+)  # fmt: skip
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 _MARKERS = "osD^vPX<>h"
 _LABEL_WIDTH = 24  # characters
@@ -92,42 +94,25 @@ class Look:
 
 
 def looks(spikes: Sequence[str]) -> dict[str, Look]:
-    """A look for each contender; HTAF and its variants in blues, on top of the others.
-
-    Baselines are black and grey. Where a family has more members than colours, its colours come
-    again with the next dashes.
+    """A look for each contender; HTAF's default in blue. Colours come again with other dashes.
 
     Args:
-        spikes: labels, each once; the order decides the colours within a family.
+        spikes: labels, each once; the order decides the colours.
     """
     found: dict[str, Look] = {}
-    families = {_HTAF: 0, _BASELINES: 0, _BUILT_IN: 0}
-    ordered = sorted(spikes, key=lambda spike: spike != REFERENCE)  # the default takes the first
-    for spike in ordered:
-        colors = _family(spike)
-        number = families[colors]
-        families[colors] += 1
-        if colors is _BUILT_IN:
-            dashes = _DASHES[number // len(colors) % len(_DASHES)]
-        else:  # the first is solid, no other
-            dashes = _DASHES[(number - 1) % (len(_DASHES) - 1) + 1 if number else 0]
-        width, zorder = (1.0, 3.0) if colors is not _HTAF else (1.2, 4.0)
-        if spike == REFERENCE:  # a wide line under its variants' dashes: seen where they coincide
-            width, zorder = 2.2, 3.5
+    rest = iter(range(1, len(spikes) + 1))
+    for spike in spikes:
+        number = 0 if spike == REFERENCE else next(rest)
+        lap, place = divmod(number, len(_COLORS))
         found[spike] = Look(
-            color=colors[number % len(colors)],
-            dashes=dashes,
+            color=_COLORS[place],
+            dashes=_DASHES[lap % len(_DASHES)],
             marker=_MARKERS[number % len(_MARKERS)],
-            width=width,
-            zorder=zorder,
+            # a wide line under the others: seen where they coincide
+            width=2.2 if spike == REFERENCE else 1.1,
+            zorder=2.9 if spike == REFERENCE else 3.0,
         )
-    return {spike: found[spike] for spike in spikes}
-
-
-def _family(spike: str) -> tuple[str, ...]:
-    if spike.startswith(REFERENCE):
-        return _HTAF
-    return _BUILT_IN if is_built_in(spike) else _BASELINES
+    return found
 
 
 @contextmanager
@@ -544,7 +529,7 @@ class Picture:
 
 
 def of_data_set(data: str, summaries: Sequence[Summary], looks: Looks) -> Iterator[Picture]:
-    """The figures of one data set."""
+    """The figures of one data set, but for those with nothing to show."""
     prefix = file_name(data)
     yield Picture(
         f"{prefix}-accuracy",
@@ -553,13 +538,14 @@ def of_data_set(data: str, summaries: Sequence[Summary], looks: Looks) -> Iterat
         "is a seed; an open diamond is the mean of the network as it was trained, smooth.",
         accuracies(summaries, looks),
     )
-    yield Picture(
-        f"{prefix}-gap",
-        "Accuracy against gap",
-        "Mean with 95 % t-intervals over seeds, and each seed as a dot. Without a gap, what was "
-        "trained is what fires; a surrogate gradient has none by definition.",
-        accuracy_against_gap(summaries, looks),
-    )
+    if any(run.gap_pp for summary in summaries for run in summary.runs):
+        yield Picture(
+            f"{prefix}-gap",
+            "Accuracy against gap",
+            "Mean with 95 % t-intervals over seeds, and each seed as a dot. Without a gap, the "
+            "step costs nothing; a surrogate gradient has none by definition.",
+            accuracy_against_gap(summaries, looks),
+        )
     yield Picture(
         f"{prefix}-learning",
         "Learning curves",
@@ -573,14 +559,15 @@ def of_data_set(data: str, summaries: Sequence[Summary], looks: Looks) -> Iterat
         "Spikes a neuron and time step on the test split, exact step, mean over seeds.",
         firing_rates(summaries, looks),
     )
-    yield Picture(
-        f"{prefix}-outputs",
-        "Distribution of outputs",
-        "Share of the neurons' outputs in 50 equal bins, in the last training step, mean over "
-        "seeds. What lies between the ends is not yet a spike or none; a surrogate gradient has "
-        "the two ends only.",
-        output_shares(summaries, looks),
-    )
+    if any(any(run.outputs[1:-1]) for summary in summaries for run in summary.runs):
+        yield Picture(
+            f"{prefix}-outputs",
+            "Distribution of outputs",
+            "Share of the neurons' outputs in 50 equal bins, in the last training step, mean over "
+            "seeds. What lies between the ends is not yet a spike or none; a surrogate gradient "
+            "has the two ends only.",
+            output_shares(summaries, looks),
+        )
     yield Picture(
         f"{prefix}-gradients",
         "Gradient norms by layer and epoch",

@@ -23,9 +23,9 @@ from ..data import DataConfig, SpikingDataModule, data_set
 from ..data.splits import frames_first
 from ..energy import operations
 from ..models import default_model
-from ..process import peak_resident
 from ..surrogates import spike_function
 from ..training import ModelConfig, SpikingClassifier
+from ..training.concerns import concerns
 from ..transfer import calibrate, firing_as_trained
 from .contender import Contender, Epoch, Run
 
@@ -111,6 +111,11 @@ class Task:
     epochs: int
 
     @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return f"{self.title}, {self.contender}, seed {self.seed}"
+
+    @property
     def config(self) -> ModelConfig:
         """Of the contender's network."""
         return replace(self._configured(), spike=Contender(self.contender).spike)
@@ -126,16 +131,13 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """All that decides the run, defaults included, in types that JSON has."""
         contender = Contender(self.contender)
-        model = self._configured().plain()
-        if model["freeze_norm"] is None:
-            del model["freeze_norm"]  # which earlier records have not
         settings = {
             "spike": repr(spike_function(contender.spike)),
             "epochs": self.epochs,
             "seed": self.seed,
             "calibrate": contender.calibrate,
-            "data": {"seed": 0} | self.data.plain(),  # which earlier records have too
-            "model": model,
+            "data": self.data.plain(),
+            "model": self._configured().plain(),
         }
         found: dict[str, Any] = json.loads(json.dumps(settings))
         return found
@@ -174,7 +176,6 @@ class Trained:
     trainer: L.Trainer
     history: History
     seconds: float
-    peak_memory_mib: float
 
     def validate(self) -> float:
         """The exact network's accuracy on validation, with the weights as they are now."""
@@ -196,14 +197,12 @@ def train(task: Task, progress: bool = True) -> Trained:
         num_sanity_val_steps=0,
     )
     data.setup()
-    before = peak_resident(restart=True)
-    start = time.process_time()
+    start = time.monotonic()
     trainer.fit(model, data)
     batches = Contender(task.contender).calibrate
     if batches:
         calibrate(model.net, data.train_dataloader(), batches)
-    seconds = time.process_time() - start
-    return Trained(model, data, trainer, history, seconds, (peak_resident() - before) / 2**20)
+    return Trained(model, data, trainer, history, time.monotonic() - start)
 
 
 def run(task: Task, checkpoints: Path | None = None, progress: bool = True) -> Run:
@@ -234,14 +233,14 @@ def run(task: Task, checkpoints: Path | None = None, progress: bool = True) -> R
         synaptic_operations=synaptic_operations,
         energy_nj=energy_nj,
         seconds=trained.seconds,
-        peak_memory_mib=trained.peak_memory_mib,
         history=trained.history.epochs,
         settings=task.settings(),
         versions=versions(),
+        concerns=concerns(metrics, trained.history.epochs[-1]["train_accuracy"]),
         **{
             name: float(metrics[name])
-            for name in ("hard_accuracy", "soft_accuracy", "gap_pp", "hard_loss", "soft_loss",
-                         "firing_rate")
+            for name in ("hard_accuracy", "soft_accuracy", "trained_accuracy", "gap_pp",
+                         "hard_loss", "soft_loss", "firing_rate")
         },
     )  # fmt: skip
 

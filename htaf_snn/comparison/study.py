@@ -130,10 +130,15 @@ def preset(name: str, folder: Path) -> list[Study]:
     return studies
 
 
+def check_preset(name: str) -> None:
+    """Raises a ValueError that lists the presets, unless ``name`` is one."""
+    presets = resources.files(__package__) / "presets"
+    one_of("preset", name, sorted(path.name.removesuffix(".yaml") for path in presets.iterdir()))
+
+
 def _read_preset(name: str) -> dict[str, Any]:
     presets = resources.files(__package__) / "presets"
-    known = sorted(path.name.removesuffix(".yaml") for path in presets.iterdir())
-    one_of("preset", name, known)
+    check_preset(name)
     described: dict[str, Any] = yaml.safe_load((presets / f"{name}.yaml").read_text())
     return described
 

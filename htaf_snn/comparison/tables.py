@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Literal
 
 from .contender import Run
 from .statistics import REFERENCE, Summary, p_value, summarize
 
+_HEAD = 10  # characters of a line of a column's head
+_NOT_IN_TEXT = ("seeds", "firing rate", "MSOP", "energy (nJ)")  # so that it fits a terminal
 ENERGY_SOURCE = (
     "energy a sample at 45 nm: 4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate "
     "(Horowitz, ISSCC 2014, doi.org/10.1109/ISSCC.2014.6757323)"
@@ -33,10 +37,15 @@ class Column:
 
 
 def _mean(title: str, field: str, form: str, scale: float = 1.0) -> Column:
-    def value(summary: Summary) -> float:
-        return scale * summary.estimate(field).mean
+    def value(summary: Summary) -> float | None:
+        mean = summary.estimate(field).mean
+        return None if math.isnan(mean) else scale * mean
 
-    return Column(title, value, lambda summary: format(value(summary), form))
+    def text(summary: Summary) -> str:
+        mean = value(summary)
+        return "" if mean is None else format(mean, form)
+
+    return Column(title, value, text)
 
 
 def _p(summary: Summary) -> float | None:
@@ -49,16 +58,17 @@ def _p_text(summary: Summary) -> str:
 
 
 COLUMNS = (
+    Column("treatment", lambda _: None, lambda s: s.treatment),
     Column("seeds", lambda s: len(s.runs), lambda s: str(len(s.runs))),
     Column(
         "hard accuracy",
         lambda s: s.estimate("hard_accuracy").mean,
         lambda s: f"{s.estimate('hard_accuracy'):.4f}",
     ),
-    _mean("soft accuracy", "soft_accuracy", ".4f"),
-    _mean("gap (pp)", "gap_pp", "+z.2f"),
+    _mean("statistics gap (pp)", "statistics_gap_pp", "+z.2f"),
+    _mean("transfer gap (pp)", "gap_pp", "+z.2f"),
     Column(
-        f"vs {REFERENCE} (pp)",
+        f"vs {REFERENCE} treated alike (pp)",
         lambda s: s.difference.points.mean if s.difference else None,
         lambda s: f"{s.difference.points.mean:+z.2f}" if s.difference else "",
     ),
@@ -66,18 +76,11 @@ COLUMNS = (
     _mean("firing rate", "firing_rate", ".4f"),
     _mean("MSOP", "synaptic_operations", ".3f", 1e-6),
     _mean("energy (nJ)", "energy_nj", ".1f"),
-    _mean("CPU (s)", "seconds", ".0f"),
-    _mean("peak (MiB)", "peak_memory_mib", ".0f"),
-)
-
-# What a paper's page has room for; soft accuracy is hard plus gap.
-_PAPER = tuple(
-    column for column in COLUMNS if column.title not in ("soft accuracy", "CPU (s)", "peak (MiB)")
 )
 
 _FIELDS = (
-    "hard_accuracy", "soft_accuracy", "gap_pp", "hard_loss", "soft_loss", "val_accuracy",
-    "firing_rate", "synaptic_operations", "energy_nj", "seconds", "peak_memory_mib",
+    "hard_accuracy", "soft_accuracy", "gap_pp", "statistics_gap_pp", "hard_loss", "soft_loss",
+    "val_accuracy", "firing_rate", "synaptic_operations", "energy_nj",
 )  # fmt: skip
 
 
@@ -98,8 +101,8 @@ def overview(runs: Sequence[Run]) -> str:
 def table(runs: Sequence[Run]) -> str:
     """A block a data set, a line a contender: means over seeds, interval and p.
 
-    ``±`` is half the 95 % t-interval over seeds, p that of the paired t-test against HTAF's
-    default after Holm's correction.
+    ``±`` is half the 95 % t-interval over seeds, p that of the paired t-test against HTAF treated
+    alike, after Holm's correction.
 
     Raises:
         ValueError: no runs, or a run twice.
@@ -108,8 +111,14 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def _block(data: str, summaries: Sequence[Summary]) -> str:
-    rows = [[data, *(column.title for column in COLUMNS)]]
-    rows += [[s.spike, *(column.text(s) for column in COLUMNS)] for s in summaries]
+    columns = [column for column in COLUMNS if column.title not in _NOT_IN_TEXT]
+    heads = [wrap(column.title, _HEAD) for column in columns]
+    lines = max(map(len, heads))
+    heads = [[""] * (lines - len(head)) + head for head in heads]
+    counts = sorted({len(summary.runs) for summary in summaries})
+    title = f"{data}, {' to '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
+    rows = [[title if i == lines - 1 else "", *(h[i] for h in heads)] for i in range(lines)]
+    rows += [[s.spike, *(column.text(s) for column in columns)] for s in summaries]
     return aligned(rows, ">")
 
 
@@ -156,18 +165,20 @@ def to_latex(summaries: Mapping[str, Sequence[Summary]]) -> str:
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
         "\\centering\\footnotesize\\setlength{\\tabcolsep}{3.5pt}",
-        f"\\caption{{Means over seeds; $\\pm$ half the 95\\,\\% t-interval; gap: soft minus hard "
-        f"accuracy; p: paired t-test against {escape_latex(REFERENCE)} over common seeds, after "
+        "\\caption{Means over seeds; $\\pm$ half the 95\\,\\% t-interval; statistics gap: accuracy "
+        f"as trained minus that with running statistics; transfer gap: the latter minus hard "
+        f"accuracy; p: paired t-test against {escape_latex(REFERENCE)} treated alike, after "
         "Holm's correction over the contenders of a data set; MSOP: millions of synaptic "
         f"operations a sample; {escape_latex(ENERGY_SOURCE)}.}}",
-        f"\\begin{{tabular}}{{l{'r' * len(_PAPER)}}}",
+        f"\\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
         "\\toprule",
-        " & ".join(["spike function", *(_latex_head(column.title) for column in _PAPER)]) + " \\\\",
+        " & ".join(["spike function", *(_latex_head(column.title) for column in COLUMNS)])
+        + " \\\\",
     ]
     for data, contenders in summaries.items():
-        head = f"\\multicolumn{{{len(_PAPER) + 1}}}{{l}}{{\\textit{{{escape_latex(data)}}}}}"
+        head = f"\\multicolumn{{{len(COLUMNS) + 1}}}{{l}}{{\\textit{{{escape_latex(data)}}}}}"
         lines += ["\\midrule", f"{head} \\\\"]
-        lines += [_latex_row([s.spike, *(c.text(s) for c in _PAPER)]) for s in contenders]
+        lines += [_latex_row([s.spike, *(c.text(s) for c in COLUMNS)]) for s in contenders]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
 
 
@@ -176,8 +187,8 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def _latex_head(title: str) -> str:
-    first, _, last = escape_latex(title).rpartition(" ")
-    return f"\\shortstack[r]{{{first}\\\\{last}}}" if first else last
+    lines = r" \\ ".join(map(escape_latex, wrap(title, _HEAD)))
+    return f"\\shortstack[r]{{{lines}}}"
 
 
 def _latex_cell(text: str) -> str:

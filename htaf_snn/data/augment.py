@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from .recordings import Events, SensorSize, import_tonic
+from .recordings import Events, SensorSize
 from .splits import Sample
 
 Kind = Literal["images", "events"]
@@ -75,16 +76,61 @@ _OF_FRAMES: dict[str, Callable[[int, int, float], Any]] = {
 }
 _IMAGES_ONLY = ("autoaugment",)
 
-# Each is built from the size of the frames that the events are made into.
-_OF_EVENTS: dict[str, Callable[[Any, SensorSize], EventTransform]] = {
-    "drop": lambda transforms, _: transforms.DropEvent(p=(0.0, 0.3)),
-    "event_drop": lambda transforms, size: transforms.EventDrop(size),
-    "time_jitter": lambda transforms, _: transforms.TimeJitter(
-        _TIME_JITTER_US, clip_negative=True, sort_timestamps=True
-    ),
-    "spatial_jitter": lambda transforms, size: transforms.SpatialJitter(
-        size, _SPATIAL_JITTER, _SPATIAL_JITTER, clip_outliers=True
-    ),
+
+def _drop(events: Events, rng: np.random.Generator, _: SensorSize) -> Events:
+    kept: Events = events[rng.random(len(events)) >= rng.uniform(0, 0.3)]
+    return kept
+
+
+def _event_drop(events: Events, rng: np.random.Generator, size: SensorSize) -> Events:
+    """Leaves out nothing, or the events of a time, of a box or at random.
+
+    Tonic 1.6's draws the time from 0 on, wherever a recording begins.
+    """
+    kind = rng.integers(4)
+    gone = np.zeros(len(events), bool)
+    if kind == 1 and len(events):
+        t = events["t"] - events["t"][0]
+        share = rng.integers(1, 10) / 10
+        start = rng.uniform(0, 1 - share) * t[-1]
+        gone = (t >= start) & (t <= start + share * t[-1])
+    elif kind == 2:
+        share = rng.integers(1, 6) / 20
+        gone = ~gone
+        for name, side in zip("xy", size, strict=False):
+            length = int(share * side)
+            start = rng.integers(0, side - length, endpoint=True)
+            gone &= (events[name] >= start) & (events[name] < start + length)
+    elif kind == 3:
+        gone = rng.random(len(events)) < rng.integers(1, 10) / 10
+    kept: Events = events[~gone]
+    return kept
+
+
+def _time_jitter(events: Events, rng: np.random.Generator, _: SensorSize) -> Events:
+    """Tonic's leaves out what becomes negative: of recordings that begin at 0 alone."""
+    events = events.copy()
+    events["t"] += np.rint(rng.normal(0, _TIME_JITTER_US, len(events))).astype(np.int64)
+    return events[np.argsort(events["t"], kind="stable")]
+
+
+def _spatial_jitter(events: Events, rng: np.random.Generator, size: SensorSize) -> Events:
+    """Tonic's truncates, and so moves all events by half a pixel to the upper left."""
+    shape = (2, len(events))
+    moves = rng.normal(0, _SPATIAL_JITTER**0.5, shape)
+    x, y = np.rint(np.stack([events["x"], events["y"]]) + moves)
+    kept = (x >= 0) & (x < size[0]) & (y >= 0) & (y < size[1])
+    events = events[kept]
+    events["x"], events["y"] = x[kept], y[kept]
+    return events
+
+
+# Each takes numpy's random numbers, and the size of the frames that the events are made into.
+_OF_EVENTS: dict[str, Callable[[Events, np.random.Generator, SensorSize], Events]] = {
+    "drop": _drop,
+    "event_drop": _event_drop,
+    "time_jitter": _time_jitter,
+    "spatial_jitter": _spatial_jitter,
 }
 
 
@@ -126,27 +172,22 @@ def frame_transform(
     return transform
 
 
+@dataclass(frozen=True)
 class EventChanges:
-    """One after the other of the augmentations of events, by Tonic; it can be pickled.
+    """One after the other of the augmentations of events; it can be pickled.
 
     Args:
         names: as `parse` gives them.
         frame_size: (W, H, P) of the frames that the events are made into.
     """
 
-    def __init__(self, names: Sequence[str], frame_size: SensorSize) -> None:
-        transforms = import_tonic().transforms
-        self.steps = [_OF_EVENTS[name](transforms, frame_size) for name in names]
+    names: Sequence[str]
+    frame_size: SensorSize
 
     def __call__(self, events: Events) -> Events:
-        # Tonic draws from numpy's global generator: seeded here from torch's, then put back.
-        before = np.random.get_state()  # noqa: NPY002
-        np.random.seed(int(torch.randint(2**32, ())))  # noqa: NPY002
-        try:
-            for step in self.steps:
-                events = step(events)
-        finally:
-            np.random.set_state(before)  # noqa: NPY002
+        rng = np.random.default_rng(int(torch.randint(2**32, ())))
+        for name in self.names:
+            events = _OF_EVENTS[name](events, rng, self.frame_size)
         return events
 
 

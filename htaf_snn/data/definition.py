@@ -8,44 +8,98 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from ..arguments import Options, in_range
+from ..arguments import Options, in_range, quoted
 from .augment import Kind
-from .framing import Framing
-from .recordings import Format
+from .framing import Framing, FramingOptions
+from .readers.cameras import Camera as Camera  # a type of FormatOptions, looked up here
+from .readers.columns import Format, FormatOptions
 from .splits import Splits
 
 Shape = tuple[int, int, int]  # C, H, W of a frame
 
-_OF_ALL = frozenset(
-    {
-        "name", "T", "batch_size", "validation", "test", "split_seed", "augment", "shift", "mixup",
-        "cutmix", "num_workers",
-    }
-)  # fmt: skip
+
+@dataclass(frozen=True, kw_only=True)
+class EventOptions(FramingOptions):
+    """What is made of recordings of events, whatever set they are of.
+
+    Args:
+        skip_bad: of events: whether recordings that can't be read are left out, and listed.
+        split: of events: what is drawn where there is no folder for it: "random", whole
+            recordings, or "time", the later ``window``s of each recording, after a gap of one.
+    """
+
+    skip_bad: bool = False
+    split: Literal["random", "time"] = "random"
+
+    def check(self) -> None:
+        super().check()
+        if self.split == "time" and self.window is None:
+            raise ValueError(
+                "`split` (=time) divides the windows of each recording: set `data.window`, in "
+                "microseconds"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(FormatOptions):
+    """What a folder of recordings leaves unsaid.
+
+    Args:
+        sensor_size: of event_folder: (W, H) in pixels, such as 34x34; None takes it from the
+            files' headers, or else from their events.
+        group: of event_folder: a regular expression that finds subject or session in a
+            recording's path (its first group, such as "user(\\d+)"); whole groups are split.
+        split_file: of event_folder: lines ``path,part``, with part train, validation or test.
+    """
+
+    sensor_size: tuple[int, int] | str | None = None
+    group: str | None = None
+    split_file: Path | None = None
+
+    def check(self) -> None:
+        super().check()
+        if isinstance(self.sensor_size, str):
+            sides = re.fullmatch(
+                r"[\[(]?\s*(\d{1,5})\s*[x,]\s*(\d{1,5})\s*[\])]?", self.sensor_size
+            )
+            if sides is None:
+                raise ValueError(
+                    f"`sensor_size` (={quoted(self.sensor_size)}) must be width and height in "
+                    "pixels, such as 346x260"
+                )
+            object.__setattr__(self, "sensor_size", (int(sides[1]), int(sides[2])))
+        for side in self.sensor_size or ():
+            in_range("sensor_size", int(side), 1, 2**12)
+        if self.group is not None:
+            try:
+                re.compile(self.group)
+            except re.error as error:
+                raise ValueError(f"`group` (={self.group}) is no pattern: {error}") from error
+
+
+def names(kind: type[Options]) -> frozenset[str]:
+    """The names of a group of options."""
+    return frozenset(field.name for field in fields(kind))
+
+
 SOURCE_OPTIONS = frozenset({"root", "download"})
-EVENT_OPTIONS = frozenset(
-    {
-        "frames_by", "downsample", "start", "duration", "denoise", "hot_pixels", "skip_bad",
-    }
-)  # fmt: skip
-FOLDER_OPTIONS = frozenset(
-    {
-        "sensor_size", "ordering", "time_unit", "sort", "events_path", "window", "group",
-        "split_file",
-    }
-)  # fmt: skip
+EVENT_OPTIONS = names(EventOptions)
+FOLDER_OPTIONS = names(FolderOptions)
 
 
 @dataclass(frozen=True)
-class DataConfig(Options):
+class DataConfig(EventOptions, FolderOptions):
     """Which data, and what is made of them: the options ``--data.*``.
+
+    Beside its own, the fields of `EventOptions`, `FolderOptions` and `FormatOptions`.
 
     Args:
         name: a data set's name, as ``htaf-snn data`` lists them.
         root: folder of the data, for sets that are not built in.
         T: time steps: bins of a recording, or steps that an image is shown for; >= 1.
         batch_size: samples a batch; >= 1.
-        validation: share of the samples held out to choose models, in (0, 1).
+        validation: share of the samples held out to choose models, in [0, 1); 0 trains without,
+            and keeps the last epoch. Without effect where the set comes with a validation split.
         test: share of the samples held out for the test, in (0, 1); without effect where the
             set comes with a test split.
         split_seed: of the draw of the three parts.
@@ -56,37 +110,17 @@ class DataConfig(Options):
             up to a tenth of the side), rotate (by up to 15 degrees), shear (by up to 15 degrees),
             nda (a flip, then roll, rotation by up to 30 degrees, shear by up to 30 degrees or a
             square hole of a ninth of the area; Li et al., arXiv 2203.06145). Of images alone:
-            autoaugment (CIFAR-10's policy up to 64 pixels, ImageNet's above). Of events alone, by
-            Tonic: drop (up to 30 % of them), event_drop (Gu et al. 2021), time_jitter (standard
+            autoaugment (CIFAR-10's policy up to 64 pixels, ImageNet's above). Of events alone:
+            drop (up to 30 % of them), event_drop (Gu et al. 2021), time_jitter (standard
             deviation 1 ms), spatial_jitter (variance 0.5 pixels^2). Empty for none.
         shift: largest random shift by "shift", as a share of the side, in [0, 0.5); 0 leaves
             the samples in place.
         mixup: alpha of MixUp, >= 0; 0 is off. Where CutMix is on too, a batch has one of them.
         cutmix: alpha of CutMix, >= 0; 0 is off.
         encoder: of images: "direct", "poisson" or "latency"; see `Encoder`.
-        frames_by: of events: "time", bins of equal length, or "count", of equally many events.
-        downsample: of events: pixels of a frame's longer side; None keeps the sensor's.
         first_saccade: of N-MNIST, N-Caltech101 and digits_events: whether to leave out what
             comes after the first saccade (105 ms, 100 ms and 100 ms).
         size: of image_folder: side to which the images are scaled and cropped, in pixels.
-        sensor_size: of event_folder: (W, H) in pixels; None takes it from the files' headers.
-        ordering: of event_folder: the columns of plain [N, 4] tables, such as txyp; "auto" knows
-            time and polarity by their values.
-        time_unit: of event_folder: of the files' times, "us", "ms", "ns", "s", or "auto": what
-            the format says, else fractions are seconds and whole numbers microseconds.
-        sort: of event_folder: whether events that are not in order of time are sorted.
-        events_path: of event_folder: the events' name in HDF5 files and ROS bags with several.
-        start: of events: microseconds after the first event that are left out.
-        duration: of events: microseconds after ``start`` that are used; None uses all.
-        window: of event_folder: microseconds of each of the samples that a recording is cut
-            into, which all go into one split; None takes it whole.
-        denoise: of events: microseconds within which an event must have another beside it, or is
-            left out, by Tonic's filter.
-        hot_pixels: of events: events a second above which a pixel is left out.
-        skip_bad: of events: whether recordings that can't be read are left out, and listed.
-        group: of event_folder: a regular expression that finds subject or session in a
-            recording's path (its first group, such as "user(\\d+)"); whole groups are split.
-        split_file: of event_folder: lines ``path,part``, with part train, validation or test.
         download: whether Tonic or torchvision may fetch what is missing.
         num_workers: processes that load; 0 loads in this one.
 
@@ -106,60 +140,42 @@ class DataConfig(Options):
     mixup: float = 0.0
     cutmix: float = 0.0
     encoder: Literal["direct", "poisson", "latency"] = "direct"
-    frames_by: Literal["time", "count"] = "time"
-    downsample: int | None = None
     first_saccade: bool = False
     size: int | None = None
-    sensor_size: tuple[int, int] | None = None
-    ordering: str = "auto"
-    time_unit: Literal["auto", "us", "ms", "ns", "s"] = "auto"
-    sort: bool = False
-    events_path: str | None = None
-    start: int = 0
-    duration: int | None = None
-    window: int | None = None
-    denoise: int | None = None
-    hot_pixels: float | None = None
-    skip_bad: bool = False
-    group: str | None = None
-    split_file: Path | None = None
     download: bool = False
     num_workers: int = 0
 
     def check(self) -> None:
+        super().check()
         for key, count, least, most in (
             ("T", self.T, 1, 2**14), ("batch_size", self.batch_size, 1, 2**16),
-            ("size", self.size, 1, 2**12), ("downsample", self.downsample, 1, 2**12),
-            ("num_workers", self.num_workers, 0, 2**8),
+            ("size", self.size, 1, 2**12), ("num_workers", self.num_workers, 0, 2**8),
             ("split_seed", self.split_seed, 0, 2**32 - 1),
             ("mixup", self.mixup, 0, 1e3), ("cutmix", self.cutmix, 0, 1e3),
-            *(("sensor_size", side, 1, 2**12) for side in self.sensor_size or ()),
         ):  # fmt: skip
             if count is not None:
                 in_range(key, count, least, most)
-        if not (self.validation > 0 and self.test > 0 and self.validation + self.test < 1):
+        if not (self.validation >= 0 and self.test > 0 and self.validation + self.test < 1):
             raise ValueError(
-                f"`validation` (={self.validation}) and `test` (={self.test}) must be positive and "
-                "leave something to train on"
+                f"`validation` (={self.validation}) must not be negative, `test` (={self.test}) "
+                "must be positive, and both must leave something to train on"
+            )
+        if self.split == "time" and self.group is not None:
+            raise ValueError(
+                f"`group` (={self.group}) keeps recordings whole, `split` (=time) divides each: "
+                "leave one out"
             )
         if not 0 <= self.shift < 0.5:
             raise ValueError(f"`shift` (={self.shift}) must lie in [0, 0.5), a share of the side")
-        _ = self.format  # checks it, before folders are searched
-        if self.group is not None:
-            try:
-                re.compile(self.group)
-            except re.error as error:
-                raise ValueError(f"`group` (={self.group}) is no pattern: {error}") from error
 
     @property
     def format(self) -> Format:
         """What a folder's files leave unsaid."""
-        return Format(
-            ordering=self.ordering,
-            time_unit=self.time_unit,
-            sort=self.sort,
-            events_path=self.events_path,
-        )
+        return Format(**self.part(FormatOptions))
+
+
+_OF_SOME = SOURCE_OPTIONS | {"encoder", "first_saccade", "size"}
+_OF_ALL = names(DataConfig) - _OF_SOME - EVENT_OPTIONS - FOLDER_OPTIONS
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections import Counter
 from pathlib import Path
 
+from .cache import file_stamp
 from .definition import EVENT_OPTIONS, FOLDER_OPTIONS, DataConfig, DataSet, Shape, root_of
+from .events import extent_of, or_why_not
 from .folders import Parts, listed, parts_of
 from .framing import Framing
-from .recordings import READERS, import_tonic, sensor_in_header
+from .readers.cameras import sensor_around
+from .recordings import READERS, Format, sensor_in_header
 from .sampling import event_splits, framing_for
 from .splits import Splits
+
+_log = logging.getLogger(__name__)
 
 
 def _parts(options: DataConfig) -> tuple[Parts, Framing]:
@@ -18,26 +25,39 @@ def _parts(options: DataConfig) -> tuple[Parts, Framing]:
     parts = parts_of(root, tuple(READERS))
     if options.split_file is not None:
         parts = listed(parts, root, options.split_file)
-    size = options.sensor_size or _common_sensor(parts.files)
+    size = options.sensor_size
+    if size is None:
+        files = tuple(dict.fromkeys(parts.files))
+        stamps = tuple(map(file_stamp, files))
+        size = _sensor(files, stamps, options.format, options.skip_bad)
+    assert not isinstance(size, str)
     return parts, framing_for((*size, 2), options.format, options)
 
 
-def _common_sensor(files: list[Path]) -> tuple[int, int]:
-    """(W, H) that the files' headers agree on."""
-    sizes = {path: sensor_in_header(path) for path in files}
-    (common, _), *others = Counter(sizes.values()).most_common()
+@functools.lru_cache(maxsize=8)
+def _sensor(
+    files: tuple[Path, ...], _stamps: tuple[object, ...], format: Format, skip_bad: bool
+) -> tuple[int, int]:
+    """(W, H) that the files' headers agree on; where none names any, of what the events reach."""
+    read = functools.partial(sensor_in_header, format=format)
+    found = ((path, or_why_not(read, path, skip_bad)) for path in files)
+    sizes = {path: size for path, size in found if not isinstance(size, str)}
+    (common, _), *others = Counter(sizes.values()).most_common() or [(None, 0)]
     if others:
         odd = next(path for path, size in sizes.items() if size == others[0][0])
         raise ValueError(
             f"mixed sensor sizes: {odd} has {_times(others[0][0])}, most others have "
             f"{_times(common)}; keep one, or set `data.sensor_size` to hold all of them"
         )
-    if common is None:
-        raise ValueError(
-            f"{files[0]} does not name its sensor's size; set `data.sensor_size` to (W, H) in "
-            "pixels"
-        )
-    return common
+    if common is not None:
+        return common
+    extent = extent_of(files, format, skip_bad)
+    size = sensor_around(extent)
+    _log.info(
+        "sensor %dx%d: no file names it, and events reach %dx%d; set data.sensor_size if it is "
+        "another", *size, *extent,
+    )  # fmt: skip
+    return size
 
 
 def _times(size: tuple[int, int] | None) -> str:
@@ -45,7 +65,6 @@ def _times(size: tuple[int, int] | None) -> str:
 
 
 def _load(options: DataConfig) -> Splits:
-    import_tonic()
     parts, framing = _parts(options)
     root = root_of(options, "recordings by class")
     return event_splits(parts, framing, len(parts.classes), options, root)

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torchvision.datasets.folder import find_classes
-
 from .definition import (
     EVENT_OPTIONS,
     SOURCE_OPTIONS,
@@ -25,6 +23,7 @@ from .folders import (
     Labelled,
     Parts,
     class_files,
+    classes_in,
     named_files,
 )
 from .framing import Framing
@@ -90,7 +89,7 @@ EVENT_SETS: dict[str, EventSet] = {
         (128, 128, 2),
         tuple(map(str, range(11))), 11, ".npy",
         "DVSGesture/ibmGestureTrain", "DVSGesture/ibmGestureTest",
-        Format("xypt", t_unit=1000), tonic="DVSGesture", label_in_file=True,
+        Format(ordering="xypt", t_unit=1000), tonic="DVSGesture", label_in_file=True,
     ),
     "cifar10_dvs": EventSet(
         "CIFAR10-DVS (Li et al. 2017), through Tonic; test split drawn",
@@ -109,7 +108,7 @@ EVENT_SETS: dict[str, EventSet] = {
         "POKER-DVS (Serrano-Gotarredona and Linares-Barranco 2015), through Tonic",
         (35, 35, 2),
         ("cl", "he", "di", "sp"), 4, ".npy", "POKERDVS/pips_train", "POKERDVS/pips_test",
-        Format("txyp"), tonic="POKERDVS",
+        Format(ordering="txyp"), tonic="POKERDVS",
     ),
     "asl_dvs": EventSet(
         "ASL-DVS (Bi et al. 2019), through Tonic; 24 letters, without j and z; test split drawn",
@@ -122,13 +121,12 @@ EVENT_SETS: dict[str, EventSet] = {
 
 def _load(name: str, options: DataConfig) -> Splits:
     event_set = EVENT_SETS[name]
-    tonic = import_tonic()
     if event_set.tonic is None:
         root = digits_events()
     else:
         root = root_of(options, name)
         if options.download:
-            download: Callable[..., Any] = getattr(tonic.datasets, event_set.tonic)
+            download: Callable[..., Any] = getattr(import_tonic().datasets, event_set.tonic)
             for part in ({},) if event_set.test is None else ({"train": True}, {"train": False}):
                 download(str(root), **part)
     framing = _framing(event_set, options)
@@ -153,7 +151,7 @@ def _files(event_set: EventSet, root: Path, folder: str) -> Labelled:
         )
     if event_set.classes is not None:
         return named_files(where, event_set.suffix, event_set.classes, event_set.label_in_file)
-    classes = find_classes(where)[0]
+    classes = classes_in(where)
     if len(classes) != event_set.num_classes:
         raise ValueError(f"{where}: {len(classes)} class folders, not {event_set.num_classes}")
     return class_files(where, (event_set.suffix,), classes)
@@ -173,7 +171,7 @@ def _framing_and_classes(name: str, options: DataConfig) -> tuple[Framing, list[
     event_set = EVENT_SETS[name]
     classes = list(event_set.classes or ())
     if not classes and options.root is not None:
-        classes = find_classes(options.root.expanduser() / event_set.train)[0]
+        classes = classes_in(options.root.expanduser() / event_set.train)
     return _framing(event_set, options), classes
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,14 +19,30 @@ from ..files import cache_folder
 from .augment import EventTransform
 from .cache import ArrayFile, build_once, cache_key, file_stamp, map_in_order, smallest
 from .framing import Framing
-from .recordings import EVENT, Events, file_of
+from .recordings import EVENT, Events, Format, file_of, read_recording
 from .samples import Samples
 
-_VERSION = 3  # of the caches
+_VERSION = 4  # of the caches
 _INDEX = np.dtype(
     [("file", np.int64), ("events", np.int64), ("us", np.int64), ("crc", np.uint32)]
 )  # of a sample: which file it is of, its number of events, their duration, its frames' checksum
+_LARGEST_SENSOR = 1 << 12  # pixels a side
 _log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+def or_why_not(read: Callable[[Path], Result], path: Path, skip_bad: bool) -> Result | str:
+    """What is read of a file, or, where bad ones may be left out, what is wrong with it."""
+    try:
+        return read(path)
+    except (ValueError, OSError) as error:
+        if skip_bad:
+            return str(error)
+        if isinstance(error, OSError):
+            raise
+        raise ValueError(
+            f"{error}\n(--data.skip_bad true leaves out recordings that can't be read)"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -37,23 +53,61 @@ class _Read:
     skip_bad: bool
 
     def events(self, path: Path) -> list[Events] | str:
-        try:
-            return self.framing.windows(path)
-        except (ValueError, OSError) as error:
-            if not self.skip_bad:
-                raise
-            return str(error)
+        return or_why_not(self.framing.windows, path, self.skip_bad)
 
     def frames(self, path: Path) -> tuple[NDArray[np.integer], NDArray[np.void]] | str:
         windows = self.events(path)
         if isinstance(windows, str):
             return windows
-        made = smallest(np.stack([self.framing.frames(events) for events in windows]))
+        made = np.stack([smallest(self.framing.frames(events)) for events in windows])
         index = np.zeros(len(windows), _INDEX)
         index["events"] = [len(events) for events in windows]
         index["us"] = [events["t"][-1] - events["t"][0] for events in windows]
         index["crc"] = [zlib.crc32(frames.tobytes()) for frames in made]
         return made, index
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Reads how far a file's events reach, in any process."""
+
+    format: Format
+    skip_bad: bool
+
+    def __call__(self, path: Path) -> tuple[int, int] | str:
+        return or_why_not(self._read, path, self.skip_bad)
+
+    def _read(self, path: Path) -> tuple[int, int]:
+        return extent(read_recording(path, format=self.format))
+
+
+def extent(events: Events) -> tuple[int, int]:
+    """(W, H) of the smallest sensor that has these events."""
+    return int(events["x"].max()) + 1, int(events["y"].max()) + 1
+
+
+def extent_of(files: Sequence[Path], format: Format, skip_bad: bool = False) -> tuple[int, int]:
+    """(W, H) of the smallest sensor that has all events of ``files``, which are read once.
+
+    Raises:
+        ValueError: a file that can't be read, or events farther out than on any known sensor.
+    """
+
+    def build(folder: Path) -> None:
+        read = map_in_order(_Extent(format, skip_bad), files, "sensor size", "recording")
+        found = [one for one in read if not isinstance(one, str)]
+        sides = np.max(found, axis=0).tolist() if found else None
+        (folder / "extent.json").write_text(json.dumps(sides))
+
+    folder = build_once(_cache_folder("extents", format, files, skip_bad), build)
+    sides = json.loads((folder / "extent.json").read_text())
+    if sides is None or max(sides) > _LARGEST_SENSOR:
+        raise ValueError(
+            f"{files[0]} and {len(files) - 1} others name no sensor size, and their events "
+            f"{'can not be read' if sides is None else 'reach {}x{}'.format(*sides)}: set "
+            "`data.sensor_size`, such as 346x260"
+        )
+    return sides[0], sides[1]
 
 
 @dataclass(frozen=True)
@@ -105,10 +159,7 @@ class Frames(Samples):
     def raw(self, index: int) -> Tensor:
         if self.augment is None or self.events is None or self.event_transform is None:
             return super().raw(index)
-        events = self.event_transform(self.events[index])
-        if len(events) == 0:
-            return torch.zeros(self.arrays.shape[1:], dtype=torch.int16)
-        return torch.from_numpy(self.framing.frames(events))
+        return torch.from_numpy(self.framing.frames(self.event_transform(self.events[index])))
 
 
 def cached_frames(
@@ -186,9 +237,8 @@ class CachedEvents:
         return events
 
 
-def _cache_folder(kind: str, framing: Framing, files: Sequence[Path], skip_bad: bool) -> Path:
+def _cache_folder(kind: str, how: Framing | Format, files: Sequence[Path], skip_bad: bool) -> Path:
     stamps = [file_stamp(file) for file in dict.fromkeys(map(file_of, files))]
     names = [path.name for path in files]
-    version = importlib.metadata.version("tonic")
-    key = cache_key(_VERSION, version, framing, skip_bad, stamps, names)
+    key = cache_key(_VERSION, how, skip_bad, stamps, names)
     return cache_folder() / kind / key

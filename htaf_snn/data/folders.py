@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchvision.datasets.folder import find_classes, make_dataset
+from torchvision.datasets.folder import make_dataset
 
-from ..files import cache_folder
+from ..files import cache_folder, is_hidden
 from .cache import build_once, cache_key, file_stamp
 
 Labelled = tuple[list[Path], list[int]]  # files and their labels
@@ -32,7 +32,7 @@ def named_files(folder: Path, suffix: str, classes: Sequence[str], label_in_file
         FileNotFoundError: no file.
     """
     labels = {name: label for label, name in enumerate(classes)}
-    files = sorted(folder.rglob(f"*{suffix}"))
+    files = sorted(p for p in folder.rglob(f"*{suffix}") if not is_hidden(p.name))
     if not files:
         raise FileNotFoundError(f"{folder}: no {suffix} file")
     for path in files:
@@ -47,17 +47,28 @@ def named_files(folder: Path, suffix: str, classes: Sequence[str], label_in_file
     return [path for _, path in labelled], [label for label, _ in labelled]
 
 
+def classes_in(folder: Path) -> list[str]:
+    """The names of the folders in ``folder``, without hidden ones, in order."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
+
+
 def class_files(folder: Path, suffixes: tuple[str, ...], classes: Sequence[str]) -> Labelled:
     """The files of each of ``classes``, a folder each, and their labels, in fixed order.
 
     Raises:
         FileNotFoundError: a class without files.
     """
+
+    def is_one(path: str) -> bool:
+        inside = Path(path).relative_to(folder)
+        return inside.name.lower().endswith(suffixes) and not any(map(is_hidden, inside.parts))
+
     labels = {name: label for label, name in enumerate(classes)}
     try:
-        samples = make_dataset(folder, labels, suffixes)
+        samples = make_dataset(folder, labels, is_valid_file=is_one)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{folder}: {error}") from error
+        known = ", ".join(suffixes)
+        raise FileNotFoundError(f"{folder}: {error} The known suffixes are {known}") from error
     return [Path(path) for path, _ in samples], [label for _, label in samples]
 
 
@@ -83,17 +94,26 @@ def parts_of(root: Path, suffixes: tuple[str, ...]) -> Parts:
     Where there is val/ (or validation/) and no test/, it is the test part.
 
     Raises:
-        ValueError: the class folders differ between the parts.
+        ValueError: the class folders differ between the parts, or there is one class.
         FileNotFoundError: no class folder, or no file.
     """
-    if not (root / "train").is_dir():
-        classes = find_classes(root)[0]
+    train_folder = root / "train" if (root / "train").is_dir() else root
+    classes = classes_in(train_folder)
+    parts_alone = {name.lower() for name in classes} <= {"train", *_OTHER_FOLDERS}
+    if len(classes) < 2 or parts_alone:
+        found = f"the folders {', '.join(classes)}" if classes else "no folder"
+        raise (ValueError if classes else FileNotFoundError)(
+            f"{train_folder} has {found}, where a folder for each of several classes is due:\n"
+            f"  {root}/cat/1{suffixes[0]}  {root}/dog/1{suffixes[0]}\n"
+            f"  or with parts, in lower case: {root}/train/cat/1{suffixes[0]}  "
+            f"{root}/test/cat/1{suffixes[0]}"
+        )
+    if train_folder == root:
         return Parts(class_files(root, suffixes, classes), None, None, classes)
-    classes = find_classes(root / "train")[0]
     train = class_files(root / "train", suffixes, classes)
     others = [root / name for name in _OTHER_FOLDERS if (root / name).is_dir()]
     for folder in others:
-        names = find_classes(folder)[0]
+        names = classes_in(folder)
         if classes != names:
             odd = sorted(set(classes) ^ set(names))
             raise ValueError(

@@ -1,69 +1,93 @@
-"""How a recording becomes frames: which of its events, cut how, by Tonic."""
+"""How a recording becomes frames: which of its events, cut how."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .recordings import Events, Format, SensorSize, import_tonic, read_recording
+from ..arguments import Options, in_range
+from .recordings import Events, Format, SensorSize, read_recording
+
+_LONGEST_US = 1 << 53  # of any stretch of time that an option names
 
 
-@dataclass(frozen=True)
-class Framing:
-    """How a recording becomes frames [T, P, H, W].
+@dataclass(frozen=True, kw_only=True)
+class FramingOptions(Options):
+    """Which events of a recording are used, and how they are divided into frames.
 
     Args:
-        sensor_size: (W, H, P), in pixels and polarities.
-        T: number of frames, >= 1.
-        format: of the files.
-        by: "time", bins of equal length, or "count", bins of equally many events.
-        downsample: pixels of the longer side after downsampling; None keeps the sensor's.
-        until: microseconds after which events are left out; None keeps all.
-        start: microseconds after the first event before which events are left out, >= 0.
-        duration: microseconds after ``start`` from which on they are left out; None keeps all.
-        window: microseconds of each of the parts that a recording is cut into; what is left at
-            the end is left out. None takes it whole.
-        denoise: microseconds within which an event must have another in a pixel beside it, or is
-            left out (Tonic's ``Denoise``); None keeps all.
-        hot_pixels: events a second above which a pixel is left out (Tonic's ``DropPixel``).
+        frames_by: of events: "time", bins of equal length, or "count", of equally many events;
+            the last has what is left over, as in SpikingJelly.
+        downsample: of events: pixels of a frame's longer side; None keeps the sensor's.
+        start: of events: microseconds after the first event that are left out, >= 0.
+        duration: of events: microseconds after ``start`` that are used; None uses all.
+        window: of events: microseconds of each of the samples that a recording is cut into; what
+            is left at its end is left out. None takes it whole.
+        denoise: of events: microseconds within which an event must follow another in one of the
+            four pixels beside it, or is left out.
+        hot_pixels: of events: events a second above which a pixel is left out.
 
     Raises:
-        ValueError: an unknown ``by``, a ``downsample`` that is not below the sensor's side, or
-            another number out of its range.
+        ValueError: a number out of its range.
     """
 
-    sensor_size: SensorSize
-    T: int
-    format: Format = field(default_factory=Format)
-    by: str = "time"
+    frames_by: Literal["time", "count"] = "time"
     downsample: int | None = None
-    until: int | None = None
     start: int = 0
     duration: int | None = None
     window: int | None = None
     denoise: int | None = None
     hot_pixels: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.by not in ("time", "count"):
-            raise ValueError(f"`frames_by` (={self.by}) must be time or count")
+    def check(self) -> None:
+        super().check()
+        in_range("start", self.start, 0, _LONGEST_US)
+        for name, most in (
+            ("downsample", 1 << 12), ("duration", _LONGEST_US), ("window", _LONGEST_US),
+            ("denoise", _LONGEST_US),
+        ):  # fmt: skip
+            if (value := getattr(self, name)) is not None:
+                in_range(name, value, 1, most)
+        if self.hot_pixels is not None:
+            in_range("hot_pixels", self.hot_pixels, 0, open_=True)
+
+
+@dataclass(frozen=True)
+class Framing(FramingOptions):
+    """How a recording becomes frames [T, P, H, W].
+
+    Args:
+        sensor_size: (W, H, P), in pixels and polarities.
+        T: number of frames, >= 1.
+        format: of the files.
+        until: microseconds after which events are left out; None keeps all.
+
+    Raises:
+        ValueError: a ``downsample`` that is not below the sensor's side, or another number out of
+            its range.
+    """
+
+    sensor_size: SensorSize
+    T: int
+    format: Format = field(default_factory=Format)
+    until: int | None = None
+
+    def check(self) -> None:
+        super().check()
+        in_range("T", self.T, 1, 1 << 14)
+        for side in self.sensor_size:
+            in_range("sensor_size", side, 1, 1 << 15)
         longest = max(self.sensor_size[:2])
-        if self.downsample is not None and not 1 <= self.downsample <= longest:
+        if self.downsample is not None and self.downsample > longest:
             raise ValueError(
                 f"`downsample` (={self.downsample}) must lie between 1 and {longest}, the longer "
                 "side of the sensor in pixels"
             )
-        if self.start < 0:
-            raise ValueError(f"`start` (={self.start}) must not be negative, in microseconds")
-        for name in ("duration", "window", "denoise", "hot_pixels"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"`{name}` (={value}) must be positive")
 
     @property
     def frame_size(self) -> SensorSize:
@@ -88,30 +112,17 @@ class Framing:
         Raises:
             ValueError: the recording is damaged, or nothing in it makes a frame.
         """
-        transforms = import_tonic().transforms
-        events = read_recording(path, self.sensor_size, self.format)
-        first = events["t"][0]
-        if self.hot_pixels is not None and events["t"][-1] > first:
-            events = transforms.DropPixel(hot_pixel_frequency=self.hot_pixels)(events)
-        if self.denoise is not None and len(events):
-            events = _denoised(transforms.Denoise(self.denoise), events, self.denoise)
-        if self.until is not None:
-            events = events[events["t"] <= self.until]
-            if len(events) == 0:
-                raise ValueError(f"{path}: no event in the first {self.until} us")
-        if self.start or self.duration is not None:
-            begin = first + self.start
-            end = events["t"][-1] + 1 if self.duration is None else begin + self.duration
-            events = events[(events["t"] >= begin) & (events["t"] < end)]
+        events = self._kept(read_recording(path, self.sensor_size, self.format))
         if len(events) == 0:
             raise ValueError(
-                f"{path}: no event is left; see `data.start`, `data.duration`, `data.denoise` and "
-                "`data.hot_pixels`"
+                f"{path}: no event is left; see `data.start`, `data.duration`, `data.denoise`, "
+                "`data.hot_pixels` and `data.first_saccade`"
             )
         if self.downsample is not None:
-            events = transforms.Downsample(
-                sensor_size=self.sensor_size, target_size=self.frame_size[:2]
-            )(events)
+            # Tonic's Downsample multiplies by a rounded factor: 49 * (2 / 98) < 1
+            events = events.copy()
+            for name, new, old in zip("xy", self.frame_size, self.sensor_size, strict=False):
+                events[name] = events[name].astype(np.int32) * new // old
         parts = [events] if self.window is None else _cut(events, self.window)
         if not parts:
             duration = events["t"][-1] - events["t"][0]
@@ -120,49 +131,89 @@ class Framing:
             )
         enough = [part for part in parts if self._available(part) >= self.T]
         if not enough:
-            unit = "events" if self.by == "count" else "us"
+            unit = "events" if self.frames_by == "count" else "us"
             available = max(map(self._available, parts))
             raise ValueError(f"{path}: {available} {unit} of events make no `T` (={self.T}) frames")
         return enough
 
+    def _kept(self, events: Events) -> Events:
+        first, last = (int(t) for t in events["t"][[0, -1]])
+        if self.hot_pixels is not None and last > first:
+            pixel = _pixels(events, self.sensor_size[0])
+            hot = np.bincount(pixel) > self.hot_pixels * ((last - first) / 1e6)
+            events = events[~hot[pixel]]
+        if self.denoise is not None:
+            events = events[_accompanied(events, self.sensor_size[:2], self.denoise)]
+        if self.until is not None:
+            events = events[events["t"] <= self.until]
+        events = events[events["t"] >= first + self.start]
+        if self.duration is not None:
+            events = events[events["t"] < first + self.start + self.duration]
+        return events
+
     def _available(self, events: Events) -> int:
-        if len(events) == 0:
-            return 0
-        return len(events) if self.by == "count" else int(events["t"][-1] - events["t"][0])
+        if self.frames_by == "count" or len(events) == 0:
+            return len(events)
+        return int(events["t"][-1] - events["t"][0]) + 1
 
     def frames(self, events: Events) -> NDArray[np.int32]:
-        """Event counts [T, P, H, W], of the slices that Tonic's `ToFrame` makes.
-
-        Its own counts are of 16 bits.
-        """
-        slicers = import_tonic().slicers
-        by = slicers.SliceByEventBins if self.by == "count" else slicers.SliceByTimeBins
+        """Event counts [T, P, H, W]: each event is in one frame, that of SpikingJelly's slices."""
         width, height, polarities = self.frame_size
+        pixel = _pixels(events, width)
+        if polarities > 1:
+            pixel += events["p"].astype(np.int64) * (height * width)
         counts = np.zeros((self.T, polarities * height * width), np.int32)
-        for row, part in zip(counts, by(self.T).slice(events, None)[0], strict=True):
-            pixel = part["y"].astype(np.int64) * width + part["x"]
-            if polarities > 1:
-                pixel += part["p"].astype(np.int64) * height * width
-            row[:] = np.bincount(pixel, minlength=len(row))
+        for row, (start, end) in zip(
+            counts, itertools.pairwise(self._bounds(events["t"])), strict=True
+        ):
+            row[:] = np.bincount(pixel[start:end], minlength=len(row))
         return counts.reshape(self.T, polarities, height, width)
+
+    def _bounds(self, t: NDArray[np.int64]) -> list[int]:
+        """Where each frame's events begin, and where the last one's end."""
+        steps = np.arange(self.T)
+        if self.frames_by == "count" or len(t) == 0:
+            starts = steps * (len(t) // self.T)
+        else:
+            starts = np.searchsorted(t, t[0] + steps * ((t[-1] - t[0]) // self.T))
+        return [*starts.tolist(), len(t)]
 
     def read(self, path: Path) -> NDArray[np.int32]:
         """The frames of a recording; of its first window where there are several."""
         return self.frames(self.windows(path)[0])
 
 
+def _pixels(events: Events, width: int) -> NDArray[np.int64]:
+    pixels: NDArray[np.int64] = events["y"].astype(np.int64) * width + events["x"]
+    return pixels
+
+
 def _cut(events: Events, window: int) -> list[Events]:
-    """The whole windows from the first event on."""
-    t = events["t"]
-    count = int((t[-1] - t[0] + 1) // window)
-    bounds = np.searchsorted(t, t[0] + np.arange(count + 1) * window)
-    return [events[a:b] for a, b in itertools.pairwise(bounds)]
+    """The whole windows from the first event on that have events."""
+    t = events["t"] - events["t"][0]
+    numbers, starts = np.unique(t // window, return_index=True)
+    whole = numbers < (t[-1] + 1) // window
+    bounds = [*starts.tolist(), len(t)]
+    return [
+        events[a:b] for (a, b), keep in zip(itertools.pairwise(bounds), whole, strict=True) if keep
+    ]
 
 
-def _denoised(denoise: Any, events: Events, filter_time: int) -> Events:
-    """What Tonic's filter keeps; it takes pixels without events for ones that fired at 0."""
-    late = events.copy()
-    late["t"] += 2 * filter_time - events["t"][0]
-    kept: Events = denoise(late)
-    kept["t"] -= 2 * filter_time - events["t"][0]
-    return kept
+def _accompanied(events: Events, size: tuple[int, int], within: int) -> NDArray[np.bool_]:
+    """Which events follow, by less than ``within``, another in one of the four pixels beside.
+
+    As Tonic's ``Denoise``, which loops in Python and takes pixels without events for ones that
+    fired at 0.
+    """
+    width, height = size
+    x, y, t = (events[name].astype(np.int64) for name in "xyt")
+    order = np.arange(len(events))
+    keys = np.sort((y * width + x) * len(events) + order)  # by pixel, then by time
+    found = np.zeros(len(events), bool)
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+        beside = (y + dy) * width + x + dx
+        before = keys[np.searchsorted(keys, beside * len(events) + order) - 1]
+        inside = (x + dx >= 0) & (x + dx < width) & (y + dy >= 0) & (y + dy < height)
+        is_there = inside & (before // len(events) == beside)
+        found |= is_there & (t - t[before % len(events)] < within)
+    return found

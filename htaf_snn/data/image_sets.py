@@ -30,7 +30,8 @@ def _splits(
 ) -> Splits:
     encode = Encoder(options.encoder, options.T)
     given = [part for part in (validation, test) if part is not None]
-    check_labels(train[1], num_classes, where, 3 - len(given))
+    drawn = (validation is None and options.validation > 0) + (test is None)
+    check_labels(train[1], num_classes, where, 1 + drawn)
     for part in given:
         check_labels(part[1], num_classes, where, 1)
     return split(

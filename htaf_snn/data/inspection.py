@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import one_of
-from .readers.columns import UNITS, Format
+from .events import extent
+from .readers.cameras import Camera, sensor_around
+from .readers.columns import Format
 from .readers.hdf5 import CHANNELS
 from .recordings import (
-    READERS,
     Events,
-    file_of,
+    files_at,
     read_recording,
     recordings_in,
     sensor_in_header,
@@ -23,24 +26,31 @@ from .recordings import (
 
 _MOST_DRAWN = 48
 _MOST_OF_A_FILE = 10
+_MOST_BAD = 20  # lines of recordings that can't be read
 _COLUMNS = 700  # of time, in the picture of a sensor of one row
 _LONGEST_S, _SHORTEST_S = 3600, 1e-3  # of a recording, beyond which the time's unit is doubted
 
 
 @dataclass(frozen=True)
-class Found:
+class RecordingSummary:
     """What one recording holds, or why it can't be read.
 
     Args:
-        path: of the file.
+        path: of the recording.
         size: (W, H) by its header, or None.
-        events: as read; None where they can't be.
+        extent: (W, H) that its events reach.
+        events: how many; 0 where they can't be read.
+        seconds: from the first to the last.
+        on: share of ON events.
         note: what is wrong or doubtful; empty otherwise.
     """
 
     path: Path
-    size: tuple[int, int] | None
-    events: Events | None
+    size: tuple[int, int] | None = None
+    extent: tuple[int, int] = (1, 1)
+    events: int = 0
+    seconds: float = 0.0
+    on: float = 0.0
     note: str = ""
 
 
@@ -48,11 +58,14 @@ def inspect(
     folder: Path,
     out: Path | None = None,
     ordering: str = "auto",
-    time_unit: str = "auto",
+    time_unit: Literal["auto", "us", "ms", "ns", "s"] = "auto",
     sort: bool = False,
     events_path: str | None = None,
+    camera: Camera | None = None,
 ) -> str:
-    """A table of the recordings at ``folder``, and a picture of them.
+    """A table of the recordings at ``folder``, a line for those of a class that are alike.
+
+    And a picture of some of each class.
 
     Args:
         folder: one file, or a folder that is searched for them.
@@ -61,6 +74,7 @@ def inspect(
         time_unit: as ``--data.time_unit``.
         sort: as ``--data.sort``.
         events_path: as ``--data.events_path``.
+        camera: as ``--data.camera``.
 
     Returns:
         the table, and where the picture is.
@@ -68,68 +82,97 @@ def inspect(
     Raises:
         FileNotFoundError: no recording there.
     """
-    one_of("`time_unit`", time_unit, ["auto", *UNITS])
-    format = Format(ordering=ordering, time_unit=time_unit, sort=sort, events_path=events_path)
-    files = [folder]
-    if folder.is_dir():
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in READERS and p.is_file())
-    if not files or not file_of(files[0]).is_file():
-        raise FileNotFoundError(f"no event recording ({', '.join(READERS)}) at {folder}")
+    format = Format(
+        ordering=ordering, time_unit=time_unit, sort=sort, events_path=events_path, camera=camera
+    )
+    files = files_at(folder)
     out = Path("inspect.png") if out is None else out
-    rows: list[list[str]] = []
+    most_of_class = max(1, _MOST_DRAWN // len({file.parent for file in files}))
+    drawn: Counter[Path] = Counter()
+    alike: dict[object, list[RecordingSummary]] = {}
     pictures: list[tuple[str, NDArray[np.float64]]] = []
+    left_out = 0
     for file in files:
         recordings = recordings_in(file)
+        left_out += len(recordings[_MOST_OF_A_FILE:])
         for path in recordings[:_MOST_OF_A_FILE]:
-            found = look(path, format)
-            rows.append(_row(found, folder))
-            if found.events is not None and len(pictures) < _MOST_DRAWN:
-                pictures.append((path.name, _accumulated(found)))  # the events need not be kept
-        if len(recordings) > _MOST_OF_A_FILE:
-            rows.append([f"and {len(recordings) - _MOST_OF_A_FILE} more", *[""] * 6])
-    if pictures:
-        _draw(out, pictures)
-    drawn = f"{out}: {len(pictures)} recordings, blue OFF, red ON" if pictures else "nothing drawn"
-    return f"{_table(rows)}\n\n{drawn}"
+            found, events = summarise(path, format)
+            alike.setdefault((path.parent, path.suffix, found.size, found.note), []).append(found)
+            if events is not None and drawn[path.parent] < most_of_class:
+                drawn[path.parent] += 1
+                picture = _accumulated(events, found.size or found.extent)
+                pictures.append((f"{path.parent.name}/{path.name}", picture))
+    return "\n".join(_lines(list(alike.values()), folder, left_out) + _drawn(out, pictures))
 
 
-def look(path: Path, format: Format) -> Found:
-    """Reads one recording."""
+def summarise(path: Path, format: Format) -> tuple[RecordingSummary, Events | None]:
+    """Reads one recording; its events are None where they can't be read."""
     try:
-        size = sensor_in_header(path)
+        size = sensor_in_header(path, format)
         events = read_recording(path, None if size is None else (*size, 2), format)
     except (ValueError, OSError) as error:
-        return Found(path, None, None, str(error).removeprefix(f"{path}: "))
-    seconds = (events["t"][-1] - events["t"][0]) / 1e6
+        return RecordingSummary(path, note=str(error).removeprefix(f"{path}: ")), None
+    seconds = float(events["t"][-1] - events["t"][0]) / 1e6
+    on = float(events["p"].mean())
     note = ""
     if not _SHORTEST_S <= seconds <= _LONGEST_S:
-        note = f"lasts {seconds:g} s: is `time_unit` right?"
-    elif (events["p"].all() or not events["p"].any()) and size != (CHANNELS, 1):
+        note = "too short or long: is `time_unit` right?"
+    elif on in (0, 1) and size != (CHANNELS, 1):
         note = "one polarity only"
-    elif size is None:
-        note = "no sensor size in the file: set `data.sensor_size`"
-    return Found(path, size, events, note)
+    return RecordingSummary(path, size, extent(events), len(events), seconds, on, note), events
 
 
-def _row(found: Found, folder: Path) -> list[str]:
-    name = found.path.name if found.path == folder else str(found.path.relative_to(folder))
-    if found.events is None:
-        return [name, "", "", "", "", "", found.note]
-    events = found.events
-    seconds = (events["t"][-1] - events["t"][0]) / 1e6
-    size = found.size or _extent(events)
+def _lines(groups: Sequence[Sequence[RecordingSummary]], folder: Path, left_out: int) -> list[str]:
+    good = [group for group in groups if group[0].events]
+    bad = [one for group in groups for one in group if not one.events]
+    unnamed = [one.extent for group in good for one in group if one.size is None]
+    reach = (max(w for w, _ in unnamed), max(h for _, h in unnamed)) if unnamed else (1, 1)
+    guess = sensor_around(reach)
+    rows = [_row(group, folder, guess) for group in good]
+    rows += [[_name(one.path, folder), *[""] * 5, one.note] for one in bad[:_MOST_BAD]]
+    lines = [_table(rows)]
+    if len(bad) > _MOST_BAD:
+        lines.append(f"and {len(bad) - _MOST_BAD} more that can't be read")
+    if left_out:
+        lines.append(f"and {left_out} more recordings in these files")
+    if unnamed:
+        lines += ["", f"? guessed: no file names its sensor, and events reach {_times(reach)}; "
+                  f"--data.sensor_size {_times(guess)}, or another, settles it"]  # fmt: skip
+    return [*lines, ""]
+
+
+def _row(group: Sequence[RecordingSummary], folder: Path, guess: tuple[int, int]) -> list[str]:
+    first = group[0]
+    name = _name(first.path, folder)
+    if len(group) > 1:
+        place = Path(name).parent.as_posix()
+        name = f"{folder.name if place == '.' else place}: {len(group)} "
+        name += first.path.suffix or "recordings"
     return [
         name,
-        f"{size[0]}x{size[1]}" if found.size else f"at least {size[0]}x{size[1]}",
-        f"{len(events)}",
-        f"{seconds:.6g}",
-        f"{len(events) / seconds:.3g}" if seconds else "",
-        f"{events['p'].mean():.2f}",
-        found.note,
+        f"{_times(guess)}?" if first.size is None else _times(first.size),
+        _span([one.events for one in group], "d"),
+        _span([one.seconds for one in group], ".6g"),
+        _span([one.events / one.seconds for one in group if one.seconds], ".3g"),
+        _span([one.on for one in group], ".2f"),
+        first.note,
     ]
 
 
-def _table(rows: list[list[str]]) -> str:
+def _name(path: Path, folder: Path) -> str:
+    return path.name if path == folder else str(path.relative_to(folder))
+
+
+def _times(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _span(values: Sequence[float], spec: str) -> str:
+    ends = dict.fromkeys(format(end, spec) for end in (min(values), max(values))) if values else {}
+    return " to ".join(ends)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
     header = ["recording", "sensor", "events", "seconds", "events/s", "ON", "note"]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     return "\n".join(
@@ -138,32 +181,29 @@ def _table(rows: list[list[str]]) -> str:
     )
 
 
-def _extent(events: Events) -> tuple[int, int]:
-    return int(events["x"].max()) + 1, int(events["y"].max()) + 1
-
-
-def _accumulated(found: Found) -> NDArray[np.float64]:
+def _accumulated(events: Events, size: tuple[int, int]) -> NDArray[np.float64]:
     """ON minus OFF events by pixel, from -1 to 1, of at most 256 pixels a side.
 
     Of a sensor of one row, by time, from left to right, and channel.
     """
-    assert found.events is not None
-    width, height = found.size or _extent(found.events)
-    x, y = found.events["x"], found.events["y"]
+    width, height = size
+    x, y = events["x"], events["y"]
     if height == 1:
-        t = found.events["t"] - found.events["t"][0]
+        t = events["t"] - events["t"][0]
         x, y, width, height = t * _COLUMNS // (t[-1] + 1), width - 1 - x, _COLUMNS, width
     step = math.ceil(max(width, height) / 256)
     picture = np.zeros((math.ceil(height / step), math.ceil(width / step)))
-    sign = np.where(found.events["p"], 1.0, -1.0)
+    sign = np.where(events["p"], 1.0, -1.0)
     np.add.at(picture, (y // step, x // step), sign)
     most = np.quantile(np.abs(picture), 0.999) or 1.0
     return np.clip(picture / most, -1, 1)
 
 
-def _draw(out: Path, pictures: list[tuple[str, NDArray[np.float64]]]) -> None:
+def _drawn(out: Path, pictures: list[tuple[str, NDArray[np.float64]]]) -> list[str]:
     from matplotlib.figure import Figure
 
+    if not pictures:
+        return ["nothing drawn"]
     columns = min(6, len(pictures))
     rows = math.ceil(len(pictures) / columns)
     figure = Figure((2.2 * columns, 2.3 * rows), layout="constrained")
@@ -174,3 +214,4 @@ def _draw(out: Path, pictures: list[tuple[str, NDArray[np.float64]]]) -> None:
         axis.imshow(picture, cmap="RdBu_r", vmin=-1, vmax=1)
         axis.set_title(name[-28:], fontsize=7)
     figure.savefig(out, dpi=120)
+    return [f"{out}: {len(pictures)} recordings, blue OFF, red ON"]

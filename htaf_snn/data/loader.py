@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
-from ..process import seed_torch
+from ..process import seed_of
 from .samples import Samples
 from .splits import Sample
 
@@ -17,7 +18,8 @@ class TrainLoader(DataLoader[Any]):
     """A loader that goes on within an epoch, with any number of workers.
 
     Its state is the number of batches that it has handed out; those that workers have made in
-    advance do not count, and are made again. (A batch's random changes depend on its samples.)
+    advance do not count, and are made again. (A sample's random changes depend on it and the epoch
+    alone.)
     """
 
     _start = _yielded = 0
@@ -69,20 +71,38 @@ class TrainLoader(DataLoader[Any]):
 
 
 class Sampler(DistributedSampler[Any]):
-    """A sampler that can begin within an epoch, once, at ``start``."""
+    """A sampler of (epoch, index) that can begin within an epoch, once, at ``start``.
+
+    Args:
+        dataset: what is sampled.
+        batch_size: samples a batch.
+        no_single: whether a last batch of one sample is left out, as batch norm needs: its sample
+            is another in every epoch.
+        options: of `DistributedSampler`.
+    """
 
     start = 0
 
+    def __init__(
+        self, dataset: Dataset[Sample], batch_size: int, no_single: bool, **options: Any
+    ) -> None:
+        super().__init__(dataset, **options)
+        if no_single and self.num_samples % batch_size == 1 < self.num_samples:
+            self.drop_last = True
+            self.num_samples -= 1
+            self.total_size -= self.num_replicas
+
     def __iter__(self) -> Iterator[Any]:
         start, self.start = self.start, 0
-        return iter(list(super().__iter__())[start:])
+        return iter([(self.epoch, index) for index in super().__iter__()][start:])
 
 
 class Drawn(Dataset[Sample]):
-    """Training samples, changed at random; a batch's changes depend on its samples and the seed.
+    """Training samples by (epoch, index), changed at random: each by these two and the seed alone.
 
-    So a run that goes on within an epoch draws what it would have drawn, and the number of workers
-    changes nothing.
+    So a run that goes on within an epoch draws what it would have drawn; the size of the batches
+    and the number of workers change nothing. (What a batch draws, MixUp and CutMix, depends on all
+    that are in it.)
     """
 
     def __init__(
@@ -95,9 +115,14 @@ class Drawn(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Sample:
-        return self.__getitems__([index])[0]
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        # the CPU's numbers alone: torch.manual_seed takes fifty times as long
+        torch.default_generator.manual_seed(seed_of(self.seed, epoch, index))
+        sample: Sample = self.dataset[index]
+        return sample
 
-    def __getitems__(self, indices: list[int]) -> list[Sample]:
-        seed_torch(self.seed, indices)
-        return [self.dataset[index] for index in indices]
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample]:
+        samples = [self[key] for key in keys]
+        torch.default_generator.manual_seed(seed_of(self.seed, keys))
+        return samples

@@ -11,8 +11,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..arguments import in_range
 from . import augment as augmentation
@@ -117,11 +118,16 @@ class SpikingDataModule(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self._splits is None:
             self._splits = self.data_set.load(self.config)
-            if self.data_set.kind == "events" and stage == "fit":
-                for line in summary.lines(self._splits):
-                    _log.info("%s", line)
-                for warning in summary.warnings(self._splits):
-                    _log.warning("%s", warning)
+        if self.data_set.kind == "events" and stage == "fit":
+            for line in summary.lines(self._splits):
+                _log.info("%s", line)
+            for warning in summary.warnings(self._splits):
+                _log.warning("%s", warning)
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is a part by which the best epoch can be chosen."""
+        return len(self.splits.validation) > 0  # type: ignore[arg-type]
 
     @property
     def splits(self) -> Splits:
@@ -134,6 +140,8 @@ class SpikingDataModule(L.LightningDataModule):
         trainer = self.trainer
         sampler = Sampler(
             self.splits.train,
+            self.config.batch_size,
+            no_single=self.config.T == 1,  # of which batch norm may see one value a channel
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
             seed=1_000_003 * self.seed,  # the sampler adds the epoch
@@ -161,9 +169,24 @@ class SpikingDataModule(L.LightningDataModule):
         return self._loader(self.splits.test)
 
     def _loader(self, dataset: Dataset[Sample]) -> Loader:
+        # In an order of chance, always the same: a batch of one class has other statistics.
+        length = len(dataset)  # type: ignore[arg-type]
+        order = torch.randperm(length, generator=torch.Generator().manual_seed(0))
+        dataset = Subset(dataset, order.tolist())
+        sampler = None
+        if self.trainer and self.trainer.world_size > 1:
+            world, rank = self.trainer.world_size, self.trainer.global_rank
+            if length < world:
+                raise ValueError(
+                    f"{length} samples to measure on and `trainer.devices` (={world}): "
+                    "every device needs one; use fewer devices"
+                )
+            # Lightning's own choice repeats samples, where there are not as many on every device.
+            sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
         return DataLoader(
             dataset,
             batch_size=self.config.batch_size,
+            sampler=sampler,
             collate_fn=frames_first,
             num_workers=self.config.num_workers,
             persistent_workers=self.config.num_workers > 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import needed
+from ..files import is_hidden
 from .readers import READERS as READERS
 from .readers import SENSOR_SIZES
 from .readers.columns import UNITS, Columns
@@ -32,11 +34,12 @@ def import_tonic() -> Any:
 
 
 def read_recording(
-    path: Path, sensor_size: SensorSize | None, format: Format | None = None
+    path: Path, sensor_size: SensorSize | None = None, format: Format | None = None
 ) -> Events:
     """The events of a recording, checked.
 
-    Negative times are shifted, all alike, so that the first is 0.
+    A clock that began anew after its word's largest time runs on. Negative times are shifted, all
+    alike, so that the first is 0.
 
     Args:
         path: a file whose suffix is one of `READERS`, or ``file.h5/17`` of one that holds many.
@@ -64,10 +67,10 @@ def read_recording(
         return _checked(columns, sensor_size, format)
 
 
-def sensor_in_header(path: Path) -> tuple[int, int] | None:
+def sensor_in_header(path: Path, format: Format | None = None) -> tuple[int, int] | None:
     """(W, H) that a recording's file names, or None where it names none.
 
-    .aedat and .aedat4 files always do; .raw and .dat files mostly; .npz and .h5 files do by
+    .aedat and .aedat4 files do; .raw and .dat files mostly; .npz and .h5 files do by
     ``sensor_size``, a (W, H) or (W, H, P).
 
     Raises:
@@ -77,13 +80,39 @@ def sensor_in_header(path: Path) -> tuple[int, int] | None:
     if suffix not in SENSOR_SIZES:
         return None
     with _named(path, "; the file can't be read as events"):
-        size = SENSOR_SIZES[suffix](path)
+        size = SENSOR_SIZES[suffix](path, format or Format())
         if size is None:
             return None
         numbers = np.asarray(size).ravel()
         if len(numbers) < 2 or not all(0 < n < 1 << 15 and n == int(n) for n in numbers[:2]):
             raise ValueError(f"a sensor of size {numbers.tolist()}")
         return int(numbers[0]), int(numbers[1])
+
+
+def files_at(where: Path) -> list[Path]:
+    """One file of recordings, or those anywhere in a folder, in the order in which people count.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    files = [where]
+    if where.is_dir():
+        files = [
+            path
+            for path in where.rglob("*")
+            if path.suffix.lower() in READERS
+            and not any(map(is_hidden, path.relative_to(where).parts))
+            and path.is_file()
+        ]
+        files.sort(
+            key=lambda path: [
+                int(part) if place % 2 else part  # 2 before 10
+                for place, part in enumerate(re.split(r"(\d+)", str(path)))
+            ]
+        )
+    if not files or not file_of(files[0]).is_file():
+        raise FileNotFoundError(f"no event recording ({', '.join(READERS)}) at {where}")
+    return files
 
 
 def recordings_in(path: Path) -> list[Path]:
@@ -202,6 +231,7 @@ def _microseconds(columns: Columns, format: Format) -> NDArray[np.int64]:
         factor = UNITS["s"]
     else:
         factor = float(format.t_unit)
+    t = _unwrapped(t, 1 << columns.clock_bits)
     row = _first(np.abs(t.astype(np.float64)) * factor >= _LATEST_US)
     if row is not None:
         raise ValueError(
@@ -214,3 +244,23 @@ def _microseconds(columns: Columns, format: Format) -> NDArray[np.int64]:
     if factor < 1:
         return whole // round(1 / factor)
     return whole * round(factor)
+
+
+def _unwrapped(t: NDArray[Any], clock: int) -> NDArray[Any]:
+    """Whole-numbered times of a clock that begins anew at ``clock``, or at half as a negative.
+
+    It has where they jump back by nearly its range, and nowhere by less that is not little.
+    """
+    if t.dtype.kind == "f" and (t != np.floor(t)).any():
+        return t
+    least, most = int(t.min()), int(t.max())
+    if not (0 <= least <= most < clock or -clock // 2 <= least <= most < clock // 2):
+        return t
+    jumps = np.diff(t.astype(np.int64))
+    near, disorder = clock - clock // 16, clock // 16
+    if not (jumps <= -near).any() or ((jumps < -disorder) & (jumps > -near)).any():
+        return t
+    loops = np.cumsum((jumps <= -near).astype(np.int64) - (jumps >= near))
+    whole: NDArray[np.int64] = t.astype(np.int64)
+    whole[1:] += loops * clock
+    return whole

@@ -10,28 +10,16 @@ from .augment import event_transform, parse
 from .definition import DataConfig
 from .events import Frames
 from .folders import Parts, groups_of
-from .framing import Framing
+from .framing import Framing, FramingOptions
 from .recordings import Format, SensorSize
-from .splits import Splits, check_labels, split
+from .splits import Splits, check_labels, split, split_in_time
 
 
 def framing_for(
     sensor_size: SensorSize, format: Format, options: DataConfig, until: int | None = None
 ) -> Framing:
     """How recordings become frames under ``options``; ``until`` as `Framing` has it."""
-    return Framing(
-        sensor_size,
-        options.T,
-        format,
-        options.frames_by,
-        options.downsample,
-        until,
-        options.start,
-        options.duration,
-        options.window,
-        options.denoise,
-        options.hot_pixels,
-    )
+    return Framing(sensor_size, options.T, format, until, **options.part(FramingOptions))
 
 
 def event_splits(
@@ -43,28 +31,22 @@ def event_splits(
         ValueError: a label out of range or too rare, or what `Frames` and `split` refuse.
     """
     given = [part for part in (parts.validation, parts.test) if part is not None]
+    drawn = (parts.validation is None and options.validation > 0) + (parts.test is None)
     if options.window is None:
-        check_labels(parts.train[1], num_classes, root, 3 - len(given))
+        check_labels(parts.train[1], num_classes, root, 1 + drawn)
     for part in given:
         check_labels(part[1], num_classes, root, 1)
     transform = event_transform(parse(options.augment, "events")[1], framing.frame_size)
     train = Frames(*parts.train, framing, transform, options.skip_bad)
     validation, test = (
-        None if part is None else Frames(*part, framing, skip_bad=options.skip_bad)
-        for part in (parts.validation, parts.test)
+        share if part is None else Frames(*part, framing, skip_bad=options.skip_bad)
+        for part, share in ((parts.validation, options.validation), (parts.test, options.test))
     )
-    check_labels(train.labels, num_classes, root, 3 - len(given))
-    groups = None
+    check_labels(train.labels, num_classes, root, 1 + drawn)
+    recordings = train.index["file"]
+    if options.split == "time":
+        return split_in_time(train, recordings, train.files, validation, test)
+    groups = recordings if options.window is not None else None
     if options.group is not None:
-        of_file = np.array(groups_of(parts.train[0], root, options.group))
-        groups = of_file[train.index["file"]]
-    elif options.window is not None:
-        groups = train.index["file"]
-    return split(
-        train,
-        train.labels,
-        options.validation if validation is None else validation,
-        options.test if test is None else test,
-        options.split_seed,
-        groups,
-    )
+        groups = np.array(groups_of(parts.train[0], root, options.group))[recordings]
+    return split(train, train.labels, validation, test, options.split_seed, groups)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ class Splits:
     """The three parts of a data set; each item is (frames [T, C, H, W] float32, label)."""
 
     train: Dataset[Sample]
-    validation: Dataset[Sample]
+    validation: Dataset[Sample]  # empty where no epoch is to be chosen
     test: Dataset[Sample]
 
 
@@ -36,7 +38,8 @@ def split(
     Args:
         dataset: the samples to split.
         labels: their labels, [N].
-        validation: share of the samples for validation, in (0, 1), or a set of its own.
+        validation: share of the samples for validation, in [0, 1), 0 for none, or a set of its
+            own.
         test: share of the samples for the test, in (0, 1), or a test set of its own.
         seed: of the draw.
         groups: of the samples, [N]; a group's samples all go into one part, and the shares are
@@ -51,8 +54,10 @@ def split(
     labels = np.asarray(labels)
     rest: NDArray[np.int64] = np.arange(len(labels))
 
-    def take(name: str, share: float) -> Subset[Sample]:
+    def take(name: str, share: float | Dataset[Sample]) -> Dataset[Sample]:
         nonlocal rest
+        if not isinstance(share, float):
+            return share
         count, classes = round(share * len(labels)), len(np.unique(labels))
         if count < classes:
             raise ValueError(
@@ -68,9 +73,53 @@ def split(
             rest = np.setdiff1d(rest, taken)
         return Subset(dataset, sorted(taken.tolist()))
 
-    test_set = take("test", test) if isinstance(test, float) else test
-    validation_set = take("validation", validation) if isinstance(validation, float) else validation
+    test_set = take("test", test)
+    validation_set = Subset(dataset, []) if validation == 0 else take("validation", validation)
     return Splits(Subset(dataset, sorted(rest.tolist())), validation_set, test_set)
+
+
+def split_in_time(
+    dataset: Dataset[Sample],
+    recordings: NDArray[np.int64],
+    names: Sequence[object],
+    validation: float | Dataset[Sample],
+    test: float | Dataset[Sample],
+) -> Splits:
+    """Divides each recording's samples: the first train, one is left out, the last are measured on.
+
+    Args:
+        dataset: the samples, each recording's together and in order of time.
+        recordings: the number of the recording that each is of, [N].
+        names: of the recordings, by number, for errors.
+        validation: share of each recording for validation, in [0, 1), or a set of its own.
+        test: share of each recording for the test, which is its end, or a set of its own.
+
+    Raises:
+        ValueError: a recording with too few samples.
+    """
+    shares = [s for s in (validation, test) if isinstance(s, float) and s > 0]
+    taken: list[list[int]] = [[] for _ in range(1 + len(shares))]  # of training and those
+    ends = [*np.flatnonzero(np.diff(recordings)) + 1, len(recordings)]
+    for start, end in itertools.pairwise([0, *map(int, ends)]):
+        counts = [max(1, round(share * (end - start))) for share in shares]
+        train = end - start - sum(counts) - bool(shares)
+        if train < 1:
+            raise ValueError(
+                f"{names[recordings[start]]}: {end - start} windows are too few for `data.split` "
+                f"(=time), which takes 1 to train, leaves 1 out and measures on {sum(counts)}; "
+                "lower `data.window`"
+            )
+        firsts = [end - sum(counts[i:]) for i in range(len(counts))]
+        bounds = [(start, start + train), *itertools.pairwise([*firsts, end])]
+        for part, (first, last) in zip(taken, bounds, strict=True):
+            part.extend(range(first, last))
+    drawn = iter([Subset(dataset, part) for part in taken])
+    train_set = next(drawn)
+    validation_set, test_set = (
+        Subset(dataset, []) if share == 0 else next(drawn) if isinstance(share, float) else share
+        for share in (validation, test)
+    )
+    return Splits(train_set, validation_set, test_set)
 
 
 _DRAWS = 200  # of groups, of which the nearest to the share is taken
@@ -103,7 +152,8 @@ def _whole_groups(
     if chosen is None:
         raise ValueError(
             f"`{name}`: {len(names)} groups can't be divided so that every class stands on both "
-            "sides; use more recordings, or another `data.group`"
+            "sides; use more recordings, another `data.group`, or `data.split` time, which divides "
+            "each recording"
         )
     taken: NDArray[np.int64] = rest[np.isin(of_group, chosen)]
     return taken

@@ -31,6 +31,9 @@ def lines(splits: Splits) -> list[str]:
     """A line a part: samples, classes, and of recordings their number, events and duration."""
     written = []
     for name, samples, chosen in parts(splits):
+        if len(chosen) == 0:
+            written.append(f"{name:10} none: no epoch is chosen, the last one's weights are kept")
+            continue
         counts = np.unique(samples.labels[chosen], return_counts=True)[1]
         line = f"{name:10} {len(chosen)} samples, {len(counts)} classes"
         line += f" of {counts.min()} to {counts.max()}"
@@ -41,7 +44,24 @@ def lines(splits: Splits) -> list[str]:
                 f"{index['events'].sum() / 1e6:.3f} million events, {index['us'].sum() / 1e6:.1f} s"
             )
         written.append(line)
+    if _shared(splits):
+        written.append(
+            "the parts are of the same recordings, one after the other in time: how well new "
+            "recordings are labelled is not measured"
+        )
     return written
+
+
+def _shared(splits: Splits) -> bool:
+    """Whether a recording's samples stand in several parts."""
+    seen: set[tuple[int, int]] = set()
+    for _, samples, chosen in parts(splits):
+        if isinstance(samples, Frames):
+            own = {(id(samples), int(file)) for file in samples.index["file"][chosen]}
+            if seen & own:
+                return True
+            seen |= own
+    return False
 
 
 def warnings(splits: Splits) -> list[str]:
@@ -52,7 +72,7 @@ def warnings(splits: Splits) -> list[str]:
     for name, samples, chosen in parts(splits):
         counts = np.bincount(samples.labels[chosen])
         counts = counts[counts > 0]
-        if counts.max() > _IMBALANCE * counts.min():
+        if len(counts) and counts.max() > _IMBALANCE * counts.min():
             found.append(
                 f"{name}: the largest class has {counts.max()} samples, the smallest "
                 f"{counts.min()}; accuracy will be that of the large ones"

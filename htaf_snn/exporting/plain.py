@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import keyword
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from spikingjelly.activation_based import functional, surrogate
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize, prune, remove_weight_norm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from ..models.parts import SpikingNetwork
 from ..neurons import BackendNode, revert
+from ..neurons.batch_norm import AveragedNorm
 from ..neurons.host import ORIGINAL_OF, is_neuron
 from ..neurons.own import TensorConstants
 from ..surrogates import SpikeFunction
@@ -26,7 +32,9 @@ _LEAVES = (
 def hard_copy(net: nn.Module) -> nn.Module:
     """A copy on the CPU, in ``eval()``, that fires with the exact step and runs on torch."""
     functional.reset_net(net)
-    made = copy.deepcopy(net).cpu().eval()
+    with _copyable(net):
+        made = copy.deepcopy(net).cpu().eval()
+    _bake(made)
     harden(made)
     for module in made.modules():
         if isinstance(module, BackendNode):
@@ -37,11 +45,49 @@ def hard_copy(net: nn.Module) -> nn.Module:
     return made
 
 
+@contextlib.contextmanager
+def _copyable(net: nn.Module) -> Iterator[None]:
+    """Within it weights that hooks compute (pruning, weight norm) are plain tensors."""
+    computed = [
+        (module, name, value)
+        for module in net.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor) and not value.is_leaf
+    ]
+    for module, name, value in computed:
+        vars(module)[name] = value.detach()
+    try:
+        yield
+    finally:
+        for module, name, value in computed:
+            vars(module)[name] = value
+
+
+def _bake(net: nn.Module) -> None:
+    """Makes weights that are computed of others (pruned, normed, parametrised) plain, in place."""
+    for module in net.modules():
+        if parametrize.is_parametrized(module):
+            # Not torch's `remove_parametrizations`, which would take them off the class, and so off
+            # the network that this is a copy of.
+            names = list(module.parametrizations)  # type: ignore[arg-type]
+            values = [getattr(module, name).detach() for name in names]
+            module.__class__ = type(module).__bases__[0]
+            del module.parametrizations
+            for name, value in zip(names, values, strict=True):
+                module.register_parameter(name, nn.Parameter(value))
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(module, hook._tensor_name)
+            elif isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+
+
 def plain(net: nn.Module) -> fx.GraphModule:
     """A hard copy whose neurons and layers are SpikingJelly's and torch's own, as a flat graph.
 
-    A layer's name is that in ``net`` with ``_`` for each dot. Spike functions of ours, which are
-    exact steps here, become `ATan`, whose step is the same.
+    A layer's name is that in ``net`` with ``_`` for each dot, behind ``layer_`` where it is a
+    number. Spike functions of ours, which are exact steps here, become `ATan`, whose step is the
+    same.
 
     Raises:
         ValueError: a neuron that SpikingJelly does not have, or a network that `torch.fx` can't
@@ -51,7 +97,7 @@ def plain(net: nn.Module) -> fx.GraphModule:
     reasons = [r for name, m in made.named_modules() if is_neuron(m) for r in _made_plain(name, m)]
     if reasons:
         raise ValueError("; ".join(reasons))
-    if any(type(module) in ORIGINAL_OF for module in made.modules()):
+    if any(type(m) in ORIGINAL_OF or isinstance(m, AveragedNorm) for m in made.modules()):
         revert(made)
     try:
         graph = _Tracer().trace(made)
@@ -65,7 +111,8 @@ def plain(net: nn.Module) -> fx.GraphModule:
         if node.op == "call_module":
             module = made.get_submodule(node.target)
             node.target = flat_name(node.target)
-            layers[node.target] = module
+            if layers.setdefault(node.target, module) is not module:
+                raise ValueError(f"two layers would have the name {node.target}; rename one")
     return fx.GraphModule(layers, graph).eval()
 
 
@@ -93,8 +140,9 @@ def _made_plain(name: str, node: Any) -> list[str]:
 
 
 def flat_name(name: str) -> str:
-    """A layer's name in the graph that `plain` makes."""
-    return name.replace(".", "_")
+    """A layer's name in the graph that `plain` makes, which Python takes as an attribute's."""
+    name = name.replace(".", "_")
+    return name if name.isidentifier() and not keyword.iskeyword(name) else f"layer_{name}"
 
 
 class _Tracer(fx.Tracer):

@@ -14,6 +14,7 @@ from spikingjelly.activation_based.model import sew_resnet, spiking_resnet, spik
 from torch import nn
 
 from ..neurons import LIFNode
+from ..neurons.batch_norm import average_norms
 from ..process import physical
 from ..registry import find
 from .mlp import SpikingMLP
@@ -182,6 +183,7 @@ def _imagenet(
         )
     net = function(num_classes=num_classes, **kwargs)
     functional.set_step_mode(net, "m")
+    average_norms(net)
     return net
 
 

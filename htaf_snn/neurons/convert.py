@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from .base import BackendNode
+from .batch_norm import average_norms
 from .host import ORIGINAL_OF, backend_class, is_neuron, why_not
 from .kernels import Backend, check_backend
 from .norm_fusion import fuse_norms, unfuse_norms
@@ -21,7 +22,8 @@ def convert(net: nn.Module, backend: Backend = "auto", fuse_norm: bool = False) 
     That is every elementwise neuron class of SpikingJelly's and every subclass of one. A neuron
     stays the object that it was, with its equation, parameters, carried state, spike function and
     hooks: it only changes its class. Neurons that can't be fused are left as they are, and named
-    with the reason at INFO. Neurons that are ours already take the backend.
+    with the reason at INFO. Neurons that are ours already take the backend. Batch norms become an
+    `AveragedNorm`, whose running statistics are right after few steps too.
 
     Args:
         net: a network, or a neuron.
@@ -69,6 +71,7 @@ def convert(net: nn.Module, backend: Backend = "auto", fuse_norm: bool = False) 
     for _, module in chosen:
         module.__class__ = backend_class(type(module))
         module.backend = backend
+    average_norms(net)
     if fuse_norm and (stay := fuse_norms(net)):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in stay.items())
         _logger.info("convert leaves these batch norms as they are: %s", reasons)

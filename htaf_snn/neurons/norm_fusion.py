@@ -14,6 +14,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .base import BackendNode
+from .batch_norm import AveragedNorm, average_norms, host_class, norm_class
 from .decide import compile_obstacle
 from .kernels.buffers import DTYPES
 from .kernels.norm import Norm
@@ -25,7 +26,7 @@ _MOST_PROOFS = 8  # of one norm: what changes all the time is not looked at for 
 _CALL = 3  # frames from a module's forward to that of the module that called it
 
 
-class DeferredNorm(_BatchNorm):
+class DeferredNorm(AveragedNorm):
     """A batch norm whose output goes to neurons of ours alone, and which lets them compute it.
 
     Listed before a class of torch's or SpikingJelly's. Where the neurons are to compute it, it
@@ -74,7 +75,7 @@ class DeferredNorm(_BatchNorm):
         running: tuple[Any, ...] = ()
         if self.running_mean is not None:
             running = (self.running_mean, self.running_var, self.num_batches_tracked)
-        momentum = -1.0 if self.momentum is None else float(self.momentum)
+        momentum = float(self.momentum or 0.0)  # the least share of the newest batch
         return Norm(self.eps, momentum, batch, running, self.training and bool(running), group)
 
     def obstacle(self, x: Tensor, multi: bool, text: str | None) -> str | None:
@@ -152,47 +153,10 @@ def _world() -> int:
     return of.get_world_size() if of.is_available() and of.is_initialized() else 1
 
 
-_HOSTS: dict[type[nn.Module], type[nn.Module]] = {}
-_MADE: dict[type[nn.Module], type[DeferredNorm]] = {}
-
-
-def deferred_class(host: type[Any]) -> type[DeferredNorm] | None:
-    """The class of ours for a batch norm's class; None where it is none that we know."""
-    if host not in _MADE:
-        if not issubclass(host, _BatchNorm) or _forward_of(host) not in _FORWARDS:
-            return None
-        _MADE[host] = type(host.__name__, (DeferredNorm, host), {"__reduce_ex__": _reduce})
-        _HOSTS[_MADE[host]] = host
-    return _MADE[host]
-
-
-# Whose output is a scale and a shift by channel of the input, and nothing more.
-_FORWARDS = (
-    "torch.nn.modules.batchnorm._BatchNorm", "torch.nn.modules.batchnorm.SyncBatchNorm",
-    *(f"spikingjelly.activation_based.layer.bn.BatchNorm{d}d" for d in (1, 2, 3)),
-    "spikingjelly.activation_based.layer.bn._ThresholdDependentBatchNormBase",
-    "htaf_snn.training.sync._MultiStepSyncBatchNorm",
-)  # fmt: skip
-
-
-def _forward_of(host: type[Any]) -> str:
-    owner = next(c for c in host.__mro__ if "forward" in vars(c))
-    return f"{owner.__module__}.{owner.__qualname__}"
-
-
-def _reduce(self: nn.Module, _protocol: Any) -> Any:
-    own = {k: v for k, v in self.__dict__.items() if k not in ("proof", "proofs")}
-    return _empty, (_HOSTS[type(self)],), own
-
-
-def _empty(host: type[nn.Module]) -> nn.Module:
-    made = deferred_class(host)
-    assert made is not None
-    return object.__new__(made)
-
-
 def fuse_norms(net: nn.Module) -> dict[str, str]:
     """Has the norms that feed fused neurons alone be computed within these, in place.
+
+    All batch norms become an `AveragedNorm`.
 
     Each module's own forward is followed symbolically, in training and in evaluation, its children
     being taken as they are, but for `nn.Sequential`.
@@ -216,7 +180,7 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
         for key, found in _followed(container).items():
             if key not in norms:
                 continue
-            made = deferred_class(type(norms[key]))
+            made = norm_class(type(norms[key]), DeferredNorm)
             if len(names[key]) > 1:
                 found = "it stands in several places"
             elif made is None and not isinstance(found, str):
@@ -228,16 +192,17 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
                 norm.__class__ = made
                 norm.__dict__["proof"] = found
                 left.pop(key)
+    average_norms(net)
     return {names[key][0]: reason for key, reason in left.items()}
 
 
 def unfuse_norms(net: nn.Module) -> int:
     """The inverse of `fuse_norms`; returns how many norms it changed."""
-    found = [m for m in net.modules() if isinstance(m, DeferredNorm)]
+    found = [m for m in net.modules() if isinstance(m, AveragedNorm)]
     for norm in found:
         for name in ("proof", "proofs"):
             norm.__dict__.pop(name, None)
-        norm.__class__ = _HOSTS[type(norm)]  # type: ignore[assignment]
+        norm.__class__ = host_class(norm)  # type: ignore[assignment]
     return len(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import StrategyRegistry
@@ -13,8 +13,10 @@ from ..arguments import Options, in_range, one_of, quoted
 from ..models.parts import Norm
 from ..neurons import Backend
 from ..neurons.registry import neuron_options
-from ..surrogates import spike_function
+from ..surrogates import SpikeFunction, spike_function, trains_smooth
 from ..transfer import Shape
+
+Recipe = Literal["hardened", "surrogate_free", "surrogate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +81,17 @@ class TrainingConfig(Options):
         sharpness: start and end of parameters of the spike functions, such as
             ``{"alpha0": (0.5, 2.0)}``; see `SharpnessSchedule`.
         sharpness_shape: of the way from start to end: "linear", "cosine" or "geometric".
-        hardening: shares of the training between which the exact step takes the place of the
-            smooth output, with the smooth derivative, so that what is trained is what fires;
-            (0, 0) from the start, None never.
-        freeze_norm: share of the training after which batch norms use their running statistics,
-            as at inference; see `freeze_norms`. None never.
+        recipe: "hardened" begins smooth with the true gradient, and hands over to the exact step
+            by ``hardening``; "surrogate_free" keeps the true gradient to the end, its first
+            parameter rising sixfold unless ``sharpness`` says otherwise, and re-estimates batch
+            norm with exact spikes after the last step; "surrogate" takes the exact step, with the
+            smooth derivative, from the start.
+        hardening: of the recipe "hardened": shares of the training between which the exact step
+            takes the place of the smooth output, with the smooth derivative, so that what is
+            trained is what fires; (0, 0) from the start, None never.
+        freeze_norm: share of the training after which batch norms, calibrated once more, use their
+            running statistics, as at inference; see `freeze_norms`. None never, as in the recipe
+            "surrogate_free".
         checkpoint_activations: whether the backward pass computes each block's activations
             again instead of keeping them.
 
@@ -101,8 +109,9 @@ class TrainingConfig(Options):
     tbptt_steps: int | None = None
     sharpness: dict[str, tuple[float, float]] | None = None
     sharpness_shape: Shape = "geometric"
+    recipe: Recipe = "hardened"
     hardening: tuple[float, float] | None = (0.0, 0.8)
-    freeze_norm: float | None = None
+    freeze_norm: float | None = 0.9
     checkpoint_activations: bool = False
 
     def check(self) -> None:
@@ -115,19 +124,47 @@ class TrainingConfig(Options):
             in_range("tbptt_steps", self.tbptt_steps, 1)
         if self.freeze_norm is not None:
             in_range("freeze_norm", self.freeze_norm, 0, 1)
+        if self.recipe != "hardened" and self.hardening != TrainingConfig.hardening:
+            raise ValueError(
+                f"`hardening` (={self.hardening}) is of the recipe hardened; leave it or `recipe` "
+                f"(={self.recipe}) out"
+            )
+
+
+_RISE = 6.0  # of the first parameter in a training that stays smooth
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(NetworkConfig, TrainingConfig):
     """A network and its training: the fields of `NetworkConfig` and `TrainingConfig`."""
 
+    def schedule(self) -> dict[str, Any]:
+        """The arguments of `SharpnessSchedule` that the recipe stands for."""
+        hardening, sharpness = self.hardening, self.sharpness or {}
+        if self.recipe == "surrogate":
+            hardening = (0.0, 0.0)
+        elif self.recipe == "surrogate_free":
+            hardening = None
+            function = spike_function(self.spike)
+            if not sharpness and isinstance(function, SpikeFunction):
+                name = function.parameter_names[0]
+                value = getattr(function, name)
+                sharpness = {name: (value, _RISE * value)}
+        return {"shape": self.sharpness_shape, "hardening": hardening, **sharpness}
+
     def check(self) -> None:
         NetworkConfig.check(self)
         TrainingConfig.check(self)
-        if self.compile and self.sharpness:
+        if self.recipe != "hardened" and not trains_smooth(spike_function(self.spike)):
             raise ValueError(
-                f"`sharpness` (={self.sharpness}) with `compile`: every step would be compiled "
-                "anew; leave one of them out"
+                f"`recipe` (={self.recipe}) needs a spike function that can train smooth, not "
+                f"{self.spike}; a built-in takes it as {self.spike.partition(':')[0]}:mode=auto"
+            )
+        sharpness = self.schedule().keys() - {"shape", "hardening"}
+        if self.compile and sharpness:
+            raise ValueError(
+                f"`sharpness` (of {', '.join(sharpness)}) with `compile`: every step would be "
+                "compiled anew; leave one of them out"
             )
 
 

@@ -31,6 +31,7 @@ from ..data import DataConfig, SpikingDataModule
 from ..files import only_writer, write_whole
 from ..process import advising, physical, raise_if_asked
 from .checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
+from .concerns import concerns
 from .config import CheckpointConfig, ModelConfig, TrainerConfig
 from .module import SpikingClassifier
 from .sync import MultiStepSyncBatchNorm
@@ -51,7 +52,11 @@ class _OnceHandedOver(L.Callback):
 
 
 class _Best(_OnceHandedOver, ModelCheckpoint):
-    """``best.ckpt``."""
+    """``best.ckpt``; of epochs that are equally good the last, whose norms are frozen."""
+
+    def check_monitor_top_k(self, trainer: Any, current: Any = None) -> bool:
+        equal = current is not None and current == self.best_model_score
+        return equal or super().check_monitor_top_k(trainer, current)
 
 
 class _Patience(_OnceHandedOver, EarlyStopping):
@@ -152,11 +157,16 @@ def fit(
     # the best.
     folder: dict[str, Any] = {"dirpath": out / "checkpoints", "enable_version_counter": False}
     best = _Best(**folder, filename="best", monitor=checkpoint.monitor, mode=checkpoint.mode)
+    chooses = module.has_validation or not checkpoint.monitor.startswith("val")
+    if patience is not None and not module.has_validation:
+        raise ValueError(f"`patience` (={patience}) needs validation data; set data.validation")
+    if not module.has_validation:
+        runner.limit_val_batches = 0
     begun: list[object] = []
     runner.callbacks += [
         *([] if ema is None else [EMAWeightAveraging(decay=ema)]),
         *([] if patience is None else [_Patience("val_accuracy", patience=patience, mode="max")]),
-        best,
+        *([best] if chooses else []),
         ModelCheckpoint(**folder, filename="last", save_on_train_epoch_end=True),
         *(
             []
@@ -176,11 +186,29 @@ def fit(
         check_writable(out / "checkpoints")
         with advising(lambda: _how_to_go_on(runner, out)), _writing(runner, out, made, config):
             runner.fit(network, module, ckpt_path=ckpt_path)
+            _warn(runner, network, module)
     except Exception as error:
         if ckpt_path is not None and not begun:
             raise ValueError(f"can't go on from the checkpoint {ckpt_path}: {error}") from error
         raise
+    if not chooses:
+        kept = shlex.quote(str(out / "checkpoints" / "last.ckpt"))
+        return f"no validation: last.ckpt is of the last epoch\nnext: htaf-snn test {kept}"
     return _which_is_best(best, model) if runner.is_global_zero else ""
+
+
+def _warn(trainer: Any, network: SpikingClassifier, data: SpikingDataModule) -> None:
+    """Says once what is wrong with the network that the training ended with."""
+    if trainer.fast_dev_run or not sum(trainer.num_val_batches):
+        return
+    train_accuracy = trainer.callback_metrics.get("train_accuracy")
+    trainer.loggers = []  # these are no metrics of the training
+    if trainer.progress_bar_callback is not None:
+        trainer.progress_bar_callback.disable()
+    (found,) = trainer.test(network, data.val_dataloader(), verbose=False)
+    said = concerns(found, None if train_accuracy is None else float(train_accuracy))
+    if said and trainer.is_global_zero:
+        _logger.warning("what to look at in this network:\n  %s", "\n  ".join(said))
 
 
 def _check_batch(module: SpikingDataModule) -> None:

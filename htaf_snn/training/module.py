@@ -15,9 +15,9 @@ from spikingjelly.activation_based import functional, monitor, neuron
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
-from ..arguments import in_range
+from ..arguments import in_range, typed
 from ..models import default_model
 from ..models import model as build_model
 from ..models.parts import SpikingNetwork
@@ -26,15 +26,23 @@ from ..process import seed_torch
 from ..surrogates import SpikeFunction, spike_function, trains_smooth
 from ..transfer import (
     SharpnessSchedule,
+    batch_statistics,
+    calibrate,
     firing_as_trained,
     firing_hard,
     freeze_norms,
+    norms_of,
     spike_functions,
+    trains_by_batch,
 )
 from .config import ModelConfig
 from .finite import DivergedError, first_not_finite
 from .losses import LOSSES
 
+CALIBRATION_BATCHES = 32  # of training samples, for the statistics that are frozen
+# A network as it is used, exact; as it is used, but smooth if it was trained so; and as it was
+# trained, with the statistics of each batch where its norms were not frozen.
+FORMS = ("hard", "soft", "trained")
 Batch = tuple[Tensor, Tensor]  # frames [T, N, C, H, W], labels [N] or probabilities [N, classes]
 
 
@@ -42,8 +50,8 @@ class SpikingClassifier(L.LightningModule):
     """A spiking network, trained by direct BPTT.
 
     Nothing is detached between time steps unless asked for. Validation and test fire with the
-    exact step; the test also measures the network as it was trained, and the transfer gap between
-    the two.
+    exact step. The test also measures the network with smooth spikes, if it was trained so, and as
+    it was trained, batch statistics included: the two gaps are between these three.
 
     Args:
         in_shape: (C, H, W) of a frame.
@@ -90,20 +98,20 @@ class SpikingClassifier(L.LightningModule):
             if not isinstance(self.net, SpikingNetwork):
                 raise ValueError(f"`checkpoint_activations` is not for {config.model}")
             self.net.checkpoint_activations()
-        if config.freeze_norm is not None:
-            freeze_norms(self.net, frozen=False)  # refuses a network that has none
         # How many steps there are is known once the training begins.
-        self._schedule = SharpnessSchedule(
-            self.net, 1, config.sharpness_shape, config.hardening, **(config.sharpness or {})
-        )
+        self._schedule = SharpnessSchedule(self.net, 1, **config.schedule())
+        self._frozen = False  # whether the norms are, since their share of the training
         if config.compile:
             self.net.compile()
         # The layout that the CPU's convolutions, norms and poolings take least time with.
         self.net.to(memory_format=torch.channels_last)
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.hard_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.soft_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        for form in FORMS:
+            setattr(self, f"{form}_scores", MulticlassStatScores(num_classes, average=None))
+        self.losses = nn.ModuleDict(
+            {name: MeanMetric() for name in ("val_loss", "hard_loss", "soft_loss")}
+        )
         self.firing_rates = nn.ModuleDict(
             {name.replace(".", "_"): MeanMetric() for name in [*self.layer_names(), "network"]}
         )
@@ -125,12 +133,19 @@ class SpikingClassifier(L.LightningModule):
         """Logits [N, num_classes], averaged over time, of frames [T, N, C, H, W]."""
         return self.logits_seq(x_seq).mean(0)
 
-    def logits_seq(self, x_seq: Tensor) -> Tensor:
-        """Logits [T, N, num_classes] of frames [T, N, C, H, W], from the neurons' first state."""
+    def logits_seq(self, x_seq: Tensor, as_trained: bool | None = None) -> Tensor:
+        """Logits [T, N, num_classes] of frames [T, N, C, H, W], from the neurons' first state.
+
+        Args:
+            x_seq: frames.
+            as_trained: whether a truncated BPTT's parts go through the network one by one; None
+                is in training only.
+        """
         functional.reset_net(self.net)
         x_seq = x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(x_seq)
         steps = self.config.tbptt_steps
-        if not self.training or steps is None or steps >= len(x_seq):
+        truncated = self.training if as_trained is None else as_trained
+        if not truncated or steps is None or steps >= len(x_seq):
             logits_seq: Tensor = self.net(x_seq)
             return logits_seq
         parts = []
@@ -143,9 +158,30 @@ class SpikingClassifier(L.LightningModule):
         self._seed(batch_index)
         self._schedule.total_steps = self._total_steps()
         self._schedule.set(self.global_step)
-        share = self.config.freeze_norm
-        if share is not None:  # in every step, so that a run that is resumed or new starts right
-            freeze_norms(self.net, self.global_step >= share * self._schedule.total_steps)
+        share = None if self.config.recipe == "surrogate_free" else self.config.freeze_norm
+        due = share is not None and self.global_step >= share * self._schedule.total_steps
+        if due != self._frozen and norms_of(self.net):
+            if due:
+                self._calibrate(batch_index, hard=False)
+            freeze_norms(self.net, due)
+            self._frozen = due
+
+    def on_train_batch_end(self, _outputs: Any, _batch: Batch, batch_index: int) -> None:
+        if self.config.recipe == "surrogate_free" and self.global_step == self._total_steps():
+            self._calibrate(batch_index, hard=True)
+
+    def _calibrate(self, batch_index: int, hard: bool) -> None:
+        """Re-estimates batch norm from training samples, with exact spikes or as in training."""
+        data = getattr(self.trainer, "datamodule", None)
+        loader: Any = self.trainer.train_dataloader if data is None else data.train_dataloader()
+        layout = torch.channels_last
+        batches = (
+            x_seq.to(self.device).flatten(0, 1).contiguous(memory_format=layout).view_as(x_seq)
+            for x_seq, _ in loader
+        )
+        with self.trainer.precision_plugin.forward_context():
+            calibrate(self.net, batches, CALIBRATION_BATCHES, hard=hard)
+        self._seed(batch_index)  # which the samples' augmentation changed
 
     def _seed(self, batch_index: int) -> None:
         # A batch's randomness depends on these alone, so that a resumed run repeats it.
@@ -167,6 +203,7 @@ class SpikingClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["sharpness_schedule"] = self._schedule.state_dict()
+        checkpoint["norms_frozen"] = self._frozen
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         x_seq, labels = batch
@@ -226,12 +263,13 @@ class SpikingClassifier(L.LightningModule):
             # sharpness no schedule has changed.
             for name, module in self.named_modules():
                 if isinstance(module, SpikeFunction):
-                    for parameter in (self.config.sharpness or {}).keys() & set(
-                        module.parameter_names
-                    ):
+                    for parameter in self.config.schedule().keys() & set(module.parameter_names):
                         checkpoint["state_dict"][f"{name}.{parameter}"] = torch.tensor(
                             getattr(module, parameter), dtype=torch.float64
                         )
+        self._frozen = typed("norms_frozen", checkpoint.get("norms_frozen", False), bool)
+        if norms_of(self.net):
+            freeze_norms(self.net, self._frozen)
         theirs = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for key in ("model", "in_shape", "num_classes", "width", "widths", "neuron", "norm"):
             saved, own = theirs.get(key), self.hparams[key]
@@ -245,8 +283,7 @@ class SpikingClassifier(L.LightningModule):
         with firing_hard(self.net):
             logits = self(x_seq)
         self.val_accuracy(logits, labels)
-        loss = nn.functional.cross_entropy(logits, labels)
-        self._log("val_loss", loss, labels, prog_bar=True, sync_dist=True)
+        self._log_loss("val_loss", logits, labels, prog_bar=True)
         self._log("val_accuracy", self.val_accuracy, labels, prog_bar=True)
 
     def test_step(self, batch: Batch, _batch_index: int) -> None:
@@ -256,27 +293,41 @@ class SpikingClassifier(L.LightningModule):
             monitor.OutputMonitor(self.net, neuron.BaseNode, _rate_and_count) as fired,
         ):
             hard = self(x_seq)
-        self.hard_accuracy(hard, labels)
-        self._log("hard_accuracy", self.hard_accuracy, labels)
-        self._log("hard_loss", nn.functional.cross_entropy(hard, labels), labels, sync_dist=True)
         for name in self.layer_names():
             rate, count = fired[name][0]
             for key in (name, "network"):
                 self._firing_rate(key).update(rate, weight=count)
             self._log(f"firing_rate/{name}", self._firing_rate(name), labels)
         self._log("firing_rate", self._firing_rate("network"), labels)
+        soft = hard
         if any(trains_smooth(f) for f in spike_functions(self.net)):
             with firing_as_trained(self.net):
                 soft = self(x_seq)
-        else:
-            soft = hard
-        self.soft_accuracy(soft, labels)
-        self._log("soft_accuracy", self.soft_accuracy, labels)
-        self._log("soft_loss", nn.functional.cross_entropy(soft, labels), labels, sync_dist=True)
+        trained = soft
+        if len(labels) > 1 and trains_by_batch(self.net):  # one sample has no statistics
+            with firing_as_trained(self.net), batch_statistics(self.net):
+                trained = self.logits_seq(x_seq, as_trained=True).mean(0)
+        for form, logits in zip(FORMS, (hard, soft, trained), strict=True):
+            self._scores(form).update(logits, labels)
+        for form, logits in zip(FORMS[:2], (hard, soft), strict=True):
+            self._log_loss(f"{form}_loss", logits, labels)
 
     def on_test_epoch_end(self) -> None:
-        gap = self.soft_accuracy.compute() - self.hard_accuracy.compute()
-        self.log("gap_pp", 100 * gap)
+        accuracies = {}
+        for form in FORMS:
+            scores = self._scores(form)
+            counts = scores.compute().double()  # [classes, (tp, fp, tn, fn, support)]
+            scores.reset()
+            right, samples = counts[:, 0].sum(), counts[:, 4].sum()
+            accuracies[form] = right / samples
+        found = {
+            **{f"{form}_accuracy": accuracy for form, accuracy in accuracies.items()},
+            "statistics_gap_pp": 100 * (accuracies["trained"] - accuracies["soft"]),
+            "gap_pp": 100 * (accuracies["soft"] - accuracies["hard"]),
+            "commonest_class": counts[:, 4].max() / samples,
+            "samples": samples,
+        }
+        self.log_dict(found, sync_dist=True)  # the same on all devices already
 
     def configure_optimizers(self) -> Any:
         config = self.config
@@ -304,10 +355,21 @@ class SpikingClassifier(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    def _scores(self, form: str) -> MulticlassStatScores:
+        found: MulticlassStatScores = getattr(self, f"{form}_scores")
+        return found
+
     def _firing_rate(self, name: str) -> MeanMetric:
         metric = self.firing_rates[name.replace(".", "_")]
         assert isinstance(metric, MeanMetric)
         return metric
+
+    def _log_loss(self, name: str, logits: Tensor, labels: Tensor, **options: Any) -> None:
+        metric = self.losses[name]
+        assert isinstance(metric, MeanMetric)
+        # Lightning's own mean over devices rounds the mean of their numbers of samples
+        metric.update(nn.functional.cross_entropy(logits, labels), weight=len(labels))
+        self._log(name, metric, labels, **options)
 
     def _log(self, name: str, value: Tensor | Metric, labels: Tensor, **options: Any) -> None:
         self.log(name, value, batch_size=len(labels), **options)

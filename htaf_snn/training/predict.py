@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import re
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +15,13 @@ import torch
 
 from ..data import SpikingDataModule
 from ..data.framing import Framing
-from ..data.recordings import READERS, Events, Format, file_of, recordings_in
+from ..data.recordings import Events
 from ..transfer import firing_hard
 from .checkpoint_io import read_checkpoint
 from .module import SpikingClassifier
+
+_MOST_DRAWN = 20  # recordings
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,28 +73,12 @@ def framing_in(checkpoint: Path) -> tuple[Framing, list[str]]:
         )
     try:
         settings: dict[str, Any] = dict(state["framing"])
-        settings["format"] = Format(**settings["format"])
-        width, height, polarities = (int(side) for side in settings["sensor_size"])
-        framing = Framing(**settings | {"sensor_size": (width, height, polarities)})
+        if "by" in settings:  # an earlier version's
+            settings["frames_by"] = settings.pop("by")
+        framing = Framing.of(settings, "setting of framing")
         return framing, [str(name) for name in state["classes"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{checkpoint}: its settings of events are damaged: {error}") from error
-
-
-def recordings_at(where: Path) -> list[Path]:
-    """One recording, those in a file, or those anywhere in a folder.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    files = [where]
-    if where.is_dir():
-        files = [p for p in where.rglob("*") if p.suffix.lower() in READERS and p.is_file()]
-        # as people count: 2 before 10
-        files.sort(key=lambda p: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", str(p))])
-    if not files or not file_of(files[0]).is_file():
-        raise FileNotFoundError(f"no event recording ({', '.join(READERS)}) at {where}")
-    return [recording for path in files for recording in recordings_in(path)]
 
 
 def labels(
@@ -171,7 +158,13 @@ def draw(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) 
     good = [p for p in predictions if not p.error]
     if not good:
         raise ValueError("no recording has a label: there is nothing to draw")
-    of = {name: [p for p in good if p.path == name] for name in dict.fromkeys(p.path for p in good)}
+    names = list(dict.fromkeys(p.path for p in good))
+    if len(names) > _MOST_DRAWN:
+        _logger.info(
+            "%s: the first %d of %d recordings; --csv and --json have all", path, _MOST_DRAWN,
+            len(names),
+        )  # fmt: skip
+    of = {name: [p for p in good if p.path == name] for name in names[:_MOST_DRAWN]}
     figure = Figure((8, 2.4 * len(of)), layout="constrained")
     axes = figure.subplots(len(of), 1, squeeze=False)[:, 0]
     for axis, (recording, windows) in zip(axes, of.items(), strict=True):

@@ -7,7 +7,8 @@ from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..neurons.norm_fusion import DeferredNorm, deferred_class
+from ..neurons.batch_norm import AveragedNorm, norm_class
+from ..neurons.norm_fusion import DeferredNorm
 
 
 class _MultiStepSyncBatchNorm(nn.SyncBatchNorm):
@@ -41,6 +42,8 @@ def _synchronised(norm: _BatchNorm) -> nn.SyncBatchNorm:
     made.weight, made.bias = norm.weight, norm.bias
     made.running_mean, made.running_var = norm.running_mean, norm.running_var
     made.num_batches_tracked = norm.num_batches_tracked
-    if isinstance(norm, DeferredNorm) and (fused := deferred_class(kind)):
-        made.__class__ = fused  # type: ignore[assignment]
+    if isinstance(norm, AveragedNorm):
+        ours = DeferredNorm if isinstance(norm, DeferredNorm) else AveragedNorm
+        made.__class__ = norm_class(kind, ours)  # type: ignore[assignment]
+        made.__dict__["frozen"] = norm.frozen
     return made.train(norm.training)

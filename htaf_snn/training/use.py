@@ -16,6 +16,7 @@ import torch
 from .. import transfer
 from ..arguments import arguments_of, typed
 from ..data import DataConfig, SpikingDataModule
+from ..data.recordings import files_at, recordings_in
 from ..data.registry import is_data_set
 from ..exporting import SUFFIX, Exported, Format
 from ..exporting import export as export_net
@@ -50,7 +51,7 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
     with _of(checkpoint):
-        added = {"freeze_norm": None}  # which earlier checkpoints lack
+        added = {"freeze_norm": None, "recipe": "hardened"}  # which earlier checkpoints lack
         settings = added | _settings(content, "hyper_parameters")
         for key, (what, fits) in _IMPORTED.items():
             _check_import(what, settings.get(key), fits, allow)
@@ -90,6 +91,7 @@ def _data(
     with _of(checkpoint):
         settings = _settings(content, "datamodule_hyper_parameters")
         _check_import("data set", settings.get("name"), is_data_set, allow)
+        settings = {"camera": None, "split": "random"} | settings  # which earlier checkpoints lack
         seed = typed("seed", settings.pop("seed", None), int)
         config = DataConfig.of(settings, "entry of its datamodule_hyper_parameters", complete=True)
         # A file from elsewhere has nothing fetched or written.
@@ -161,11 +163,13 @@ class Measured(dict[str, float]):
     def __str__(self) -> str:
         rates = {n.partition("/")[2]: rate for n, rate in self.items() if "/" in n}
         lines = [
-            f"hard accuracy  {self['hard_accuracy']:.4f}",
-            f"soft accuracy  {self['soft_accuracy']:.4f}",
-            f"transfer gap   {self['gap_pp']:+.2f} pp",
-            f"firing rate    {self['firing_rate']:.4f}",
-            *(f"  {name:14} {rate:.4f}" for name, rate in rates.items()),
+            f"trained accuracy  {self['trained_accuracy']:.4f}  batch statistics as in training",
+            f"soft accuracy     {self['soft_accuracy']:.4f}  running statistics",
+            f"hard accuracy     {self['hard_accuracy']:.4f}  and the exact step: what is used",
+            f"statistics gap    {self['statistics_gap_pp']:+.2f} pp",
+            f"transfer gap      {self['gap_pp']:+.2f} pp",
+            f"firing rate       {self['firing_rate']:.4f}",
+            *(f"  {name:15} {rate:.4f}" for name, rate in rates.items()),
         ]
         return "\n".join(lines)
 
@@ -179,8 +183,9 @@ def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -
         allow: module that the checkpoint's spike function and neuron may be imported from.
 
     Returns:
-        hard_accuracy, soft_accuracy, gap_pp (soft minus hard, percentage points), firing_rate,
-        and firing_rate/<layer> of each.
+        trained_accuracy (batch norm as in training), soft_accuracy (running statistics),
+        hard_accuracy (and the exact step: the network that is used); statistics_gap_pp and gap_pp,
+        the differences of these in percentage points; firing_rate, and firing_rate/<layer>.
     """
     model, data = _load(checkpoint, root, allow)
     trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
@@ -191,7 +196,9 @@ def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -
 def gap(
     checkpoint: Path, root: Path | None = None, band: float = 0.1, allow: str | None = None
 ) -> TransferGap:
-    """Finds the layers in which a checkpoint loses accuracy at the exact step, on validation data.
+    """Finds where a checkpoint loses accuracy, at running statistics or the exact step.
+
+    It is measured on validation data.
 
     Args:
         checkpoint: a file written by `fit`.
@@ -259,7 +266,7 @@ def predict(
     """
     framing, classes = prediction.framing_in(checkpoint)
     framing, model = prediction.with_window(framing, window), load(checkpoint, allow)
-    files = prediction.recordings_at(recordings)
+    files = [path for file in files_at(recordings) for path in recordings_in(file)]
     made = []
     for found in prediction.labels(model, framing, classes, files):
         made.append(found)

@@ -1,7 +1,10 @@
 """From the smooth network that is trained to the hard one that fires, and the gap between them."""
 
+from .calibration import batch_statistics as batch_statistics
 from .calibration import calibrate as calibrate
 from .calibration import freeze_norms as freeze_norms
+from .calibration import norms_of as norms_of
+from .calibration import trains_by_batch as trains_by_batch
 from .diagnosis import Binarity as Binarity
 from .diagnosis import LayerGap as LayerGap
 from .diagnosis import TransferGap as TransferGap

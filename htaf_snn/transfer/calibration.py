@@ -1,85 +1,132 @@
-"""Batch norm statistics of the network that fires."""
+"""Batch norm statistics of the network as it is used."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional, layer
+from spikingjelly.activation_based import functional
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from .firing import firing_hard, modes_kept
-
-_DROPOUT = (nn.modules.dropout._DropoutNd, layer.Dropout, layer.Dropout2d)
-
-
-class _FromRest(nn.Module):
-    """The network, its neurons reset before each batch."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Any:
-        for module in self.net.modules():
-            if isinstance(module, _DROPOUT):
-                module.eval()
-        functional.reset_net(self.net)
-        return self.net(x)
+from ..neurons.batch_norm import average_norms
+from .firing import firing_as_trained, firing_hard, modes_kept
 
 
 def calibrate(
-    net: nn.Module, batches: Iterable[Any], limit: int | None = None, device: Any = None
+    net: nn.Module,
+    batches: Iterable[Any],
+    limit: int | None = None,
+    device: Any = None,
+    hard: bool = True,
 ) -> None:
-    """Re-estimates batch norm statistics with every spike function firing exactly.
+    """Re-estimates batch norm statistics for the network as it is used.
 
-    A network that was trained smooth has the statistics of smooth outputs; the hard network's
-    differ, layer by layer. The average is over all the batches, each weighted alike. Neurons are
-    reset before each batch and after the last; modes, including training or not, stay. Dropout
-    is off. An error on the way leaves the statistics as they were.
+    One norm after the other, in the order of the forward pass, gets the mean over the batches of
+    its input's statistics, while the norms before it normalise with theirs, as at inference. (All
+    at once, as `torch.optim.swa_utils.update_bn` does, averages the statistics of networks that
+    are never used: where many inputs are alike, as a picture's background, the noise of a batch's
+    statistics decides whether all these neurons fire, and the mean of both cases is neither.)
+
+    Neurons are reset before each batch and after the last; modes, including training or not, stay.
+    Dropout is off. An error on the way leaves the statistics as they were. Of each batch, the
+    forward pass runs up to the norm in question, so all takes half a forward pass a batch and norm.
 
     Args:
         net: a network with batch norm layers, of any number of time steps or none.
-        batches: inputs, or tuples whose first element is the input; of the training data.
+        batches: inputs, or tuples whose first element is the input; of the training data. Gone
+            through once a norm; of an iterator, the batches are kept in memory.
         limit: most batches to use, >= 1; None for all.
         device: where the batches are moved to; None leaves them.
+        hard: whether every spike function fires exactly, whatever its mode; else as in training.
 
     Raises:
         ValueError: the network has no batch norm with running statistics, or there is no batch.
-
-    Source:
-        `torch.optim.swa_utils.update_bn` does the work.
     """
-    norms = _norms(net)
+    norms = _some_norms(net)
     if limit is not None and limit < 1:
         raise ValueError(f"`limit` (={limit}) must be at least 1")
-    rest = iter(batches)
-    first = list(itertools.islice(rest, 1))
-    if not first:
-        raise ValueError("`batches` is empty; batch norm statistics need at least one batch")
-    before = [(norm, norm.momentum, copy.deepcopy(norm.state_dict())) for norm in norms]
-    chosen = itertools.islice(itertools.chain(first, rest), limit)
+    if isinstance(batches, Iterator):
+        batches = list(itertools.islice(batches, limit))
+    before = [(norm, copy.deepcopy(norm.state_dict())) for norm in norms]
+
+    def inputs() -> Iterator[Tensor]:
+        found = False
+        for batch in itertools.islice(batches, limit):
+            found = True
+            x = batch[0] if isinstance(batch, list | tuple) else batch
+            functional.reset_net(net)
+            yield x if device is None else x.to(device)
+        if not found:
+            raise ValueError("`batches` is empty; batch norm statistics need at least one batch")
+
+    with (
+        modes_kept(net),
+        firing_hard(net) if hard else firing_as_trained(net),
+        torch.no_grad(),
+        torch.compiler.set_stance("force_eager"),  # which a forward pass that ends early needs
+    ):
+        net.eval()
+        calls = _calls(net, norms, next(inputs()))
+        try:
+            for norm, count in calls.items():
+                _estimate(net, norm, count, inputs())
+        except BaseException:
+            for norm, state in before:
+                norm.load_state_dict(state)
+            raise
+
+
+class _ReachedError(BaseException):
+    """Ends a forward pass where the norm in question has seen its input."""
+
+
+def _calls(net: nn.Module, norms: list[_BatchNorm], x: Tensor) -> Counter[_BatchNorm]:
+    """How often a forward pass calls each norm, in the order of the first calls."""
+    calls: Counter[_BatchNorm] = Counter()
+    with ExitStack() as hooks:
+        for norm in norms:
+            handle = norm.register_forward_hook(lambda norm, *_: calls.update([norm]))
+            hooks.callback(handle.remove)
+        net(x)
+    return calls
+
+
+def _estimate(net: nn.Module, norm: _BatchNorm, count: int, inputs: Iterable[Tensor]) -> None:
+    """Gives ``norm`` the mean of its input's statistics; it is called ``count`` times a pass."""
+    seen = 0
+
+    def stop(*_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == count:
+            raise _ReachedError
+
+    momentum, norm.momentum = norm.momentum, None  # the plain mean
+    norm.reset_running_stats()
+    handle = norm.register_forward_hook(stop)
+    norm.training = True  # a frozen one too
     try:
-        with modes_kept(net), firing_hard(net), torch.no_grad():
-            update_bn(chosen, _FromRest(net), device)
-    except BaseException:
-        for norm, momentum, state in before:
-            norm.momentum = momentum
-            norm.load_state_dict(state)
-        raise
+        for x in inputs:
+            seen = 0
+            with suppress(_ReachedError):
+                net(x)
+    finally:
+        norm.training = False
+        norm.momentum = momentum
+        handle.remove()
 
 
 def freeze_norms(net: nn.Module, frozen: bool = True) -> None:
-    """Has the batch norms use their running statistics, as at inference, until ``net.train()``.
+    """Has the batch norms use their running statistics in training, as at inference.
 
-    A network that trains with the statistics of each batch to the end can come to need them: where
-    many inputs of a neuron are alike (a picture's background, with few time steps), the noise of
-    the batches decides whether it fires, and at inference there is none. Frozen in the last part
-    of the training, what is trained is what is used.
+    A network that trains with the statistics of each batch to the end can come to need them.
+    Calibrated and frozen for the last part of the training, what is trained is what is used.
 
     Args:
         net: a network with batch norm layers. Their weights and biases go on learning.
@@ -88,12 +135,43 @@ def freeze_norms(net: nn.Module, frozen: bool = True) -> None:
     Raises:
         ValueError: the network has no batch norm with running statistics.
     """
-    for norm in _norms(net):
+    average_norms(net)
+    for norm in _some_norms(net):
+        norm.frozen = frozen  # type: ignore[assignment]
         norm.train(not frozen)
 
 
-def _norms(net: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not any(norm.track_running_stats for norm in norms):
-        raise ValueError(f"{type(net).__name__} has no batch norm whose statistics are kept")
-    return norms
+@contextmanager
+def batch_statistics(net: nn.Module) -> Iterator[None]:
+    """Within it batch norms normalise with each batch's statistics, and keep none of them.
+
+    Those that `freeze_norms` froze use their running statistics, as in training.
+    """
+    held = [(norm, norm.running_mean, norm.running_var) for norm in _unfrozen(net)]
+    for norm, _, _ in held:
+        norm.running_mean = norm.running_var = None
+    try:
+        yield
+    finally:
+        for norm, mean, variance in held:
+            norm.running_mean, norm.running_var = mean, variance
+
+
+def trains_by_batch(net: nn.Module) -> bool:
+    """Whether a batch norm uses each batch's statistics in training, and others at inference."""
+    return bool(_unfrozen(net))
+
+
+def norms_of(net: nn.Module) -> list[_BatchNorm]:
+    """The batch norms of a network that keep running statistics."""
+    return [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def _unfrozen(net: nn.Module) -> list[_BatchNorm]:
+    return [norm for norm in norms_of(net) if not getattr(norm, "frozen", False)]
+
+
+def _some_norms(net: nn.Module) -> list[_BatchNorm]:
+    if found := norms_of(net):
+        return found
+    raise ValueError(f"{type(net).__name__} has no batch norm whose statistics are kept")

@@ -13,6 +13,7 @@ from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
 
 from ..surrogates import HTAF, trains_smooth
+from .calibration import batch_statistics, trains_by_batch
 from .firing import firing_as_trained, firing_hard, modes_kept
 
 Labelled = Iterable[tuple[Tensor, Tensor]]  # inputs and labels [N]
@@ -43,15 +44,29 @@ class LayerGap:
 
 @dataclass(frozen=True)
 class TransferGap:
-    """The transfer gap, layer by layer in forward order; the layers' gaps sum to it."""
+    """What lies between the network that was trained and the one that fires.
 
+    Args:
+        trained_accuracy: of the network as it is trained: smooth if it is so, each batch norm that
+            is not frozen with the statistics of each batch.
+        soft_accuracy: of the same with running statistics.
+        hard_accuracy: of the network that fires exactly, with running statistics.
+        layers: parts of the transfer gap, in forward order; they sum to it.
+    """
+
+    trained_accuracy: float
     soft_accuracy: float
     hard_accuracy: float
     layers: list[LayerGap]
 
     @property
+    def statistics_gap_pp(self) -> float:
+        """Accuracy that running statistics cost, trained minus soft, in percentage points."""
+        return 100 * (self.trained_accuracy - self.soft_accuracy)
+
+    @property
     def gap_pp(self) -> float:
-        """Soft minus hard accuracy, in percentage points."""
+        """Accuracy that the exact step costs, soft minus hard, in percentage points."""
         return 100 * (self.soft_accuracy - self.hard_accuracy)
 
     @property
@@ -71,7 +86,14 @@ class TransferGap:
             for layer in self.layers
         ]
         born = self.born_in or "no layer"
-        return "\n".join([*lines, f"gap {self.gap_pp:+.2f} pp, most of it born in {born}"])
+        return "\n".join(
+            [
+                *lines,
+                f"statistics gap {self.statistics_gap_pp:+.2f} pp: {self.trained_accuracy:.4f} as "
+                f"trained, {self.soft_accuracy:.4f} with running statistics",
+                f"transfer gap {self.gap_pp:+.2f} pp, most of it born in {born}",
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -88,9 +110,11 @@ class Binarity:
 
 
 def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> TransferGap:
-    """Measures where a classifier loses accuracy between its smooth and its exact form.
+    """Measures where a classifier loses accuracy between its trained and its firing form.
 
-    What fires exactly already, as it was trained, has no gap and is no layer here.
+    Three networks are measured: as trained, with the statistics of each batch; as used but smooth;
+    as used. What fires exactly already, as it was trained, has no transfer gap and is no layer
+    here.
 
     Its layers are switched to the exact step one after the other, in the order in which the
     network registers them, which must be that of its forward pass. That takes a pass over the
@@ -98,7 +122,8 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
 
     Args:
         net: from inputs to logits [N, classes], or [T, N, classes], which are averaged over time.
-        batches: inputs and labels; held-out data.
+        batches: inputs and labels; held-out data, as large and as mixed as in training, or the
+            statistics of a batch say nothing. Of batches of one sample there are none.
         band: an output is uncertain if it lies in (band, 1 - band); in (0, 1/2).
 
     Raises:
@@ -127,12 +152,17 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
             _accuracy(net, batches, [layer.function for layer in layers[:count]])
             for count in range(len(layers) + 1)
         ]
+        trained = accuracies[0]
+        if trains_by_batch(net):
+            mixed = [batch for batch in batches if len(batch[1]) > 1]
+            with batch_statistics(net):
+                trained = _accuracy(net, mixed, []) if mixed else trained
     steps = zip(layers, totals.tolist(), accuracies[:-1], accuracies[1:], strict=True)
     gaps = [
         LayerGap(layer.name, soft, hard, difference, uncertain, after, 100 * (before - after))
         for layer, (soft, hard, difference, uncertain), before, after in steps
     ]
-    return TransferGap(accuracies[0], accuracies[-1], gaps)
+    return TransferGap(trained, accuracies[0], accuracies[-1], gaps)
 
 
 def accuracy(net: Callable[[Tensor], Tensor], batches: Labelled) -> float:

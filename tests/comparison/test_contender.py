@@ -24,6 +24,7 @@ from htaf_snn.comparison import Contender, split_labels
         ),
         ("htaf@hardening=null@calibrate=20", "htaf", {"hardening": None}, 20),
         ("htaf@sharpness={alpha0: [0.5, 2]}", "htaf", {"sharpness": {"alpha0": [0.5, 2]}}, 0),
+        ("atan@recipe=surrogate_free", "atan:mode=auto", {"recipe": "surrogate_free"}, 0),
     ],
 )
 def test_labels(label: str, spike: str, options: dict[str, Any], calibrate: int) -> None:
@@ -45,11 +46,16 @@ def test_labels(label: str, spike: str, options: dict[str, Any], calibrate: int)
         ("htaf@seed=1", "unknown option 'seed'"),
         ("htaf@calibrate=-1", r"`calibrate` \(=-1\) must be at least 0"),
         ("htaf@hardening=0.5", r"`hardening` \(=0.5\) must be a list of 2"),
-        ("htaf:mode=hard@hardening=[0,0.8]", "`hardening` has no effect in mode hard"),
+        ("htaf:mode=hard@hardening=[0,0.8]", "`hardening` and `recipe` have no effect in"),
         ("super_spike@hardening=[0,0.8]", "SuperSpike has no primitive, so it can't train smooth"),
         ("htaf@learning_rate=[", "did not find expected|expected the node content"),
         ("htaf:mode=$a", r"'htaf:mode=\$a' must have letters"),
         ("htaf@hardening=null #", "must have letters"),
+        ("straight_through@recipe=surrogate_free", "`hardening` and `recipe` have no effect in"),
+        (
+            "htaf@recipe=surrogate@hardening=[0,1]",
+            r"`hardening` \(=\(0.0, 1.0\)\) is of the recipe",
+        ),
         ("htaf@calibrate=all", r"`calibrate` \(=.all.\) must be an integer"),
     ],
 )

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from htaf_snn.comparison.contender import Run
 from htaf_snn.comparison.effects import (
-    conclude_effects,
     conclude_ranks,
+    differences,
     effects,
+    headline,
     ranks,
     seeds_needed,
-    unhardened,
 )
 from htaf_snn.comparison.plots import drawing, of_ranks
 from htaf_snn.comparison.statistics import summarize
@@ -42,34 +44,19 @@ def runs(data: str = "nmnist", seeds: int = 4) -> list[Run]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("label", "expected"),
-    [
-        ("htaf", "htaf:mode=hard"),
-        ("scaled_sigmoid", "scaled_sigmoid:mode=hard"),
-        ("erf:alpha=1.772@hardening=[0, 0.8]@weight_decay=0", "erf:alpha=1.772@weight_decay=0"),
-        ("htaf@hardening=[0.6,0.6]", None),
-        ("atan", None),
-        ("htaf:mode=hard", None),
-    ],
-)
-def test_what_a_contender_is_without_hardening(label: str, expected: str | None) -> None:
-    assert unhardened(label) == expected
-
-
 def test_effects_by_hand() -> None:
     found = {(e.what, e.data): e for e in effects(summarize(runs() + runs("mnist", 1)))}
-    hardening = found["hardening, mean of 3 functions", "nmnist"]
+    hardening = found["hardened minus as a surrogate, mean of 3 functions", "nmnist"]
     each = [4 / 3, 5 / 3, 2, 8 / 3]  # (2 + 1 + 1) / 3 and so on
     assert hardening.points.mean == pytest.approx(np.mean(each)) and hardening.seeds == 4
     assert hardening.p == pytest.approx(stats.ttest_1samp(each, 0).pvalue)
-    sigmoid = found["htaf against the sigmoid, both hardened", "nmnist"]
+    sigmoid = found["htaf minus sigmoid, both hardened", "nmnist"]
     assert sigmoid.points.mean == pytest.approx(1.0)
-    others = found["htaf against 2 other functions, all hardened", "nmnist"]
+    others = found["htaf minus 2 other functions, all hardened", "nmnist"]
     assert others.points.mean == pytest.approx(np.mean([1.5, 0.5, 1.5, 1.5]))
-    surrogates = found["htaf against 2 other functions, all as surrogates", "nmnist"]
+    surrogates = found["htaf minus 2 other functions, all as surrogates", "nmnist"]
     assert surrogates.points.mean == pytest.approx(np.mean([0.5, 0, 1.5, 1]))
-    single = found["hardening, mean of 3 functions", "mnist"]
+    single = found["hardened minus as a surrogate, mean of 3 functions", "mnist"]
     assert (single.points.half_width, single.p, single.seeds_needed) == (None, None, None)
 
 
@@ -86,13 +73,62 @@ def test_the_power_is_that_of_the_noncentral_t() -> None:
     assert seeds_needed([0.1, 0.2]) is None and seeds_needed([0.3, 0.3, 0.3]) is None
 
 
-def test_sentences_of_effects() -> None:
-    first, *_ = conclude_effects(effects(summarize(runs())))
-    assert first.startswith(
-        "In pp, hardening, mean of 3 functions: nmnist +1.92 ± 0.91, p = 0.0067"
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=6))
+@example([0.1, 0.10000000001, 0.1])
+@example([0.3, 0.3, 0.3])
+@example([1e-300, 0.0, 0.0])
+def test_every_statistic_has_an_answer_or_none(differences: list[float]) -> None:
+    needed = seeds_needed(differences)
+    assert needed is None or needed >= 2
+    made = [
+        make_run(spike=spike, seed=seed, hard_accuracy=0.5 + sign * value / 400)
+        for spike, sign in (("htaf", 1), ("sigmoid@hardening=[0,0.8]", -1), ("sigmoid", 0))
+        for seed, value in enumerate(differences)
+    ]
+    assert len(headline(summarize(made))) == 3
+    for effect in effects(summarize(made)):
+        assert effect.p is None or 0 <= effect.p <= 1
+
+
+def test_the_headline_is_of_contenders_treated_alike() -> None:
+    same = {"htaf": (96, 97, 95, 96), "sigmoid@hardening=[0,0.8]": (96, 96, 97, 95)}
+    made = runs() + [
+        make_run(data="mnist", spike=spike, seed=seed, hard_accuracy=value / 100)
+        for spike, values in same.items()
+        for seed, value in enumerate(values)
+    ]
+    functions, hardening, gaps = headline(summarize(made))
+    assert functions == (
+        "Treated alike, htaf and the other spike functions are told apart by these seeds in 1 case "
+        "of 5. htaf minus 2 other functions, all hardened: nmnist +1.25 pp."
     )
-    assert "(4 seeds). Told from zero, above it: nmnist; below it: none." in first
-    assert conclude_effects(effects(summarize([make_run()]))) == []
+    assert hardening == (
+        "The same functions hardened and as surrogates are told apart by these seeds in 1 case of "
+        "1. hardened minus as a surrogate, mean of 3 functions: nmnist +1.92 pp."
+    )
+    assert gaps == (
+        "The widest mean statistics gap is +0.00 pp; the widest mean transfer gap is +0.00 pp."
+    )
+    two = headline(summarize([run for run in made if not run.spike.startswith("atan")]))
+    assert two[0].endswith("the other spike functions are not told apart by these seeds.")
+    head, first, *_ = differences(effects(summarize(made)))
+    assert head == ["difference (pp)", "nmnist", "mnist", "seeds that tell 0.3 pp"]
+    assert first[0] == "htaf minus sigmoid, both hardened" and first[1].startswith("+1.00 ± ")
+
+
+def test_a_win_is_no_win_on_one_seed_or_over_another_treatment() -> None:
+    one = headline(summarize([r for r in runs(seeds=1) if r.spike in ("htaf", "atan")]))
+    assert one[:2] == [
+        "No two spike functions were treated alike: nothing is concluded of them.",
+        "No function was both hardened and a surrogate: nothing is concluded of hardening.",
+    ]
+    single = summarize(runs(seeds=1))
+    assert "can't be told apart: that takes two seeds or more" in headline(single)[0]
+    assert differences(effects(single))[1][1:] == ["+1.00", "-"]
+    gap = headline(summarize([make_run(spike="htaf@hardening=null", gap_pp=30.0)]))[-1]
+    assert gap.endswith("transfer gap is +30.00 pp (htaf@hardening=null, digits).")
+    assert differences([]) == []
 
 
 def test_ranks_by_hand() -> None:

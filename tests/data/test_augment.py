@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Subset
 
 from htaf_snn.data import DataConfig, SpikingDataModule, augment
 from htaf_snn.data.augment import Mixing, event_transform, frame_transform, names_for
+from htaf_snn.data.loader import Sampler
 from htaf_snn.data.recordings import EVENT
 
 pytest.importorskip("tonic")
@@ -100,17 +102,18 @@ def test_training_alone_sees_changed_events(names: str) -> None:
     data = SpikingDataModule(DataConfig(T=3, augment=names))
     plain = SpikingDataModule(DataConfig(T=3, augment=""))
     trained, still = data.train_dataloader().dataset, plain.train_dataloader().dataset
-    assert any(not torch.equal(trained[i][0], still[i][0]) for i in range(8))
-    assert trained[0][0].shape == still[0][0].shape and trained[0][0].dtype == torch.float32
+    assert any(not torch.equal(trained[0, i][0], still[0, i][0]) for i in range(8))
+    assert trained[0, 0][0].shape == still[0, 0][0].shape
+    assert trained[0, 0][0].dtype == torch.float32
     for part in ("train", "validation", "test"):
         ours, theirs = getattr(data.splits, part), getattr(plain.splits, part)
         assert all(torch.equal(ours[i][0], theirs[i][0]) for i in range(3))
 
 
 def test_no_event_left_is_an_empty_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    drop = {"drop": lambda transforms, _: transforms.DropEvent(p=1.0)}
-    monkeypatch.setattr(augment, "_OF_EVENTS", drop)
-    frames, _ = SpikingDataModule(DataConfig(T=3, augment="drop")).train_dataloader().dataset[0]
+    monkeypatch.setattr(augment, "_OF_EVENTS", {"drop": lambda events, *_: events[:0]})
+    data = SpikingDataModule(DataConfig(T=3, augment="drop"))
+    frames, _ = data.train_dataloader().dataset[0, 0]
     assert frames.shape == (3, 2, 28, 28) and not frames.any()
 
 
@@ -183,3 +186,101 @@ def test_cutmix_pastes_as_much_as_the_labels_say() -> None:
         x_seq, labels = Mixing(0.0, 1.0, 5)(batch)
         own = torch.stack([(x_seq[1, i] == i).float().mean() for i in range(5)])
         torch.testing.assert_close(own, labels.diagonal())
+
+
+@pytest.mark.parametrize("name", OF_EVENTS)
+@pytest.mark.parametrize("begin", [0, 1_600_000_000_000_000])
+def test_changes_do_not_depend_on_where_a_recording_begins(name: str, begin: int) -> None:
+    """And so `event_drop` leaves about a quarter unchanged, `time_jitter` leaves nothing out."""
+    events = recording()
+    late = events.copy()
+    late["t"] += begin
+    transform = event_transform([name], (34, 34, 2))
+    assert transform is not None
+    unchanged = 0
+    for seed in range(200):
+        results = []
+        for given in (events, late):
+            torch.manual_seed(seed)
+            results.append(transform(given))
+        results[1]["t"] -= begin
+        np.testing.assert_array_equal(results[0], results[1])
+        unchanged += np.array_equal(results[0], events)
+        assert name != "time_jitter" or len(results[0]) == len(events)
+    assert 30 < unchanged < 70 if name == "event_drop" else unchanged < 10
+
+
+def test_jitter_moves_events_as_often_one_way_as_the_other() -> None:
+    events = np.repeat(recording(1), 20_000)
+    events["x"], events["y"] = 17, 17
+    for name, field, spread in (
+        ("spatial_jitter", "x", 0.5), ("spatial_jitter", "y", 0.5), ("time_jitter", "t", 1e6)
+    ):  # fmt: skip
+        transform = event_transform([name], (34, 34, 2))
+        assert transform is not None
+        moved = transform(events)[field].astype(float) - events[field]
+        assert abs(moved.mean()) < 0.02 * spread**0.5
+        assert 0.9 * spread < moved.var() < 1.2 * spread  # rounding adds a twelfth
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "digits", "encoder": "poisson", "augment": ""},
+        {"augment": "event_drop,shift"},
+        {"augment": "nda,time_jitter"},
+    ],
+    ids=["poisson", "events", "frames"],
+)
+def test_samples_are_drawn_anew_in_every_epoch_whatever_their_batch(
+    options: dict[str, Any],
+) -> None:
+    def drawn(epoch: int, batch_size: int, workers: int = 0) -> dict[int, torch.Tensor]:
+        config = DataConfig(T=2, batch_size=batch_size, num_workers=workers, **options)
+        loader = SpikingDataModule(config).train_dataloader()
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        indices = [index for _, index in loader.sampler]
+        found: dict[int, torch.Tensor] = {}
+        for x_seq, _ in loader:
+            for frames in x_seq.unbind(1):
+                found[indices[len(found)]] = frames
+            if len(found) >= 96:
+                break
+        return found
+
+    first = drawn(1, 1)
+    for other in (drawn(1, 7), drawn(1, 32, 2)):
+        assert {*first} <= {*other}
+        assert all(torch.equal(other[index], frames) for index, frames in first.items())
+    config = DataConfig(T=2, batch_size=1, **options)
+    samples = SpikingDataModule(config).train_dataloader().dataset
+    epochs = [[samples[epoch, index][0] for index in first] for epoch in (0, 1, 2)]
+    repeated = sum(
+        all(torch.equal(x, one) for x in more) for one, *more in zip(*epochs, strict=True)
+    )
+    assert repeated < 0.1 * len(first)
+    assert all(map(torch.equal, epochs[1], first.values()))
+
+
+@pytest.mark.parametrize(("steps", "left"), [(1, 99), (2, 100)])
+def test_a_last_batch_of_one_sample_is_left_out_where_there_is_one_step(
+    steps: int, left: int
+) -> None:
+    """Batch norm can't train on one value a channel; another sample is left out in each epoch."""
+    samples = Subset(SpikingDataModule(DataConfig("digits")).splits.train, range(100))
+    for replicas in (1, 3):
+        size = 33 if replicas == 1 else 11
+        missing = []
+        for epoch in range(4):
+            seen: list[int] = []
+            for rank in range(replicas):
+                options = {"num_replicas": replicas, "rank": rank, "seed": 3}
+                sampler = Sampler(samples, size, steps == 1, **options)
+                sampler.set_epoch(epoch)
+                own = [index for _, index in sampler]
+                assert len(own) == len(sampler) and len(own) % size == (0 if steps == 1 else 1)
+                seen += own
+            assert len({*seen}) == left
+            missing.append({*range(100)} - {*seen})
+        assert steps == 2 or len(set.union(*missing)) > 1
+    assert len(Sampler(samples, 1, True, num_replicas=1, rank=0)) == 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,32 +60,27 @@ def test_every_data_set_loads(name: str, request: pytest.FixtureRequest) -> None
 def test_events_are_counted_in_their_bins(subset: Path) -> None:
     data = SpikingDataModule(DataConfig("nmnist", subset, T=4))
     recording = events(seed=60)  # label 0, Train, number 0
-    # Tonic leaves the last event out, as its ToFrame does.
     expected = np.zeros((4, 2, 34, 34))
     edges = recording["t"][0] + np.arange(5) * ((recording["t"][-1] - recording["t"][0]) // 4)
     for x, y, t, p in zip(*(recording[name] for name in "xytp"), strict=True):
-        inside = np.flatnonzero((edges[:-1] <= t) & (t < edges[1:]))
-        if len(inside):
-            expected[inside[0], p, y, x] += 1
+        expected[min(3, np.flatnonzero(edges <= t)[-1]), p, y, x] += 1
+    assert expected.sum() == len(recording["t"])
     splits = data.splits
     every = [splits.train, splits.validation, splits.test]
     assert any((sample[0].numpy() == expected).all() for part in every for sample in part)  # type: ignore[attr-defined]
 
 
 def test_training_samples_are_shifted_whole(subset: Path) -> None:
-    still = (
-        SpikingDataModule(DataConfig("nmnist", subset, T=2, shift=0.0)).train_dataloader().dataset
+    still, moved = (
+        SpikingDataModule(DataConfig("nmnist", subset, T=2, shift=shift)).train_dataloader().dataset
+        for shift in (0.0, 0.06)
     )
-    moved = (
-        SpikingDataModule(DataConfig("nmnist", subset, T=2, shift=0.06)).train_dataloader().dataset
-    )
-    frames, (shifted, label) = still[0][0], moved[0]
-    assert shifted.shape == frames.shape and label == still[0][1]
+    frames, (shifted, label) = still[0, 0][0], moved[0, 0]
+    assert shifted.shape == frames.shape and label == still[0, 0][1]
     padded = torch.nn.functional.pad(frames, (2, 2, 2, 2))
     windows = padded.unfold(2, 34, 1).unfold(3, 34, 1)  # [T, P, 5, 5, 34, 34]
     assert any(torch.equal(shifted, windows[:, :, y, x]) for y in range(5) for x in range(5))
-    # The first sample of batches that differ in the second one.
-    firsts = [moved.__getitems__([0, k])[0][0] for k in range(20)]  # type: ignore[attr-defined]
+    firsts = [moved[epoch, 0][0] for epoch in range(20)]
     assert len({tuple(frames.flatten().tolist()) for frames in firsts}) > 5
 
 
@@ -105,7 +101,9 @@ def test_order_depends_on_seed_and_epoch_alone(subset: Path) -> None:
     def order(seed: int, epoch: int) -> list[int]:
         loader = SpikingDataModule(DataConfig("nmnist", subset, T=2), seed=seed).train_dataloader()
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        return list(loader.sampler)
+        keys = list(loader.sampler)
+        assert {of for of, _ in keys} == {epoch}
+        return [index for _, index in keys]
 
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
@@ -181,6 +179,11 @@ def test_real_recordings_pass_the_checks(shared_data: Path) -> None:
         ({"shift": 0.5}, ValueError, r"`shift` \(=0.5\)"),
         ({"batch_size": 0}, ValueError, r"`batch_size` \(=0\)"),
         ({"validation": 0.5, "test": 0.5}, ValueError, "leave something to train on"),
+        ({"validation": -0.1}, ValueError, r"`validation` \(=-0.1\) must not be negative"),
+        ({"split": "time"}, ValueError, r"`split` \(=time\).*set `data.window`"),
+        ({"split": "time", "window": 9, "group": "x"}, ValueError, "`group`.*leave one out"),
+        ({"sensor_size": "34*34"}, ValueError, r"`sensor_size` \(='34\*34'\).*such as 346x260"),
+        ({"camera": "dvs"}, ValueError, r"`camera` \(='dvs'\) must be one of dvs128, "),
         ({"mixup": -1.0}, ValueError, r"`mixup` \(=-1.0\)"),
         ({"encoder": "poisson"}, ValueError,
          r"`encoder` \(=poisson\) does not apply to digits_events.*these do: denoise, downsample"),
@@ -211,7 +214,7 @@ def test_without_tonic_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch
     for name in [m for m in sys.modules if m.startswith("tonic.")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'htaf-snn\[events\]'"):
-        SpikingDataModule().prepare_data()
+        SpikingDataModule(DataConfig("nmnist", Path("/tmp"), download=True)).prepare_data()
 
 
 def test_workers_give_the_same_batches() -> None:
@@ -234,3 +237,21 @@ def test_a_share_smaller_than_the_classes_is_named(subset: Path) -> None:
 
 def test_lookup() -> None:
     assert data_set("digits").shape == (1, 8, 8)
+
+
+def on_device(rank: int, world: int) -> SpikingDataModule:
+    data = SpikingDataModule(DataConfig("digits", batch_size=7, validation=0.1))
+    data.trainer = SimpleNamespace(world_size=world, global_rank=rank)  # type: ignore[assignment]
+    return data
+
+
+@pytest.mark.parametrize("world", [2, 3, 180])
+def test_devices_measure_every_sample_once(world: int) -> None:
+    ranks = range(world) if world < 9 else (0, 179)
+    seen = [i for rank in ranks for i in on_device(rank, world).val_dataloader().sampler]
+    assert sorted(seen) == (list(range(180)) if world < 9 else [0, 179])
+
+
+def test_more_devices_than_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"180 samples .*`trainer.devices` \(=181\)"):
+        on_device(0, 181).val_dataloader()

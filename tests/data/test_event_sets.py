@@ -213,7 +213,7 @@ def test_folders_of_every_format(format: str, parts: str, tmp_path: Path) -> Non
     assert sums == {(0, T * 10.0), (1, T * 20.0)}
     assert len(data.splits.test) == (10 if parts else 2)  # type: ignore[arg-type]
     first = tmp_path / (parts.split() or [""])[0] / "cat" / f"0{suffix}"
-    read = read_recording(first, (34, 34, 2), Format(options.get("ordering", "xytp")))
+    read = read_recording(first, (34, 34, 2), Format(ordering=options.get("ordering", "auto")))
     for field, column in events(T * 10, seed=0).items():
         np.testing.assert_array_equal(read[field], column)
     assert data.read_frames(first).shape == (T, 2, 34, 34)
@@ -260,12 +260,6 @@ def test_damage_in_a_folder_is_named(
         ).prepare_data()
 
 
-def test_folders_that_do_not_name_their_sensor(tmp_path: Path) -> None:
-    write_folder(tmp_path, ".bin", binary)
-    with pytest.raises(ValueError, match=r"0.bin does not name .* set `data.sensor_size`"):
-        _ = SpikingDataModule(DataConfig("event_folder", tmp_path)).in_shape
-
-
 def test_plain_arrays_of_another_shape(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 3)))
     with pytest.raises(ValueError, match=r"a.npy: an array \[4, 3\], neither structured nor"):
@@ -307,33 +301,10 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 REAL = "nmnist_small/NMNIST/Test/0"
 
 
-@pytest.mark.parametrize("by", ["time", "count"])
-def test_real_frames_are_tonics(shared_data: Path, by: str) -> None:
-    path = sorted((shared_data / REAL).iterdir())[0]
-    recording = tonic.io.read_mnist_file(str(path), tonic.datasets.NMNIST.dtype)
-    bins = {"n_time_bins" if by == "time" else "n_event_bins": 8}
-
-    def theirs(size: tuple[int, int, int], recording: np.ndarray) -> np.ndarray:
-        frames: np.ndarray = tonic.transforms.ToFrame(sensor_size=size, **bins)(recording)
-        return frames
-
-    framing = Framing((34, 34, 2), 8, by=by)
-    np.testing.assert_array_equal(framing.read(path), theirs((34, 34, 2), recording))
-    first = Framing((34, 34, 2), 8, by=by, until=105_000)
-    expected = theirs((34, 34, 2), recording[recording["t"] <= 105_000])
-    np.testing.assert_array_equal(first.read(path), expected)
-    small = Framing((34, 34, 2), 8, by=by, downsample=17)
-    halved = recording.copy()
-    halved["x"] //= 2
-    halved["y"] //= 2
-    assert small.frame_size == (17, 17, 2)
-    np.testing.assert_array_equal(small.read(path), theirs((17, 17, 2), halved))
-
-
 def test_downsampling_keeps_the_aspect(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     npz(path, events(4000, (240, 180)))
-    framing = Framing((240, 180, 2), 2, by="count", downsample=64)
+    framing = Framing((240, 180, 2), 2, frames_by="count", downsample=64)
     assert framing.frame_size == (64, 48, 2)
     assert framing.read(path).shape == (2, 2, 48, 64) and framing.read(path).sum() == 4000
     with pytest.raises(ValueError, match=r"`downsample` \(=241\) must lie between 1 and 240"):
@@ -356,7 +327,8 @@ def test_the_cache_is_keyed_by_the_transform(tmp_path: Path, own_cache: Path) ->
     write_folder(tmp_path)
     files = sorted(tmp_path.rglob("*.npz"))
     framings = [
-        Framing((34, 34, 2), 2), Framing((34, 34, 2), 3), Framing((34, 34, 2), 2, by="count"),
+        Framing((34, 34, 2), 2), Framing((34, 34, 2), 3),
+        Framing((34, 34, 2), 2, frames_by="count"),
         Framing((34, 34, 2), 2, downsample=10), Framing((34, 34, 2), 2, until=250_000),
         Framing((40, 34, 2), 2), Framing((34, 34, 2), 2, Format(flip_y=True)),
     ]  # fmt: skip
@@ -391,5 +363,5 @@ def test_counts_are_never_wrapped(count: int, dtype: type, tmp_path: Path) -> No
     columns = {name: np.full(count, 3) for name in "xy"}
     columns |= {"t": np.arange(count), "p": np.ones(count, np.int64)}
     npz(tmp_path / "a.npz", columns)
-    frames = cached_frames([tmp_path / "a.npz"], Framing((34, 34, 2), 1, by="count")).frames
+    frames = cached_frames([tmp_path / "a.npz"], Framing((34, 34, 2), 1, frames_by="count")).frames
     assert frames.dtype == dtype and frames[0, 0, 1, 3, 3] == count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_every_format_is_read(format: str, tmp_path: Path) -> None:
     by=st.sampled_from(["time", "count"]),
 )
 def test_all_formats_of_a_recording_give_the_same_frames(
-    count: int, seed: int, side: int, last: int, by: str
+    count: int, seed: int, side: int, last: int, by: Any
 ) -> None:
     columns = events(count, (side, side), seed)
     times = np.random.default_rng(seed).integers(1, last, count)
@@ -59,7 +60,7 @@ def test_all_formats_of_a_recording_give_the_same_frames(
     columns |= {"t": np.sort(times), "x": columns["x"], "y": columns["y"]}
     columns["t"][[0, -1]] = 1, last
     columns["x"][:3], columns["y"][:3], columns["p"][:2] = (0, 2, 1), (2, 0, 2), (0, 1)
-    framing = Framing(SIZE, 4, by=by, downsample=16)
+    framing = Framing(SIZE, 4, frames_by=by, downsample=16)
     made = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (format, (suffix, write)) in enumerate(FORMATS.items()):

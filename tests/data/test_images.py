@@ -145,7 +145,7 @@ def test_bad_image_folders(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "test" / "dog")
     with pytest.raises(ValueError, match="folders of train and test differ: dog in one of them"):
         SpikingDataModule(DataConfig("image_folder", tmp_path)).prepare_data()
-    with pytest.raises(FileNotFoundError, match="class folder"):
+    with pytest.raises(FileNotFoundError, match="a folder for each of several classes"):
         SpikingDataModule(DataConfig("image_folder", tmp_path / "train" / "cat")).prepare_data()
 
 
@@ -200,7 +200,7 @@ def test_encoders_of_a_data_set(encoder: Any) -> None:
     assert x_seq.shape == (5, 32, 1, 8, 8)
     assert torch.equal(x_seq, again)  # what is measured on does not change
     trained: Any = data.train_dataloader().dataset
-    first, *others = (trained.__getitems__([0, k])[0][0] for k in range(4))
+    first, *others = (trained[epoch, 0][0] for epoch in range(4))
     assert any(not torch.equal(first, other) for other in others) == (encoder == "poisson")
 
 

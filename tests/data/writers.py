@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import scipy.io
+from numpy.typing import NDArray
 
 from htaf_snn.data.digits_events import encode
 
@@ -21,7 +22,7 @@ from .files import Columns, aedat4
 SIDE = 128  # of the sensor, a DVS128
 Write = Callable[[Path, Columns], object]
 
-_AEDAT_2 = (
+AEDAT_2 = (  # which names no camera
     b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n# Data format is int32 "
     b"address, int32 timestamp (8 bytes total), repeated for each event\r\n# Timestamps tick is 1 "
     b"us\r\n# created Thu Dec 05 14:17:07 CET 2013\r\n"
@@ -36,14 +37,23 @@ def aedat_2(path: Path, c: Columns) -> None:
     address = (SIDE - 1 - c["y"]) << 8 | (SIDE - 1 - c["x"]) << 1 | 1 - c["p"]
     external = np.array([[1 << 15, 0]])  # a synchronisation pulse, which is no event
     words = np.concatenate([external, np.stack([address, c["t"]], axis=1)])
-    path.write_bytes(_AEDAT_2 + words.astype(">u4").tobytes())
+    chip = b"# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"
+    path.write_bytes(AEDAT_2 + chip + words.astype(">u4").tobytes())
+
+
+def aedat_2_words(
+    path: Path, words: list[tuple[int, int]], *lines: str, before: bytes = b""
+) -> Path:
+    header = AEDAT_2 + before + b"".join(f"# {line}\r\n".encode() for line in lines)
+    path.write_bytes(header + np.array(words, np.int64).astype(">u4").tobytes())
+    return path
 
 
 def aedat_2_davis(path: Path, c: Columns) -> None:
     address = (260 - 1 - c["y"]) << 22 | (346 - 1 - c["x"]) << 12 | c["p"] << 11
     frame = np.array([[1 << 31, 5]])
     words = np.concatenate([np.stack([address, c["t"]], axis=1), frame])
-    header = _AEDAT_2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS346\r\n"
+    header = AEDAT_2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS346\r\n"
     path.write_bytes(header + words.astype(">u4").tobytes())
 
 
@@ -222,3 +232,37 @@ FORMATS: dict[str, tuple[str, Write]] = {
     ),
     "CSV, faery": (".csv", by_faery),
 }  # fmt: skip
+
+
+# ------------------------------------------------------------------ clocks
+
+
+def dat(path: Path, times: NDArray[np.int64]) -> None:
+    words = np.stack([times.astype("<u4"), np.full(len(times), 3 << 14 | 5, "<u4")], axis=1)
+    path.write_bytes(b"% Version 2\n\x0c\x08" + words.tobytes())
+
+
+def jaer(path: Path, times: NDArray[np.int64]) -> None:
+    chip = "AEChip: ch.unizh.ini.jaer.chip.retina.DVS128"
+    aedat_2_words(path, [(5 << 8, int(t)) for t in times], chip)
+
+
+def array_of_times(path: Path, times: NDArray[np.int64], dtype: str) -> None:
+    zeros = np.zeros(len(times), int)
+    np.savez(path, x=zeros, y=zeros, p=zeros, t=times.astype(dtype))
+
+
+def nmnist(path: Path, times: NDArray[np.int64]) -> None:
+    t = times & (1 << 23) - 1
+    rows = np.stack([t * 0, t * 0, t >> 16, t >> 8 & 255, t & 255], axis=1)
+    path.write_bytes(rows.astype(np.uint8).tobytes())
+
+
+CLOCKS: dict[str, tuple[str, Any, int]] = {
+    "AEDAT 2.0": (".aedat", jaer, 32),
+    ".dat": (".dat", dat, 32),
+    "uint32": (".npz", lambda path, t: array_of_times(path, t, "uint32"), 32),
+    "int32": (".npz", lambda path, t: array_of_times(path, t, "int32"), 32),
+    "text's float64": (".npz", lambda path, t: array_of_times(path, t % 2**32, "float64"), 32),
+    "N-MNIST": (".bin", nmnist, 23),
+}

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based.surrogate import ATan
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 
 import htaf_snn
 from htaf_snn.exporting import Exported, Format
@@ -117,6 +120,64 @@ def test_spikingjelly_without_us(name: str, node: type[nn.Module], tmp_path: Pat
          "assert torch.allclose(net.load()(x_seq), logits_seq, atol=1e-5)"],
         cwd=tmp_path, check=True,
     )  # fmt: skip
+
+
+def readme() -> Any:
+    """A flat network as README's: its layers' names are numbers."""
+    net = nn.Sequential(
+        layer.Conv2d(2, 8, 3), htaf_snn.LIFNode(v_threshold=0.2, surrogate_function=ATan()),
+        layer.Flatten(), layer.Linear(800, 4),
+    )  # fmt: skip
+    functional.set_step_mode(net, "m")
+    return net
+
+
+def pruned(net: Any) -> Any:
+    prune.l1_unstructured(net[3], "weight", 0.5)
+    return net
+
+
+def weight_normed(net: Any) -> Any:
+    torch.nn.utils.weight_norm(net[0])
+    parametrizations.weight_norm(net[3])
+    return net
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+@pytest.mark.parametrize("change", [lambda net: net, pruned, weight_normed])
+@pytest.mark.parametrize("format", ["nir", "spikingjelly", "onnx"])
+def test_flat_networks_and_computed_weights(format: Format, change: Any, tmp_path: Path) -> None:
+    net = change(readme())
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    net(frames()[0]).sum().backward()  # computed weights are part of a graph then
+    agrees(export(net, tmp_path / f"net.{format}", format))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    net(frames()[0]).sum().backward()
+
+
+def test_layers_of_one_name_are_refused(tmp_path: Path) -> None:
+    net = nn.Sequential(OrderedDict(a=nn.Sequential(OrderedDict(b=layer.Linear(4, 5)))))
+    net.add_module("a_b", layer.Linear(5, 2))
+    net.append(htaf_snn.LIFNode())
+    functional.set_step_mode(net, "m")
+    with pytest.raises(ValueError, match="two layers would have the name a_b"):
+        htaf_snn.export(net, [torch.rand(2, 3, 4)], tmp_path / "out", "nir")
+
+
+def test_the_documented_lines_read_a_nir_file(tmp_path: Path) -> None:
+    import nir
+    from snntorch.import_nir import import_from_nir
+
+    net, x_seq = readme(), frames()[0]
+    export(net, tmp_path / "net.nir", "nir")
+    functional.reset_net(net.eval())
+    wanted = net(x_seq)
+    read = import_from_nir(nir.read(tmp_path / "net.nir"))
+    state, alone = None, []
+    for x in x_seq[:, 0]:  # one sample, without a batch dimension: as it comes
+        made, state = read(x, state)
+        alone.append(made)
+    torch.testing.assert_close(torch.stack(alone), wanted[:, 0])
 
 
 class Adaptive(htaf_snn.Neuron):

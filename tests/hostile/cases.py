@@ -24,16 +24,17 @@ from tests.data.files import events
 from tests.data.writers import FORMATS
 from tests.helpers import command
 
-Change = Any  # what a kind changes its good input by; its `repr` is what a report shows
+from . import data_cases
+from .outcomes import ACCEPTED, REFUSED, SILENT, TRACEBACK, Change
 
-REFUSED, ACCEPTED, SILENT, TRACEBACK = "refused", "accepted", "silent", "traceback"
 _GOOD: dict[str, dict[str, Any]] = {
     "data": {"name": "digits", "T": 2, "batch_size": 512},
     "model": {"widths": [4]},
 }
 _VALUES = (
-    "-1", "0", "nan", "inf", "1e300", "-1e300", "abc", "", "null", "[]", "{}", "{a: 1}", "../..",
-    "$", "#", "9" * 40, "[1,2", "true", "[null]", "{tau: {class_path: subprocess.Popen}}", "htfa",
+    "-1", "0", "time", "34x34", "nan", "inf", "1e300", "-1e300", "abc", "", "null", "[]", "{}",
+    "{a: 1}", "../..", "$", "#", "9" * 40, "[1,2", "true", "[null]", "htfa",
+    "{tau: {class_path: subprocess.Popen}}",
     "[0,0,0]", "'", "é\u202e", "1:2:3", "@", "*a", "&a [*a]", "!!python/object:os.system",
 )  # fmt: skip
 # Refused, whatever stands beside them.
@@ -45,7 +46,9 @@ _BAD = (
     ("trainer.accumulate_grad_batches", "-1"), ("model.learning_rate", "1e300"),
     ("trainer.gradient_clip_val", "-1"), ("checkpoint.monitor", "nonsense"), ("data.root", "/"),
     ("model.neuron_options", "{tau: {class_path: subprocess.Popen}}"), ("data.T", "0"),
-    ("model.hardening", "[0.8,0.2]"), ("seed", "-1"), ("ema", "1"), ("patience", "0"),
+    ("data.camera", "dvs"), ("data.sensor_size", "34"), ("data.split", "time"),
+    ("data.validation", "-0.1"), ("model.hardening", "[0.8,0.2]"), ("seed", "-1"), ("ema", "1"),
+    ("patience", "0"),
 )  # fmt: skip
 
 
@@ -334,7 +337,10 @@ KINDS: dict[str, Kind] = {
     "command": Kind(_draw_options, _run_command, 0.05),
     "label": Kind(_draw_label, _run_label, 0.02),
     "yaml": Kind(_draw_options, _run_yaml, 0.05),
-    "recording": Kind(_draw_bytes, _run_recording, 0.4),
+    "recording": Kind(_draw_bytes, _run_recording, 0.3),
+    "header": Kind(data_cases.draw_header, data_cases.run_header, 0.05),
+    "clock": Kind(data_cases.draw_clock, data_cases.run_clock, 0.05),
+    "folder": Kind(data_cases.draw_folder, data_cases.run_folder, 0.05),
     "checkpoint": Kind(_draw_checkpoint, _run_checkpoint, 0.1),
-    "tensor": Kind(_draw_tensor, _run_tensor, 0.38),
+    "tensor": Kind(_draw_tensor, _run_tensor, 0.33),
 }

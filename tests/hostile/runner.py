@@ -16,7 +16,8 @@ from typing import Any
 
 from htaf_snn.process import peak_resident
 
-from .cases import ACCEPTED, KINDS, REFUSED, TRACEBACK, Change
+from .cases import KINDS
+from .outcomes import ACCEPTED, REFUSED, TRACEBACK, Change
 
 HANG, DIED, MEMORY = "hang", "died", "memory"
 SECONDS, BYTES = 25, 2 * 2**30

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from .cases import KINDS, REFUSED
+from .cases import KINDS
+from .outcomes import REFUSED
 from .runner import Runner
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_inputs_are_refused_or_rightly_accepted(kind: str) -> None:
-    few = {"tensor": 200, "recording": 200, "checkpoint": 60}.get(kind, 6)
+    few = {
+        "tensor": 200,
+        "recording": 200,
+        "checkpoint": 60,
+        "header": 60,
+        "clock": 60,
+        "folder": 20,
+    }.get(kind, 6)
     with Runner() as runner:
         for number in range(few):
             outcome, said, changes = runner.run(kind, number)

@@ -29,6 +29,7 @@ from torch.utils.checkpoint import checkpoint
 
 import htaf_snn
 from htaf_snn import HTAFSpike
+from htaf_snn.neurons.batch_norm import average_norms
 from htaf_snn.neurons.kernels import cpu, norm
 from htaf_snn.neurons.kernels import layer as kernels
 from htaf_snn.neurons.norm_fusion import DeferredNorm, fuse_norms
@@ -144,6 +145,7 @@ def test_random_pairs_equal_torchs(part: int, fused: list[int]) -> None:
         for module in twin.modules():
             if isinstance(module, htaf_snn.neurons.base.BackendNode):
                 module.backend = "torch"
+        average_norms(twin)
         assert fuse_norms(net) == {}, what
         wanted, got = seen_of(twin, x), seen_of(net, x)
         assert len(wanted) == len(got)
@@ -196,6 +198,7 @@ def test_every_dtype_is_as_near_as_torchs_own(
     x = (3 * torch.randn(4, 5, 8, 6, 6) + 2).to(dtype)
     if last:
         x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (4, 5))
+    average_norms(net)
     exact = seen_of(copy.deepcopy(net).double(), x.double())
     apart = seen_of(copy.deepcopy(net), x)
     assert not fused
@@ -227,6 +230,7 @@ def small(function: str, **options: Any) -> nn.Sequential:
 def twins(function: str = "soft") -> tuple[nn.Sequential, nn.Sequential, Tensor]:
     net = small(function)
     fused_net = copy.deepcopy(net)
+    average_norms(net)
     assert fuse_norms(fused_net) == {}
     return net, fused_net, torch.randn(3, 4, 3, 6, 6)
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ import torch
 
 from htaf_snn.data.digits_events import encode
 from htaf_snn.training import ModelConfig, SpikingClassifier
-from htaf_snn.training.use import load
+from htaf_snn.training.fit import _Best
+from htaf_snn.training.use import load, load_data
 from tests.helpers import command
 
 SMALL = ["--data.T=2", "--data.batch_size=128", "--model.widths=[4]"]
@@ -71,6 +73,15 @@ def test_a_seed_repeats_a_run_to_the_bit_and_a_file_replaces_options(
     )  # fmt: skip
     other = weights(tmp_path / "other/checkpoints/last.ckpt")
     assert any(not torch.equal(v, other[k]) for k, v in first.items())
+
+
+def test_of_equally_good_epochs_the_last_is_best(tmp_path: Path) -> None:
+    best = _Best(dirpath=tmp_path, monitor="val_accuracy", mode="max")
+    best.best_model_score, best.kth_best_model_path = torch.tensor(0.9), "one"
+    best.best_k_models = {"one": torch.tensor(0.9)}
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool))
+    found = [best.check_monitor_top_k(trainer, torch.tensor(a)) for a in (0.89, 0.9, 0.91)]
+    assert found == [False, True, True]
 
 
 def test_test_reports_both_accuracies_gap_and_rates(trained: Path) -> None:
@@ -201,15 +212,19 @@ def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
     assert sorted(content["hyper_parameters"]) == [
         "backend", "checkpoint_activations", "compile", "dropout", "freeze_norm", "hardening",
         "in_shape", "label_smoothing", "learning_rate", "loss", "model", "neuron", "neuron_options",
-        "norm", "num_classes", "optimizer", "seed", "sharpness", "sharpness_shape", "spike",
-        "tbptt_steps", "warmup_epochs", "weight_decay", "width", "widths",
+        "norm", "num_classes", "optimizer", "recipe", "seed", "sharpness", "sharpness_shape",
+        "spike", "tbptt_steps", "warmup_epochs", "weight_decay", "width", "widths",
     ]  # fmt: skip
-    del content["hyper_parameters"]["freeze_norm"]  # which that version had not
+    data = content["datamodule_hyper_parameters"]
+    assert len(data) == 34
+    for name in ("freeze_norm", "recipe"):  # which earlier versions had not, as these two
+        del content["hyper_parameters"][name]
+    del data["camera"], data["split"]
     torch.save(content, trained / "checkpoints/earlier.ckpt")
     earlier = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/earlier.ckpt")
     assert earlier.config.freeze_norm is None
+    assert load_data(trained / "checkpoints/earlier.ckpt").config.split == "random"
     (trained / "checkpoints/earlier.ckpt").unlink()
     assert content["hyper_parameters"]["model"] == "vgg_small"
-    assert len(content["datamodule_hyper_parameters"]) == 32
     model = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/last.ckpt")
     assert model.config.widths == (4,)

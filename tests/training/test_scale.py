@@ -73,6 +73,51 @@ def test_two_processes_with_half_the_batch_train_as_one(tmp_path: Path) -> None:
     assert any(value.abs().max() > 1e-3 for value in weights[0].values())
 
 
+MEASURED = """
+import json, sys
+import lightning as L
+from htaf_snn.data import DataConfig, SpikingDataModule
+from htaf_snn.training import ModelConfig, SpikingClassifier
+
+processes, out, size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+L.seed_everything(0)
+data = SpikingDataModule(DataConfig("digits", T=2, batch_size=size, validation=271 / 1797))
+model = SpikingClassifier(data.in_shape, data.num_classes, ModelConfig(widths=(4, 4)))
+trainer = L.Trainer(
+    accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
+    logger=False, enable_checkpointing=False, enable_progress_bar=False,
+    enable_model_summary=False, num_sanity_val_steps=0, max_steps=1,
+)
+if processes == 1:
+    assert len(data.splits.validation) == 271
+found = [measure(model, data, verbose=False)[0] for measure in (trainer.validate, trainer.test)]
+trainer.fit(model, data)  # as it validates at an epoch's end
+if trainer.is_global_zero:
+    json.dump(found, open(out, "w"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [32, 15])  # 135 samples of a process's 136: one batch less
+def test_every_sample_is_measured_once_on_any_number_of_processes(
+    size: int, tmp_path: Path
+) -> None:
+    script = tmp_path / "measure.py"
+    script.write_text(MEASURED)
+    found = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.json"
+        done = subprocess.run(
+            [sys.executable, str(script), str(processes), str(out), str(size)],
+            capture_output=True, text=True, env=environment(), timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.append(json.loads(out.read_text()))
+    for one, two in zip(*found, strict=True):
+        assert one.keys() == two.keys() and {"val_accuracy", "hard_accuracy"} & one.keys()
+        assert two == pytest.approx(one, rel=1e-5, abs=1e-6)
+
+
 @pytest.mark.slow
 def test_the_command_trains_on_two_processes(tmp_path: Path) -> None:
     done = subprocess.run(

@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[Path, Format], Columns]] = {
 }
 
 # What names the sensor's size (W, H, ...) without reading the events; None where the file doesn't.
-SENSOR_SIZES: dict[str, Callable[[Path], Any]] = {
+SENSOR_SIZES: dict[str, Callable[[Path, Format], Any]] = {
     ".aedat": aedat.sensor_size,
     ".aedat4": aedat4.sensor_size,
     ".raw": prophesee.sensor_size,

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Columns, Format
+from . import cameras
+from .cameras import Camera
+from .columns import Columns, Format, the_one
+from .headers import text_header
 
-_SIZES = {
-    "dvs128": (128, 128),
-    "davis128": (128, 128),
-    "davis208": (208, 192),
-    "davis240": (240, 180),
-    "davis346": (346, 260),
-    "davis640": (640, 480),
-    "dvxplorer": (640, 480),
-}
 _PACKET = np.dtype(
     [("type", "<i2"), ("source", "<i2")]
     + [(name, "<i4") for name in ("size", "offset", "overflow", "capacity", "number", "valid")]
@@ -26,55 +20,62 @@ _PACKET = np.dtype(
 _POLARITY = 1  # its event type
 
 
-def read(path: Path, _: Format) -> Columns:
+def read(path: Path, format: Format) -> Columns:
     """Events of an .aedat file: 2.0 or 3.1, by its first line.
 
     2.0 counts y from below and x from the right, and has 1 for OFF on a DVS128: they are turned
     into the picture that jAER shows, as those of 3.1 and 4 are.
     """
-    header, body = _split(path.read_bytes())
-    if header.startswith("#!AER-DAT2"):
-        return _read_2(header, body)
-    if header.startswith("#!AER-DAT3"):
-        return _read_3(body)
-    raise ValueError(f"begins with {header[:20]!r}, not with #!AER-DAT2.0 or #!AER-DAT3.1")
-
-
-def sensor_size(path: Path) -> tuple[int, int] | None:
-    """(W, H) of the chip that the header of an .aedat file names; a DVS128 where 2.0 names none."""
     with path.open("rb") as file:
-        header, _ = _split(file.read(1 << 16))
-    size = _size(header)
-    return (128, 128) if size is None and header.startswith("#!AER-DAT2") else size
+        version, camera = _header(file, format)
+        body = file.read()
+    return _read_2(camera, body) if version == 2 else _read_3(body, format)
 
 
-def _size(header: str) -> tuple[int, int] | None:
-    lowered = header.lower()
-    return next((size for name, size in _SIZES.items() if name in lowered), None)
+def sensor_size(path: Path, format: Format) -> tuple[int, int] | None:
+    """(W, H) of the camera that an .aedat file is of; None where 3.1 names none that is known."""
+    with path.open("rb") as file:
+        return cameras.SIZES.get(_header(file, format)[1])
 
 
-def _split(content: bytes) -> tuple[str, bytes]:
-    """Header and body. The header ends at #!END-HEADER, else before the first line without #."""
-    end = content.find(b"#!END-HEADER")
-    if content.startswith(b"#!AER-DAT3") and end >= 0:
-        start = content.find(b"\n", end) + 1
-    else:
-        start = 0
-        while content[start : start + 1] == b"#":
-            # an event may begin with the byte of #: a line of text has no byte of 0
-            line = content[start : content.find(b"\n", start) + 1]
-            if not line or b"\0" in line:
-                break
-            start += len(line)
-    return content[:start].decode("latin-1"), content[start:]
+def _header(file: BinaryIO, format: Format) -> tuple[int, str]:
+    """The version, 2 or 3, and the camera, "" where 3.1 names none that is known.
+
+    Raises:
+        ValueError: another version, or 2.0 of a camera that is not known.
+    """
+    lines = text_header(file, b"#", (b"#!end-header", b"#end of ascii header",
+                                     b"# end of ascii header"))  # fmt: skip
+    first = lines[0] if lines else ""
+    version = {"#!AER-DAT2": 2, "#!AER-DAT3": 3}.get(first[:10])
+    if version is None:
+        raise ValueError(f"begins with {first[:20]!r}, not with #!AER-DAT2.0 or #!AER-DAT3.1")
+    # "# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C", "#Source 1: DVS128"
+    key = "aechip" if version == 2 else "source"
+    pairs = (line.lstrip("#-! ").partition(":") for line in lines)
+    told = [value.strip() for name, _, value in pairs if name.lower().startswith(key)]
+    known = {camera for value in told if (camera := cameras.named(value))}
+    if version == 3:
+        return version, known.pop() if len(known) == 1 else ""
+    if format.camera is None and len(known) != 1:
+        raise ValueError(
+            f"its header names {'the camera ' + ', '.join(told) if told else 'no camera'}: set "
+            f"`data.camera` to the one that it is of, or is like: {', '.join(get_args(Camera))}"
+        )
+    if format.camera is not None and known - {format.camera}:
+        raise ValueError(
+            f"its header names the camera {', '.join(told)}, and `data.camera` is {format.camera}; "
+            "leave it out"
+        )
+    return version, format.camera or known.pop()
 
 
-def _read_2(header: str, body: bytes) -> Columns:
+def _read_2(camera: str, body: bytes) -> Columns:
     if len(body) % 8:
         raise ValueError(f"{len(body)} bytes of events, not a multiple of 8; it is cut short")
     words = np.frombuffer(body, [("address", ">u4"), ("t", ">i4")])
-    address, size = words["address"].astype(np.int64), _size(header) or (128, 128)
-    if "davis" in header.lower():
+    address, size = words["address"].astype(np.int64), cameras.SIZES[camera]
+    if camera != "dvs128":
         # bit 31: frames and inertial data; bit 10: an external input
         kept = (address >> 31 == 0) & (address >> 10 & 1 == 0)
         address, t = address[kept], words["t"][kept]
@@ -86,8 +87,8 @@ def _read_2(header: str, body: bytes) -> Columns:
     return Columns(size[0] - 1 - x, size[1] - 1 - y, t, p, "us")
 
 
-def _read_3(body: bytes) -> Columns:
-    parts: list[NDArray[Any]] = []
+def _read_3(body: bytes, format: Format) -> Columns:
+    parts: dict[str, list[NDArray[Any]]] = {}  # by the camera's number
     at = 0
     while at < len(body):
         if len(body) - at < _PACKET.itemsize:
@@ -102,7 +103,10 @@ def _read_3(body: bytes) -> Columns:
             words = np.frombuffer(body, [("data", "<u4"), ("t", "<i4")], number, at)
             times = words["t"].astype(np.int64) + (int(packet["overflow"]) << 31)
             valid = words["data"] & 1 == 1
-            parts.append(np.stack([words["data"][valid].astype(np.int64), times[valid]]))
+            part = np.stack([words["data"][valid].astype(np.int64), times[valid]])
+            parts.setdefault(str(packet["source"]), []).append(part)
         at += size * number
-    data, t = np.concatenate(parts, axis=1) if parts else np.zeros((2, 0), np.int64)
+    if not parts:
+        raise ValueError("no event in the recording")
+    data, t = np.concatenate(parts[the_one(list(parts), format.events_path)], axis=1)
     return Columns(data >> 17 & 0x7FFF, data >> 2 & 0x7FFF, t, data >> 1 & 1, "us")

@@ -129,7 +129,7 @@ def read(path: Path, _: Format) -> Columns:
     return Columns(events["x"], events["y"], events["t"], events["on"], "us")
 
 
-def sensor_size(path: Path) -> tuple[int, int] | None:
+def sensor_size(path: Path, _: Format) -> tuple[int, int] | None:
     """(W, H) of the first stream of events of an .aedat4 file."""
     with path.open("rb") as file:
         streams = _header(file.read(1 << 20))[3]

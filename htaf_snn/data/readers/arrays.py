@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import Columns, Format, by_name, check_size, keys_of, of_structured, of_table
-from .prophesee import size_in
+from .prophesee import fields_of, size_in
 
 _BYTES_AN_EVENT = 5  # of N-MNIST's format
+_CLOCK_BITS = 23
 _OVERFLOW_ROW, _OVERFLOW_US = 240, 1 << 13  # y of N-MNIST's overflow events, and what each adds
 
 
@@ -28,7 +29,7 @@ def read_bin(path: Path, _: Format) -> Columns:
     overflow = y == _OVERFLOW_ROW
     t = ((upper & 127) << 16 | middle << 8 | lower) + np.cumsum(overflow) * _OVERFLOW_US
     kept = ~overflow
-    return Columns(x[kept], y[kept], t[kept], upper[kept] >> 7, "us")
+    return Columns(x[kept], y[kept], t[kept], upper[kept] >> 7, "us", _CLOCK_BITS)
 
 
 def read_npy(path: Path, format: Format) -> Columns:
@@ -59,7 +60,7 @@ def read_npz(path: Path, format: Format) -> Columns:
         return by_name(dict.fromkeys(arrays.files))  # says what is missing
 
 
-def npz_size(path: Path) -> Any:
+def npz_size(path: Path, _: Format) -> Any:
     """What an .npz file names ``sensor_size``, or None."""
     with path.open("rb") as file, np.load(file) as arrays:
         if "sensor_size" not in arrays.files:
@@ -106,12 +107,12 @@ def read_text(path: Path, format: Format) -> Columns:
     return by_name({name: table[:, i] for i, name in enumerate(names)})
 
 
-def text_size(path: Path) -> tuple[int, int] | None:
+def text_size(path: Path, _: Format) -> tuple[int, int] | None:
     """(W, H) of a first line of two numbers, or of a comment ``geometry:WxH``."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             if not line.strip() or line.startswith(("#", "%")):
-                size = size_in(line.replace(",", "x"))
+                size = size_in(fields_of([line]))
                 if size is not None:
                     return size
                 continue

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...arguments import one_of
+from ...arguments import Options
+from .cameras import Camera
 
 UNITS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}  # microseconds in one
 
@@ -23,35 +24,46 @@ ALWAYS_READ = 64 << 20  # bytes; a column of one value compresses without bound
 RATIO = 100  # of bytes in memory to bytes stored, above that
 
 
-@dataclass(frozen=True)
-class Format:
-    """What the files of a data set leave unsaid.
+@dataclass(frozen=True, kw_only=True)
+class FormatOptions(Options):
+    """What files of recordings leave unsaid.
 
     Args:
-        ordering: the columns of a plain [N, 4] table, a permutation of "xytp"; "auto" knows time
-            and polarity by their values, and takes x to stand before y.
-        t_unit: microseconds in one unit of the file's t, where ``time_unit`` is "auto".
-        flip_y: whether y counts from the lower edge.
-        to_origin: whether the smallest x and y become 0.
-        time_unit: "us", "ms", "ns", "s", or "auto": what the format says; else fractions are
-            seconds, and whole numbers microseconds.
-        sort: whether events may come in any order, and are sorted by time.
-        events_path: the group or data set of the events in an HDF5 file that has several, or the
-            topic in a ROS bag.
+        ordering: of event_folder: the columns of a plain [N, 4] table, a permutation of
+            "xytp"; "auto" knows time and polarity by their values, and takes x to stand before y.
+        time_unit: of event_folder: of the files' times, "us", "ms", "ns", "s", or "auto": what
+            the format says, else fractions are seconds and whole numbers microseconds.
+        sort: of event_folder: whether events that are not in order of time are sorted.
+        events_path: of event_folder: the events' name where a file has several: a group or data
+            set in HDF5, a topic in a ROS bag, a source's number in AEDAT 3.1.
+        camera: of event_folder: of AEDAT 2.0 files whose header does not name it.
     """
 
     ordering: str = "auto"
+    time_unit: Literal["auto", "us", "ms", "ns", "s"] = "auto"
+    sort: bool = False
+    events_path: str | None = None
+    camera: Camera | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.ordering != "auto" and sorted(self.ordering) != sorted("xytp"):
+            raise ValueError(f"`ordering` (={self.ordering}) must be auto or a permutation of xytp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(FormatOptions):
+    """How files of recordings are read: `FormatOptions`, and what a published set is known by.
+
+    Args:
+        t_unit: microseconds in one unit of the file's t, where ``time_unit`` is "auto".
+        flip_y: whether y counts from the lower edge.
+        to_origin: whether the smallest x and y become 0.
+    """
+
     t_unit: int = 1
     flip_y: bool = False
     to_origin: bool = False
-    time_unit: str = "auto"
-    sort: bool = False
-    events_path: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.ordering != "auto" and sorted(self.ordering) != sorted("xytp"):
-            raise ValueError(f"`ordering` (={self.ordering}) must be auto or a permutation of xytp")
-        one_of("`time_unit`", self.time_unit, ["auto", *UNITS])
 
 
 def the_one(names: Sequence[str], wanted: str | None, others: Sequence[str] = ()) -> str:
@@ -85,6 +97,7 @@ class Columns:
     Args:
         x, y, t, p: of equal length.
         unit: of t, where the format defines it.
+        clock_bits: of the camera's clock, which begins anew after its largest time.
     """
 
     x: NDArray[Any]
@@ -92,6 +105,7 @@ class Columns:
     t: NDArray[Any]
     p: NDArray[Any]
     unit: str | None = None
+    clock_bits: int = 32
 
 
 def check_size(declared: int, stored: int, what: str) -> None:

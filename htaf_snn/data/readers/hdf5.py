@@ -61,7 +61,7 @@ def _read(path: Path, format: Format, number: str | None) -> Columns:
         return Columns(columns.x, columns.y, columns.t, columns.p, "us" if prophesee else None)
 
 
-def sensor_size(path: Path) -> Any:
+def sensor_size(path: Path, _: Format) -> Any:
     """(W, H) by the attribute ``sensor_size``, ``geometry`` or ``width`` and ``height``; or None.
 
     They may stand at the file or at ``/events`` or ``/CD``. SHD and SSC have 700 channels.

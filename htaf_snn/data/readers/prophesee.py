@@ -2,69 +2,81 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .columns import Columns, Format
+from .headers import text_header
 
 _LARGEST = 1 << 30  # bytes of a file that is decoded at once
-_SIZE = re.compile(
-    r"geometry[ :]+(?P<w>\d+)x(?P<h>\d+)|width[ =](?P<w2>\d+)|height[ =](?P<h2>\d+)", re.I
-)
+_READ = ("evt", "format", "geometry", "width", "height")
+_ENCODINGS = {
+    "2": 2,
+    "2.0": 2,
+    "EVT2": 2,
+    "3": 3,
+    "3.0": 3,
+    "EVT3": 3,
+}  # after "% evt" and "% format"
 
 
-def header_of(content: bytes) -> tuple[str, int]:
-    """The header, lines that begin with %, and its length in bytes."""
-    start = 0
-    while content[start : start + 1] == b"%":
-        end = content.find(b"\n", start) + 1
-        if end == 0 or b"\0" in content[start:end]:
-            break
-        start = end
-        if content[:start].endswith((b"% end\n", b"% end\r\n")):
-            break
-    return content[:start].decode("latin-1"), start
+def fields_of(lines: list[str]) -> dict[str, str]:
+    """Keys and values of a header's lines, such as ``% format EVT3;height=720;width=1280``.
+
+    Raises:
+        ValueError: one that is read here has two values.
+    """
+    found: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.lstrip("%# ").replace(":", " ").partition(" ")
+        first, *more = value.split(";")
+        for name, _, one in ((key, "", first), *(pair.partition("=") for pair in more)):
+            name, one = name.lower().strip(), one.strip()
+            if found.setdefault(name, one) != one and name in _READ:
+                raise ValueError(f"its header names {name} {found[name]}, and {one}")
+    return found
 
 
-def size_in(header: str) -> tuple[int, int] | None:
-    """(W, H) that a header names, or None."""
-    found: dict[str, int] = {}
-    for match in _SIZE.finditer(header):
-        for name, value in match.groupdict().items():
-            if value is not None:
-                found[name[0]] = int(value)
-    return (found["w"], found["h"]) if len(found) == 2 else None
+def size_in(fields: dict[str, str]) -> tuple[int, int] | None:
+    """(W, H) that a header's fields name, or None."""
+    width, _, height = fields.get("geometry", "").replace(",", "x").partition("x")
+    sides = fields.get("width", width).strip(), fields.get("height", height).strip()
+    return (int(sides[0]), int(sides[1])) if all(map(str.isdecimal, sides)) else None
 
 
-def sensor_size(path: Path) -> tuple[int, int] | None:
+def _header(file: BinaryIO) -> dict[str, str]:
+    return fields_of(text_header(file, b"%", (b"% end",)))
+
+
+def sensor_size(path: Path, _: Format) -> tuple[int, int] | None:
     """(W, H) that the header of a .dat or .raw file names."""
     with path.open("rb") as file:
-        return size_in(header_of(file.read(1 << 16))[0])
+        return size_in(_header(file))
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path) -> tuple[dict[str, str], bytes]:
+    """The header's fields, and what follows."""
     size = path.stat().st_size
     if size > _LARGEST:
         raise ValueError(
             f"{size} bytes, more than the {_LARGEST} that are decoded at once; cut the recording "
             "by the camera's tool"
         )
-    return path.read_bytes()
+    with path.open("rb") as file:
+        return _header(file), file.read()
 
 
 def read_dat(path: Path, _: Format) -> Columns:
     """Events of a .dat file of CD events."""
-    content = _content(path)
-    start = header_of(content)[1]
-    if start:
-        if len(content) < start + 2:
+    header, content = _content(path)
+    start = 0
+    if header:
+        if len(content) < 2:
             raise ValueError("it ends with its header")
-        kind, size = content[start], content[start + 1]
-        start += 2
+        kind, size, start = content[0], content[1], 2
         if size != 8 or kind not in (0, 12):
             raise ValueError(f"events of type {kind} and {size} bytes, not CD events of 8")
     if (len(content) - start) % 8:
@@ -76,18 +88,19 @@ def read_dat(path: Path, _: Format) -> Columns:
 
 def read_raw(path: Path, _: Format) -> Columns:
     """CD events of a .raw file in EVT2 or EVT3."""
-    content = _content(path)
-    header, start = header_of(content)
-    version = re.search(r"(?:evt |EVT)(\d)(?:\.(\d))?", header)
-    if version is None or version[1] not in "23" or version[2] not in (None, "0"):
+    header, content = _content(path)
+    told = [header[key] for key in ("evt", "format") if key in header]
+    versions = {_ENCODINGS.get(name.upper()) for name in told}
+    version = versions.pop() if len(versions) == 1 else None
+    if version is None:
         raise ValueError(
-            "its header names no EVT2 or EVT3 encoding; convert it by Metavision's "
-            "metavision_file_to_hdf5"
+            f"its header names {', '.join(told) or 'no encoding'}, where EVT2 and EVT3 are read; "
+            "convert it by Metavision's metavision_file_to_hdf5"
         )
-    two = version[1] == "2"
-    length = (len(content) - start) // (4 if two else 2)  # cameras are stopped within a word
-    words = np.frombuffer(content, "<u4" if two else "<u2", length, start)
-    return _evt2(words) if two else _evt3(words)
+    kind = "<u4" if version == 2 else "<u2"
+    length = len(content) // np.dtype(kind).itemsize  # cameras are stopped within a word
+    words = np.frombuffer(content, kind, length)
+    return _evt2(words) if version == 2 else _evt3(words)
 
 
 def _last(mask: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ def read(path: Path, format: Format) -> Columns:
     return _guarded(_read, path, format.events_path)
 
 
-def sensor_size(path: Path) -> tuple[int, int] | None:
+def sensor_size(path: Path, _: Format) -> tuple[int, int] | None:
     """(W, H) that all topics of event messages name; None where they differ, or have none."""
     return _guarded(_size, path)
 

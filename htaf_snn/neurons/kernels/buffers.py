@@ -65,7 +65,7 @@ BACKWARD = (  # gradients: of what `FORWARD` writes, and of what is read
 )  # fmt: skip
 NORM = (
     Buffer("mode", "i64"), Buffer("elements", "i64"), Buffer("eps", "double"),
-    Buffer("momentum", "double"),  # below 0: the running statistics are means of all batches
+    Buffer("momentum", "double"),  # least share of the newest batch in the running statistics
     Buffer("weight", "const R*"), Buffer("bias", "const R*"),  # or null
     Buffer("running_mean", "R*"), Buffer("running_var", "R*"), Buffer("tracked", "i64*"),
     Buffer("moments", "double*"),  # mean and variance, [2, C]; read where mode says so

@@ -152,10 +152,10 @@ void find_moments(const Call& call, double* found) {
     free(sums);
 }
 
-// Moves the running statistics to those of a batch.
+// Moves the running statistics to those of a batch, as `AveragedNorm` does.
 void follow(const NormForward& call, const double* moments, double elements) {
-    const double share =
-        call.momentum < 0 ? 1.0 / (double)++*call.tracked : (++*call.tracked, call.momentum);
+    const double mean_of_all = 1.0 / (double)++*call.tracked;
+    const double share = mean_of_all > call.momentum ? mean_of_all : call.momentum;
     for (i64 c = 0; c < call.channels; ++c) {
         const double variance = moments[call.channels + c] * (elements / (elements - 1));
         call.running_mean[c] = (R)((1 - share) * call.running_mean[c] + share * moments[c]);

@@ -19,7 +19,7 @@ class Norm(NamedTuple):
 
     Attributes:
         eps: added to the variance.
-        momentum: of the running statistics; -1 for the mean of all batches.
+        momentum: the least share of the newest batch in the running statistics.
         batch: whether the statistics are the input's, not the running ones.
         running: mean, variance and the number of batches: read, or in training moved; or none.
         follows: whether they are moved.

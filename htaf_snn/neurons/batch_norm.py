@@ -1,0 +1,116 @@
+"""Batch norm whose running averages are right from the first step on, and which can be frozen."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class AveragedNorm(_BatchNorm):
+    """A batch norm whose running statistics hold nothing of their initial values 0 and 1.
+
+    Step n of the training averages with ``max(momentum, 1 / n)`` instead of ``momentum``: the
+    plain mean of the first steps, then the usual moving average. With torch's rule and a momentum
+    of 0.1, 8 % of a variance after 24 steps is still the initial 1, so that a network trained for
+    few steps computes something else at inference. All else is as in the class that is listed
+    behind this one.
+
+    Attributes:
+        frozen: whether it normalises with its running statistics in training too, and keeps them.
+    """
+
+    frozen = False
+
+    def train(self, mode: bool = True) -> Any:
+        return super().train(mode and not self.frozen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = self.num_batches_tracked
+        momentum = self.momentum
+        if not (self.training and momentum) or count is None or self._is_settled(count, momentum):
+            made: Tensor = super().forward(x)
+            return made
+        running, variance = self.running_mean, self.running_var
+        assert running is not None and variance is not None
+        # Of its own: torch's backward pass refuses running statistics that change after it.
+        self.running_mean, self.running_var = torch.zeros_like(running), torch.zeros_like(variance)
+        self.momentum = 1.0  # they become the batch's
+        try:
+            made = super().forward(x)
+            with torch.no_grad():
+                share = count.double().reciprocal().clamp(min=momentum)
+                running.lerp_(self.running_mean, share.to(running.dtype))
+                variance.lerp_(self.running_var, share.to(variance.dtype))
+        finally:
+            self.momentum, self.running_mean, self.running_var = momentum, running, variance
+        return made
+
+    def _is_settled(self, count: Tensor, momentum: float) -> bool:
+        """Whether torch's own rule averages alike from now on; not asked of a GPU, which waits."""
+        if torch.compiler.is_compiling() or count.device.type != "cpu":
+            return False
+        return (int(count) + 1) * momentum >= 1
+
+
+# Whose output is a scale and a shift by channel of the input, and nothing more.
+_FORWARDS = (
+    "torch.nn.modules.batchnorm._BatchNorm", "torch.nn.modules.batchnorm.SyncBatchNorm",
+    *(f"spikingjelly.activation_based.layer.bn.BatchNorm{d}d" for d in (1, 2, 3)),
+    "spikingjelly.activation_based.layer.bn._ThresholdDependentBatchNormBase",
+    "htaf_snn.training.sync._MultiStepSyncBatchNorm",
+)  # fmt: skip
+
+N = TypeVar("N", bound=AveragedNorm)
+_MADE: dict[tuple[type, type], Any] = {}
+_HOSTS: dict[type, type[nn.Module]] = {}
+
+
+def norm_class(host: type[Any], base: type[N]) -> type[N] | None:
+    """The class ``base`` before a batch norm's class; None where that does more than a batch norm.
+
+    Args:
+        host: a class of torch's or SpikingJelly's, or one that this function made of it.
+        base: `AveragedNorm` or a subclass.
+    """
+    host = _HOSTS.get(host, host)
+    if (base, host) not in _MADE:
+        if not issubclass(host, _BatchNorm) or _forward_of(host) not in _FORWARDS:
+            return None
+        made = type(host.__name__, (base, host), {"__reduce_ex__": _reduce, "_base": base})
+        _MADE[base, host], _HOSTS[made] = made, host
+    found: type[N] = _MADE[base, host]
+    return found
+
+
+def host_class(norm: nn.Module) -> type[nn.Module]:
+    """The class that a norm had before it was made one of ours."""
+    return _HOSTS[type(norm)]
+
+
+def average_norms(net: nn.Module) -> None:
+    """Makes the batch norms in ``net`` an `AveragedNorm`, in place, but for those that are."""
+    for module in net.modules():
+        if isinstance(module, _BatchNorm) and not isinstance(module, AveragedNorm):
+            made = norm_class(type(module), AveragedNorm)
+            if made is not None:
+                module.__class__ = made
+
+
+def _forward_of(host: type[Any]) -> str:
+    owner = next(c for c in host.__mro__ if "forward" in vars(c))
+    return f"{owner.__module__}.{owner.__qualname__}"
+
+
+def _reduce(self: Any, _protocol: Any) -> Any:
+    # What proves a fused norm's place is found anew.
+    own = {k: v for k, v in self.__dict__.items() if k not in ("proof", "proofs")}
+    return _empty, (_HOSTS[type(self)], self._base), own
+
+
+def _empty(host: type[nn.Module], base: type[AveragedNorm]) -> Any:
+    made = norm_class(host, base)
+    assert made is not None
+    return object.__new__(made)
