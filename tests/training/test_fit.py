@@ -81,13 +81,16 @@ def test_nothing_that_is_there_is_replaced_unasked(trained: Path, tmp_path: Path
     shutil.copytree(trained / "checkpoints", out / "checkpoints")
     best, last = out / "checkpoints/best.ckpt", out / "checkpoints/last.ckpt"
     before = last.read_bytes()
-    (out / "checkpoints/last.onnx").write_text("a model")
-    (out / "checkpoints/last-calibrated.ckpt").write_text("a checkpoint")
+    for name in ("last.onnx", "last-step.onnx", "last.py", "best.pt", "last-calibrated.ckpt"):
+        (out / "checkpoints" / name).write_text("a lab's own")
     refused: list[tuple[tuple[str | Path, ...], str]] = [
         (("fit", *once, "--out", out), f"{best} is there already"),
         (("fit", *once, "--out", out, "--ckpt_path", trained / "checkpoints/last.ckpt"), "already"),
         (("fit", *once, "--out", tmp_path / "new", "--ckpt_path=last"), "no checkpoint"),
         (("export", last, "--format=onnx"), f"{last.with_suffix('.onnx')} is there already"),
+        (("export", last, "--format=onnx", "--step"), "last-step.onnx is there already"),
+        (("export", last, "--format=spikingjelly"), "last.py is there already"),
+        (("export", best, "--format=spikingjelly"), "best.pt is there already"),
         (("calibrate", last), "last-calibrated.ckpt is there already"),
     ]
     for arguments, message in refused:
@@ -97,9 +100,11 @@ def test_nothing_that_is_there_is_replaced_unasked(trained: Path, tmp_path: Path
     assert last.read_bytes() == before and not (tmp_path / "new").exists()
     command("fit", *once, "--out", out, "--overwrite")
     assert read_checkpoint(last)["epoch"] == 0
-    exported = command("export", last, "--format=onnx", "--step").stdout
-    assert str(out / "checkpoints/last-step.onnx") in exported
-    assert (out / "checkpoints/last.onnx").read_text() == "a model"
+    exported = command("export", last, "--format=spikingjelly", "--overwrite").stdout
+    assert exported.endswith(
+        f"wrote                {last.with_suffix('.pt')}, {out}/checkpoints/last.py\n"
+    )
+    assert last.with_suffix(".onnx").read_text() == "a lab's own"
 
 
 def test_test_reports_both_accuracies_gap_and_rates(trained: Path) -> None:
