@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 import htaf_snn
 from htaf_snn.data import DataConfig, SpikingDataModule
-from htaf_snn.neurons.backends import cuda, emit, plan
-from htaf_snn.neurons.backends.program import decode
+from htaf_snn.neurons.kernels.buffers import cuda_source
+from htaf_snn.neurons.kernels.cuda import backward_segment
+from htaf_snn.neurons.step.graph import decode
+from htaf_snn.neurons.traced import step_of
 
 
 class AdaptiveLIF(htaf_snn.Neuron):
@@ -70,9 +72,9 @@ def main(epochs: int = 8) -> None:
         print(f"epoch {epoch}: loss {loss.item():.3f}, hard accuracy {right / count:.3f}")
     node: Any = net[2]
     print("learned tau:", [round(1 / w, 2) for w in node.w.sigmoid().tolist()])
-    program = decode(plan.plan(node).traced.program)
-    print(f"CUDA text: {len(emit.cuda_source(program, torch.float32, 8).splitlines())} lines, "
-          f"{cuda.backward_segment(program)} steps in registers")  # fmt: skip
+    program = decode(step_of(node).traced.program)
+    print(f"CUDA text: {len(cuda_source(program, torch.float32, 8).splitlines())} lines, "
+          f"{backward_segment(program)} steps in registers")  # fmt: skip
 
 
 if __name__ == "__main__":

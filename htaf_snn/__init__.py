@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from .neurons import LIFNode as LIFNode
     from .neurons import Neuron as Neuron
     from .neurons import ParametricLIFNode as ParametricLIFNode
+    from .neurons import backends as backends
     from .neurons import convert as convert
     from .neurons import explain as explain
     from .neurons import revert as revert
-    from .neurons.backends import backends as backends
-    from .registry import register as register
+    from .neurons.registry import register as register
     from .surrogates import HTAF as HTAF
     from .surrogates import HTAFSpike as HTAFSpike
     from .surrogates import ScaledSigmoid as ScaledSigmoid
@@ -35,10 +35,9 @@ if TYPE_CHECKING:
 # comes early wait for no torch.
 _MODULES = {
     "exporting": "export",
-    "neurons": "BackendUnavailableError IFNode LIFNode Neuron ParametricLIFNode convert explain "
-    "revert",
-    "neurons.backends": "backends",
-    "registry": "register",
+    "neurons": "BackendUnavailableError IFNode LIFNode Neuron ParametricLIFNode backends convert "
+    "explain revert",
+    "neurons.registry": "register",
     "surrogates": "HTAF HTAFSpike ScaledSigmoid SpikeFunction StraightThrough spike_function "
     "spike_function_names",
     "transfer": "SharpnessSchedule binarity calibrate harden transfer_gap",

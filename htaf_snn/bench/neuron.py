@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..neurons import Backend, LIFNode
-from ..neurons.backends import check_backend
+from ..neurons import Backend, LIFNode, check_backend
 from . import measure
 from .layers import (
     FUNCTIONS,

@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from ..arguments import one_of
 from ..models import model, model_names
-from ..neurons import Backend, LIFNode
-from ..neurons.backends import check_backend
-from ..neurons.pairs import unfuse_norms
+from ..neurons import Backend, LIFNode, check_backend
+from ..neurons.norm_fusion import unfuse_norms
 from ..process import keep_memory, peak_resident
 from ..surrogates import HTAFSpike
 from . import measure

@@ -17,8 +17,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 from ..models.parts import SpikingNetwork
 from ..neurons import BackendNode, revert
 from ..neurons.batch_norm import AveragedNorm
-from ..neurons.dynamics import TensorConstants
-from ..neurons.zoo import HOSTS, is_neuron
+from ..neurons.host import ORIGINAL_OF, is_neuron
+from ..neurons.own import TensorConstants
 from ..surrogates import SpikeFunction
 from ..transfer import harden
 
@@ -97,7 +97,7 @@ def plain(net: nn.Module) -> fx.GraphModule:
     reasons = [r for name, m in made.named_modules() if is_neuron(m) for r in _made_plain(name, m)]
     if reasons:
         raise ValueError("; ".join(reasons))
-    if any(type(m) in HOSTS or isinstance(m, AveragedNorm) for m in made.modules()):
+    if any(type(m) in ORIGINAL_OF or isinstance(m, AveragedNorm) for m in made.modules()):
         revert(made)
     try:
         graph = _Tracer().trace(made)
@@ -118,7 +118,7 @@ def plain(net: nn.Module) -> fx.GraphModule:
 
 def _made_plain(name: str, node: Any) -> list[str]:
     """Takes from a neuron what SpikingJelly's classes don't have; returns why that can't be."""
-    host = HOSTS.get(type(node), type(node))
+    host = ORIGINAL_OF.get(type(node), type(node))
     if not host.__module__.startswith("spikingjelly."):
         return [
             f"{name} is a {host.__name__}, a neuron of one's own that SpikingJelly does not have: "

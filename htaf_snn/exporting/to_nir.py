@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from ..neurons.zoo import is_neuron
+from ..neurons.host import is_neuron
 from .agreement import Recorded, Runs
 from .plain import flat_name
 

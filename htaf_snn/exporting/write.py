@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..arguments import in_range, one_of
 from ..energy import operations
 from ..files import explained, write_whole
-from ..neurons.zoo import is_neuron
+from ..neurons.host import is_neuron
 from ..transfer import firing_hard
 from ..transfer.firing import modes_kept
 from .agreement import Agreement, Recorded, Runs, compare

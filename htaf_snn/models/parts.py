@@ -13,7 +13,7 @@ from spikingjelly.activation_based import base, functional, layer, memopt
 from torch import Tensor, nn
 
 from ..arguments import in_range, one_of
-from ..neurons.pairs import fuse_norms
+from ..neurons.norm_fusion import fuse_norms
 
 Norm = Literal["bn", "tdbn"]
 

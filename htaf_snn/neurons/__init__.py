@@ -2,13 +2,15 @@
 
 # Fails where the package is imported through the root link, which would make second copies.
 from .._version import __version__ as __version__
-from .backends import Backend as Backend
-from .backends import BackendUnavailableError as BackendUnavailableError
 from .base import BackendNode as BackendNode
 from .convert import convert as convert
 from .convert import revert as revert
-from .dynamics import Neuron as Neuron
 from .explain import explain as explain
-from .if_node import IFNode as IFNode
-from .lif_node import LIFNode as LIFNode
-from .plif_node import ParametricLIFNode as ParametricLIFNode
+from .kernels import Backend as Backend
+from .kernels import BackendUnavailableError as BackendUnavailableError
+from .kernels import backends as backends
+from .kernels import check_backend as check_backend
+from .nodes import IFNode as IFNode
+from .nodes import LIFNode as LIFNode
+from .nodes import ParametricLIFNode as ParametricLIFNode
+from .own import Neuron as Neuron

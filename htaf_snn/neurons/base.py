@@ -9,11 +9,19 @@ from typing import Any
 import torch
 from spikingjelly.activation_based import base
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
-from .backends import Backend, check_backend, modes, normed, operators, plan
-from .norm import Normalised
+from . import torch_state
+from .decide import fused
+from .kernels import Backend, check_backend, compiled
+from .resolve import Calls, call, resolve
+from .traced import register, step_in_graph, step_of
 
 _WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+
+# What a user's class may change of a call, beside the step itself.
+_CALLED = ("forward", "single_step_forward", "multi_step_forward", "materialize_states",
+           "multi_step_functional_forward")  # fmt: skip
 
 # outputs, last states, and states after each step (empty if not asked for)
 _Run = tuple[tuple[Tensor, ...], tuple[Any, ...], list[Tensor]]
@@ -41,6 +49,17 @@ class BackendNode(base.MemoryModule):
         )
         cls._steps_singly = single < multi
 
+    def _is_called_plainly(self) -> bool:
+        """Whether a call is what `forward` makes of one, and nothing of a user's changes it."""
+        kind, names = type(self), _CALLED
+        behind = kind.__mro__[kind.__mro__.index(BackendNode) + 1 :]
+        host = next(c for c in behind if "materialize_states" in vars(c))
+        return (
+            all(getattr(kind, name) is getattr(BackendNode, name) for name in names)
+            and not any(name in vars(self) for name in names)
+            and host.__module__.startswith("spikingjelly.")
+        )
+
     @property
     def backend(self) -> Backend:
         """Where the time loop runs: "auto", "torch", "cpu" or "cupy"."""
@@ -49,51 +68,68 @@ class BackendNode(base.MemoryModule):
     @backend.setter
     def backend(self, value: Backend) -> None:
         self._backend = check_backend(value)
-        self._key = plan.register(self)
+        if "_key" not in self.__dict__:
+            self.__dict__ |= {"_key": register(self), "_resolved": Calls()}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if not is_dynamo_compiling():
+            calls, before = self._resolved, None
+            if calls.waiting is not None:
+                (before, x), calls.waiting = calls.waiting, None
+                if not args or args[0] is not x:
+                    before = None
+            if len(args) == 1 and not kwargs:
+                made = call(self, args[0], before)
+                if made is not None:
+                    return made
+            if before is not None:
+                return self.forward(before.compute(args[0]), *args[1:], **kwargs)
+        return super().forward(*args, **kwargs)
 
     def single_step_forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        inputs, waiting = _taken((x, *args))
+        inputs = (x, *args)
         states = self.materialize_states(inputs, tuple(self._memories.values()), "s")
-        outputs, states, _ = self._run(
-            tuple(i.unsqueeze(0) for i in inputs), states, waiting=waiting, **kwargs
-        )
+        outputs, states, _ = self._run(tuple(i.unsqueeze(0) for i in inputs), states, **kwargs)
         self._memories.update(zip(self._memories, states, strict=True))
-        if getattr(self, "store_v_seq", False) and isinstance(states[0], Tensor):
-            self._append_v_seq(states[0])
+        if getattr(self, "store_v_seq", False):
+            self._store(states, False)
         return _one(tuple(o[0] for o in outputs))
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        inputs, waiting = _taken((x_seq, *args))
+        inputs = (x_seq, *args)
         states = self.materialize_states(inputs, tuple(self._memories.values()), "m")
-        stores_v = getattr(self, "store_v_seq", False)
-        stores_all = getattr(self, "store_state_seqs", False)
+        sequences = getattr(self, "store_v_seq", False) or getattr(self, "store_state_seqs", False)
         own = type(self).multi_step_functional_forward
-        if own is not BackendNode.multi_step_functional_forward and not (stores_v or stores_all):
-            if waiting is not None:
-                inputs = (waiting.value(), *inputs[1:])
+        if own is not BackendNode.multi_step_functional_forward and not sequences:
             outputs, states = self.multi_step_functional_forward(inputs, states, **kwargs)
         else:
-            outputs, states, after = self._run(
-                inputs, states, stores_v or stores_all, waiting, **kwargs
-            )
-            if stores_v:
-                self.v_seq = after[0]
-            if stores_all:
-                self.state_seqs = after
+            outputs, states, after = self._run(inputs, states, sequences, **kwargs)
+            if sequences:
+                self._store([*states, *after], True)
         self._memories.update(zip(self._memories, states, strict=True))
         return _one(outputs)
+
+    def _store(self, made: Sequence[Any], sequences: bool) -> None:
+        """Keeps what was asked for of the last states and, if there are, of those of each step."""
+        after = list(made[len(self._memories) :])
+        if not sequences:
+            if isinstance(made[0], Tensor) and getattr(self, "store_v_seq", False):
+                self._append_v_seq(made[0])
+            return
+        if getattr(self, "store_v_seq", False):
+            self.v_seq = after[0]
+        if getattr(self, "store_state_seqs", False):
+            self.state_seqs = after
 
     def multi_step_functional_forward(
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], **kwargs: Any
     ) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
-        inputs, waiting = _taken(inputs)
-        return self._run(inputs, states, waiting=waiting, **kwargs)[:2]
+        return self._run(inputs, states, **kwargs)[:2]
 
     def materialize_states(
         self, inputs: tuple[Tensor, ...], states: tuple[Any, ...], step_mode: str
     ) -> tuple[Any, ...]:
         """SpikingJelly's, except that states are float32, or float64 for a float64 input."""
-        inputs, _ = _taken(inputs)
         x = inputs[0]
         if not x.is_floating_point():
             raise TypeError(
@@ -116,7 +152,7 @@ class BackendNode(base.MemoryModule):
             else s
             for s, r in zip(states, rest, strict=True)
         )
-        if not torch.compiler.is_compiling() and modes.plain(inputs[0]):
+        if not torch.compiler.is_compiling() and torch_state.skips_dispatcher(inputs[0]):
             # A number is kept for the backward pass, not a tensor full of it.
             states = tuple(
                 torch.full((), s, dtype=one.dtype, device=one.device).expand(one.shape)
@@ -131,39 +167,31 @@ class BackendNode(base.MemoryModule):
         inputs: tuple[Tensor, ...],
         states: tuple[Any, ...],
         after: bool = False,
-        waiting: Normalised | None = None,
         **kwargs: Any,
     ) -> _Run:
+        """The sequences [T, N, *] of a call, from states that are tensors."""
         x = inputs[0]
-        own = None
-        if not kwargs and self._backend != "torch":
-            compiling = torch.compiler.is_dynamo_compiling()
-            own = plan.plan_in_graph(self) if compiling else plan.plan(self)
-        if own is None or not plan.fused(own, self._backend, inputs, states):
-            if waiting is not None:
-                inputs = (waiting.value().view_as(x), *inputs[1:])
+        if kwargs or self._backend == "torch":
             return self._run_on_torch(inputs, states, after, **kwargs)
-        program, parameters = own.traced.program, plan.parameters_of(own, x)
-        assert program is not None
-        if waiting is not None and not self._takes_norm(waiting, program, x):
-            inputs, waiting = (waiting.value().view_as(x), *inputs[1:]), None
-        if waiting is None:
-            made = operators.neuron(inputs, states, parameters, own.numbers, program, after)
+        compiling = is_dynamo_compiling()
+        found = None if compiling else resolve(self, x, True)
+        made: Sequence[Tensor]
+        if found is not None and found[1][0].takes(states):
+            made = found[0].run(found[1], inputs, states, False, after)
         else:
-            norm = waiting.norm.norm(x)
-            made = normed.norm_neuron(inputs, states, parameters, own.numbers, program, after, norm)
-        count, ends = len(made), len(states)
-        outputs = count - ends * (2 if after else 1)
+            step = step_in_graph(self) if compiling else step_of(self)
+            if not fused(step, self._backend, x, True, states):
+                return self._run_on_torch(inputs, states, after, **kwargs)
+            parameters = step.parameters(x.ndim - 1)
+            made = compiled.neuron(
+                inputs, states, parameters, step.numbers, step.traced.program, after
+            )
+        ends = len(states)
+        outputs = len(made) - ends * (2 if after else 1)
         return (
             tuple(made[:outputs]),
             tuple(made[outputs : outputs + ends]),
             list(made[outputs + ends :]),
-        )
-
-    def _takes_norm(self, waiting: Normalised, program: str, x: Tensor) -> bool:
-        """Whether the kernel computes a norm that waits; its channels must be the neurons' too."""
-        return waiting.norm.multi_step == (self.step_mode == "m") and (
-            x.is_cuda or plan.normed_obstacle(program, x.dtype) is None
         )
 
     def _run_on_torch(
@@ -192,24 +220,14 @@ class BackendNode(base.MemoryModule):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_plan", "_key")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_resolved", "_key")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._key = plan.register(self)
+        self.__dict__ |= {"_key": register(self), "_resolved": Calls()}
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, backend={self.backend!r}"
-
-
-def _taken(inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Normalised | None]:
-    """The inputs, a norm's own in the place of its output where that waits to be computed."""
-    first = inputs[0]
-    if type(first) is not Normalised:
-        return inputs, None
-    if first.known is not None:
-        return (first.known, *inputs[1:]), None
-    return (first.x, *inputs[1:]), first
 
 
 def _one(outputs: tuple[Tensor, ...]) -> Any:

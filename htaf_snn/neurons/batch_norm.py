@@ -54,11 +54,6 @@ class AveragedNorm(_BatchNorm):
             return False
         return (int(count) + 1) * momentum >= 1
 
-    def share(self) -> float:
-        """The share of the newest batch in the running statistics, after it was counted."""
-        assert self.num_batches_tracked is not None
-        return max(self.momentum or 0.0, 1.0 / float(self.num_batches_tracked))
-
 
 # Whose output is a scale and a shift by channel of the input, and nothing more.
 _FORWARDS = (
@@ -110,7 +105,9 @@ def _forward_of(host: type[Any]) -> str:
 
 
 def _reduce(self: Any, _protocol: Any) -> Any:
-    return _empty, (_HOSTS[type(self)], self._base), self.__dict__
+    # What proves a fused norm's place is found anew.
+    own = {k: v for k, v in self.__dict__.items() if k not in ("proof", "proofs")}
+    return _empty, (_HOSTS[type(self)], self._base), own
 
 
 def _empty(host: type[nn.Module], base: type[AveragedNorm]) -> Any:

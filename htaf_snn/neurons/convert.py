@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from .backends import Backend, check_backend
 from .base import BackendNode
 from .batch_norm import average_norms
-from .pairs import fuse_norms, unfuse_norms
-from .zoo import HOSTS, backend_class, is_neuron, why_not
+from .host import ORIGINAL_OF, backend_class, is_neuron, why_not
+from .kernels import Backend, check_backend
+from .norm_fusion import fuse_norms, unfuse_norms
 
 _logger = logging.getLogger(__name__)
 
@@ -94,13 +94,13 @@ def revert(net: nn.Module) -> nn.Module:
     Raises:
         ValueError: there is no neuron to revert.
     """
-    ours = [module for module in net.modules() if type(module) in HOSTS]
+    ours = [module for module in net.modules() if type(module) in ORIGINAL_OF]
     if not unfuse_norms(net) and not ours:
         raise ValueError(f"{type(net).__name__} has no neuron of htaf_snn's to revert")
     for module in ours:
-        for name in ("_backend", "_plan", "_key"):
+        for name in ("_backend", "_resolved", "_key"):
             module.__dict__.pop(name, None)
-        module.__class__ = HOSTS[type(module)]
+        module.__class__ = ORIGINAL_OF[type(module)]
     return net
 
 

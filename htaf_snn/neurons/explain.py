@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .backends import emit, plan
-from .backends.program import LEAVES, Program, decode
+from .kernels.buffers import cpu_source, cuda_source
+from .step.graph import LEAVES, Program, decode
+from .traced import step_of
 
 
 def explain(node: nn.Module, dtype: torch.dtype = torch.float32, cuda: bool = False) -> str:
@@ -28,27 +29,44 @@ def explain(node: nn.Module, dtype: torch.dtype = torch.float32, cuda: bool = Fa
     Raises:
         ValueError: the neuron can't be fused; the message says why.
     """
-    traced = plan.plan(node).traced
+    traced = step_of(node).traced
     if traced.program is None:
         raise ValueError(f"{type(node).__name__} runs on torch: {traced.reason}")
     program = decode(traced.program)
-    source = emit.cuda_source(program, dtype, 4) if cuda else emit.cpu_source(program, dtype)
+    source = cuda_source(program, dtype, 4) if cuda else cpu_source(program, dtype)
     return "\n\n".join(
         [
-            f"# The step of {type(node).__name__}, in Python\n\n{_python(node)}",
+            f"# The step of {type(node).__name__}, in Python\n\n{_python(node)}{_outside(node)}",
             f"# Its graph: {len(program.kept)} numbers kept a step\n\n{_graph(program)}",
             f"// The text for {'CUDA' if cuda else 'the CPU'}, {dtype}\n\n{source}",
         ]
     )
 
 
-def _python(node: nn.Module) -> str:
+def _step(node: nn.Module) -> Any:
     kind: Any = type(node)
-    step = getattr(kind, "step", None) or kind.single_step_functional_forward
+    return getattr(kind, "step", None) or kind.single_step_functional_forward
+
+
+def _python(node: nn.Module) -> str:
     try:
-        return inspect.cleandoc(inspect.getsource(step))
+        return inspect.cleandoc(inspect.getsource(_step(node)))
     except (OSError, TypeError):
         return "(no source at hand)"
+
+
+def _outside(node: nn.Module) -> str:
+    """What a step reads that is no attribute, so that a change of it goes unseen."""
+    found = inspect.getclosurevars(_step(node))
+    kinds = (bool, int, float, str, list, tuple, dict, torch.Tensor)
+    read = [
+        f"{name} = {value!r}"
+        for name, value in {**found.globals, **found.nonlocals}.items()
+        if isinstance(value, kinds)
+    ]
+    if not read:
+        return ""
+    return f"\n\n# Read once, when it was traced; a change of it is not seen: {', '.join(read)}"
 
 
 def _graph(program: Program) -> str:

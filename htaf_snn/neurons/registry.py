@@ -1,4 +1,4 @@
-"""Neurons by name, for command lines and configuration files."""
+"""Neurons by name, for command lines and configuration files, and for SpikingJelly's trainer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from torch import nn
 
 from ..arguments import arguments_of
 from ..registry import find
-from .backends import Backend
+from ..surrogates import HTAFSpike, ScaledSigmoid, StraightThrough
 from .base import BackendNode
 from .convert import convert
-from .if_node import IFNode
-from .lif_node import LIFNode
-from .plif_node import ParametricLIFNode
-from .zoo import is_neuron_class
+from .host import is_neuron_class
+from .kernels import Backend
+from .nodes import IFNode, LIFNode, ParametricLIFNode
 
 NEURONS: dict[str, type[BackendNode]] = {"if": IFNode, "lif": LIFNode, "plif": ParametricLIFNode}
 
@@ -61,3 +60,20 @@ def neuron_class(name: str) -> Callable[..., nn.Module]:
 def _class(name: str) -> type:
     kind = "neuron class of SpikingJelly's or a subclass of one"
     return find("neuron", name, NEURONS, is_neuron_class, kind)
+
+
+def register() -> None:
+    """Registers our neurons and spike functions with SpikingJelly's distributed vision trainer.
+
+    After it, SpikingJelly's JSON configurations may name them by full path, or by the public
+    one, ``htaf_snn.LIFNode``. Call it once in each
+    training, export and inference process; calling it again changes nothing.
+    """
+    from spikingjelly.activation_based.distributed import vision  # costs 1 s
+
+    for ours in NEURONS.values():
+        vision.register_neuron_class(ours)
+        vision.config._NEURON_REGISTRY[f"htaf_snn.{ours.__name__}"] = ours
+    for surrogate_class in (HTAFSpike, ScaledSigmoid, StraightThrough):
+        vision.register_surrogate_class(surrogate_class)
+        vision.config._SURROGATE_REGISTRY[f"htaf_snn.{surrogate_class.__name__}"] = surrogate_class

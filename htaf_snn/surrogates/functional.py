@@ -155,13 +155,11 @@ class _HTAF(torch.autograd.Function):
         ctx.save_for_forward(x, *tensors)
 
     @staticmethod
-    def _partials(ctx: Any, needed: Sequence[bool]) -> list[Tensor | None]:
-        """The derivatives by x, alpha0 and alpha1 that are needed, in the dtype of computation."""
-        x, *saved = ctx.saved_tensors
-        alpha0, alpha1 = (
-            constant if tensor is None else tensor
-            for tensor, constant in zip(saved, ctx.constants, strict=True)
-        )
+    def _partials(ctx: Any, needed: Sequence[bool]) -> tuple[Tensor, list[Any], list[Any]]:
+        """x, the alphas, and the derivatives by all three that are needed, in a wide dtype."""
+        x, *saved = ctx.saved_tensors  # once: a checkpoint gives what is saved once alone
+        alphas = [c if t is None else t for t, c in zip(saved, ctx.constants, strict=True)]
+        alpha0, alpha1 = alphas
         wide = compute_dtype(x.dtype)
         y = x.to(wide)
         slope = htaf_derivative(x, alpha0, alpha1).to(wide)
@@ -169,19 +167,18 @@ class _HTAF(torch.autograd.Function):
         if needed[2]:
             t = torch.tanh(alpha0 * y)
             by_alpha1 = t * _bump(alpha1 * t)
-        return [slope, slope * y / alpha0 if needed[1] else None, by_alpha1]
+        return x, alphas, [slope, slope * y / alpha0 if needed[1] else None, by_alpha1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, alpha0, alpha1 = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, alphas, (by_x, *by_alphas) = _HTAF._partials(ctx, ctx.needs_input_grad)
         g = grad.to(compute_dtype(x.dtype))
-        by_x, by_alpha0, by_alpha1 = _HTAF._partials(ctx, ctx.needs_input_grad)
-        assert by_x is not None
-        return (
-            (g * by_x).to(x.dtype) if ctx.needs_input_grad[0] else None,
-            None if by_alpha0 is None else _reduce_like(g * by_alpha0, alpha0),
-            None if by_alpha1 is None else _reduce_like(g * by_alpha1, alpha1),
-        )
+        of_x = (g * by_x).to(x.dtype) if ctx.needs_input_grad[0] else None
+        of_alphas = [
+            None if by is None else _reduce_like(g * by, alpha)
+            for by, alpha in zip(by_alphas, alphas, strict=True)
+        ]
+        return (of_x, *of_alphas)
 
 
 class _DualHTAF(_HTAF):
@@ -189,13 +186,13 @@ class _DualHTAF(_HTAF):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        partials = _HTAF._partials(ctx, [t is not None for t in tangents])
+        x, _, partials = _HTAF._partials(ctx, [t is not None for t in tangents])
         total: Any = sum(
             p * t
             for p, t in zip(partials, tangents, strict=True)
             if p is not None and t is not None
         )
-        made: Tensor = total.to(ctx.saved_tensors[0].dtype)
+        made: Tensor = total.to(x.dtype)
         return made
 
 

@@ -51,6 +51,8 @@ class SpikeFunction(SurrogateFunctionBase):
     parameter_names: ClassVar[tuple[str, ...]] = ()
     fields: ClassVar[dict[str, float]] = {}  # the parameters that are declared, with defaults
     __signature__: ClassVar[inspect.Signature | None] = None
+    _hardness: Tensor
+    _hardened: bool
 
     def __init__(
         self,
@@ -111,8 +113,8 @@ class SpikeFunction(SurrogateFunctionBase):
             raise ValueError(f"`hardness` (={value}) must lie in [0, 1]")
         # A tensor, on the CPU wherever the module is: what changes at each step of a training is
         # then no reason for torch.compile to compile anew. A new one, for graphs that hold the old.
-        self._hardness = torch.tensor(value, dtype=torch.float64, device="cpu")
-        self._hardened = value > 0
+        made = torch.scalar_tensor(value, dtype=torch.float64, device="cpu")
+        self.__dict__ |= {"_hardness": made, "_hardened": value > 0}  # not asked what they are
 
     @property
     def spiking(self) -> bool:
@@ -155,13 +157,11 @@ class SpikeFunction(SurrogateFunctionBase):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.spiking:
-            smooth = self.primitive_function(x, **self._broadcast_parameters(x))
+            smooth: Tensor = self.primitive_function(x, **self._broadcast_parameters(x))
             if not self._hardened:
                 return smooth
-            return (
-                smooth
-                + self._hardness.to(smooth.dtype) * (functional.heaviside(x) - smooth).detach()
-            )
+            hardness = self._hardness.to(smooth.dtype)
+            return smooth + hardness * (functional.heaviside(x) - smooth).detach()
         if self.mode == "auto" or not torch.is_grad_enabled():
             return functional.heaviside(x)  # differentiable, with the step's gradient: zero
         smooth = self.primitive_function(x, **self._broadcast_parameters(x))

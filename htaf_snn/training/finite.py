@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from ..neurons.host import is_neuron
+
 
 class DivergedError(RuntimeError):
     """A loss, gradient or weight is no longer finite."""
@@ -32,9 +34,11 @@ def first_not_finite(net: nn.Module, run: Callable[[], object]) -> str | None:
 
         return hook
 
+    neurons = [name for name, module in net.named_modules() if name and is_neuron(module)]
     with ExitStack() as hooks, torch.no_grad(), torch.compiler.set_stance("force_eager"):
         for name, module in net.named_modules():
-            if name and not any(module.children()):
+            within = any(name.startswith(f"{node}.") for node in neurons)  # seen at its neuron
+            if name and not within and (name in neurons or not any(module.children())):
                 handle = module.register_forward_hook(watch(name, type(module).__name__))
                 hooks.callback(handle.remove)
         run()

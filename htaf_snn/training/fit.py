@@ -50,7 +50,11 @@ class _OnceHandedOver(L.Callback):
 
 
 class _Best(_OnceHandedOver, ModelCheckpoint):
-    """``best.ckpt``."""
+    """``best.ckpt``; of epochs that are equally good the last, whose norms are frozen."""
+
+    def check_monitor_top_k(self, trainer: Any, current: Any = None) -> bool:
+        equal = current is not None and current == self.best_model_score
+        return equal or super().check_monitor_top_k(trainer, current)
 
 
 class _Patience(_OnceHandedOver, EarlyStopping):

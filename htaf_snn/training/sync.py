@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..neurons.batch_norm import AveragedNorm, norm_class
-from ..neurons.norm import DeferredNorm
+from ..neurons.norm_fusion import DeferredNorm
 
 
 class _MultiStepSyncBatchNorm(nn.SyncBatchNorm):
@@ -45,5 +45,5 @@ def _synchronised(norm: _BatchNorm) -> nn.SyncBatchNorm:
     if isinstance(norm, AveragedNorm):
         ours = DeferredNorm if isinstance(norm, DeferredNorm) else AveragedNorm
         made.__class__ = norm_class(kind, ours)  # type: ignore[assignment]
-        made.__dict__ |= {k: v for k, v in norm.__dict__.items() if k in ("reader", "frozen")}
+        made.__dict__["frozen"] = norm.frozen
     return made.train(norm.training)

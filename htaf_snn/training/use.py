@@ -22,7 +22,7 @@ from ..exporting import SUFFIX, Exported, Format, files_of
 from ..exporting import export as export_net
 from ..files import refuse_existing, write_whole
 from ..models.registry import is_network
-from ..neurons.zoo import is_neuron_class
+from ..neurons.host import is_neuron_class
 from ..surrogates.registry import is_spike_function
 from ..transfer import TransferGap, transfer_gap
 from . import predict as prediction

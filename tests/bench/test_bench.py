@@ -4,7 +4,9 @@ import importlib
 import importlib.util
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,9 @@ from jsonargparse import auto_cli
 from tqdm import tqdm
 
 import htaf_snn
-from htaf_snn import LIFNode, bench
+from htaf_snn import HTAFSpike, LIFNode, bench
 from htaf_snn.bench import layers, measure
-from htaf_snn.neurons.backends import operators
+from htaf_snn.neurons import resolve
 
 # The functions of the same names hide these modules.
 neuron_module = importlib.import_module("htaf_snn.bench.neuron")
@@ -115,13 +117,13 @@ def untouched(result: Any) -> Any:
 
 
 def break_fused(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]) -> None:
-    run = operators.neuron
+    run = resolve.Resolved.run
 
     def changed(*arguments: Any) -> Any:
         spikes, *rest = run(*arguments)
-        return [change(spikes), *rest]
+        return (change(spikes), *rest)
 
-    monkeypatch.setattr(operators, "neuron", changed)
+    monkeypatch.setattr(resolve.Resolved, "run", changed)
 
 
 @pytest.mark.usefixtures("_no_clock")
@@ -368,3 +370,31 @@ def test_on_a_gpu() -> None:
     assert "memory bandwidth" in printed
     printed = bench.train(["vgg_small"], batch=2, steps=2, rounds=1, peak=True, device="cuda")
     assert "SpikingJelly, HTAF" in printed and "peak" in printed
+
+
+def test_overhead_counts_time_and_frames() -> None:
+    text = bench.overhead(rounds=1)
+    (rows,) = columns(text, "layer  ")
+    assert rows["ReLU"][1] == 1
+    for name, (time, ratio, frames) in rows.items():
+        assert time > 0 and ratio > 0 and frames > 10, name
+    assert rows["LIF"][2] <= 45
+    assert rows["batch norm and LIF, fused"][2] < rows["batch norm and LIF, apart"][2]
+
+
+def test_a_steady_call_passes_four_files() -> None:
+    node = LIFNode(surrogate_function=HTAFSpike(mode="soft"), step_mode="m")
+    x, files = torch.randn(4, 2, 3, requires_grad=True), set()
+    folder = str(Path(htaf_snn.__file__).parent)
+
+    def seen(frame: Any, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(folder):
+            files.add(Path(frame.f_code.co_filename).name)
+
+    for _ in range(2):
+        files.clear()
+        node.reset()
+        sys.setprofile(seen)
+        node(x).backward(torch.ones_like(x))
+        sys.setprofile(None)
+    assert files == {"base.py", "resolve.py", "layer.py", "cpu.py"}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import htaf_snn
 from htaf_snn.neurons import Backend
-from htaf_snn.neurons.backends import plan
+from htaf_snn.neurons.kernels import device
 
 PAIRS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "if": (neuron.IFNode, htaf_snn.IFNode),
@@ -247,7 +247,7 @@ def test_nothing_changes_before_the_backend_is_known_to_run(
     def no_compiler() -> None:
         raise htaf_snn.BackendUnavailableError("no compiler")
 
-    monkeypatch.setattr(plan, "find_compiler", no_compiler)
+    monkeypatch.setattr(device, "find_compiler", no_compiler)
     with pytest.raises(htaf_snn.BackendUnavailableError, match="no compiler"):
         htaf_snn.convert(net, "cpu")
     assert classes(net) == before

@@ -14,15 +14,17 @@ from spikingjelly.activation_based import neuron
 
 import htaf_snn
 from htaf_snn import HTAFSpike, spike_function, spike_function_names
-from htaf_snn.neurons.backends import compiler, cuda, emit, operators, plan
-from htaf_snn.neurons.backends.program import Program, decode
+from htaf_snn.neurons.kernels import compiler, cuda, layer
+from htaf_snn.neurons.kernels.buffers import cuda_source
+from htaf_snn.neurons.step.graph import Program, decode
+from htaf_snn.neurons.traced import step_of
 from tests import nvrtc
 from tests.neurons.test_fused import FUNCTIONS, NEURONS, assert_backends_agree
 
 
 def program_of(node: neuron.BaseNode) -> Program:
     """What the node's kernels are printed from."""
-    text = plan.plan(node).traced.program
+    text = step_of(node).traced.program
     assert text is not None
     return decode(text)
 
@@ -54,7 +56,7 @@ def shim_library(source: str) -> ctypes.CDLL:
     return ctypes.CDLL(str(compiler.compile_library(SHIM + source)))
 
 
-def shim_kernel(source: str, name: str, device: torch.device) -> cuda.Kernel:
+def shim_kernel(source: str, name: str, device: torch.device) -> cuda.Launch:
     """The very ``__global__`` function, run thread by thread on the CPU."""
     library = shim_library(source)
 
@@ -77,8 +79,8 @@ def shim_kernel(source: str, name: str, device: torch.device) -> cuda.Kernel:
 def on_the_shim(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs what backend "cpu" would with the CUDA kernels instead."""
     launches.clear()
-    monkeypatch.setattr(cuda, "get_kernel", shim_kernel)
-    monkeypatch.setitem(operators.KERNELS, "cpu", cuda)
+    monkeypatch.setattr(cuda, "get_launch", shim_kernel)
+    monkeypatch.setitem(layer.KERNELS, "cpu", cuda.kernel)
 
 
 @pytest.mark.usefixtures("on_the_shim")
@@ -146,7 +148,7 @@ def test_every_function(name: str) -> None:
 def test_htaf_compiles(dtype: torch.dtype, architecture: int) -> None:
     found = lif(HTAFSpike(mode="soft"))
     for T in (1, 4):
-        ptx = nvrtc.compile_ptx(emit.cuda_source(found, dtype, T), architecture, cuda.FLAGS)
+        ptx = nvrtc.compile_ptx(cuda_source(found, dtype, T), architecture, cuda.FLAGS)
         assert ptx.count(b".visible .entry") == 2
 
 
@@ -155,7 +157,7 @@ def test_htaf_compiles(dtype: torch.dtype, architecture: int) -> None:
 def test_every_function_compiles(name: str) -> None:
     found = lif(spike_function(name))
     for architecture in (nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]):
-        nvrtc.compile_ptx(emit.cuda_source(found, torch.float32, 4), architecture, cuda.FLAGS)
+        nvrtc.compile_ptx(cuda_source(found, torch.float32, 4), architecture, cuda.FLAGS)
 
 
 @needs_nvrtc
@@ -165,7 +167,7 @@ def test_nothing_spills(architecture: int) -> None:
     for learnable in (False, True):
         found = lif(HTAFSpike(mode="soft", learnable=learnable))
         for T, checked in ((cuda.SEGMENT, "forward"), (cuda.backward_segment(found), "backward")):
-            source = emit.cuda_source(found, torch.float32, T)
+            source = cuda_source(found, torch.float32, T)
             used = nvrtc.resources(
                 nvrtc.compile_ptx(source, architecture, cuda.FLAGS), architecture
             )

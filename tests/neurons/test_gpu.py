@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 import htaf_snn
 from htaf_snn import HTAFSpike, spike_function, spike_function_names
 from htaf_snn.models import model
-from htaf_snn.neurons.backends import cuda
-from htaf_snn.neurons.pairs import fuse_norms
+from htaf_snn.neurons.kernels import cuda
+from htaf_snn.neurons.norm_fusion import fuse_norms
 from tests.neurons import test_fused, test_norm, test_zoo
 from tests.neurons.test_fused import LAYOUTS, NEURONS, TOLERANCE, assert_backends_agree
 
@@ -236,9 +236,9 @@ def test_gradients_of_parameters_are_the_same_every_time() -> None:
 def test_auto_follows_the_device() -> None:
     node = htaf_snn.LIFNode(surrogate_function=HTAFSpike(mode="soft"), step_mode="m")
     x_seq, ran = torch.randn(4, 9), []
-    original = cuda.get_kernel
+    original = cuda.get_launch
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "get_kernel", lambda *a: [ran.append(a[1]), original(*a)][1])  # type: ignore[func-returns-value]
+        patch.setattr(cuda, "get_launch", lambda *a: [ran.append(a[1]), original(*a)][1])  # type: ignore[func-returns-value]
         outputs = []
         for device in ("cpu", "cuda", "cpu"):
             node.reset()

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 import htaf_snn
 from htaf_snn import HTAFSpike
-from htaf_snn.neurons.backends import cpu
+from htaf_snn.neurons.kernels import cpu
 
 
 def soft(backend: Any = "auto", **options: Any) -> htaf_snn.LIFNode:
@@ -38,8 +38,8 @@ def fresh(node: neuron.BaseNode) -> Callable[[Tensor], Tensor]:
 def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs of a kernel in this test."""
     ran: list[str] = []
-    run = cpu._run
-    monkeypatch.setattr(cpu, "_run", lambda n, *a: [ran.append(n), run(n, *a)][1])  # type: ignore[func-returns-value]
+    run = cpu.CPUKernel.run
+    monkeypatch.setattr(cpu.CPUKernel, "run", lambda k, n, *a: [ran.append(n), run(k, n, *a)][1])  # type: ignore[func-returns-value]
     return ran
 
 

@@ -18,17 +18,19 @@ from torch import Tensor, nn
 import htaf_snn
 from htaf_snn import HTAFSpike
 from htaf_snn.neurons import Backend
-from htaf_snn.neurons.backends import compiler, cpu, plan
+from htaf_snn.neurons.decide import compile_obstacle, say_once
+from htaf_snn.neurons.kernels import compiler, cpu, device
+from htaf_snn.neurons.traced import step_of
 
 
 def arguments(make: Any, sequences: bool) -> tuple[Any, ...]:
     """What the operator gets of a node and an input of five channels."""
     node = make()
-    own = plan.plan(node)
+    step = step_of(node)
     x_seq = torch.randn(4, 3, 5, requires_grad=True)
     states = [torch.randn(3, 5, requires_grad=True) for _ in node._memories]
-    parameters = plan.parameters_of(own, x_seq)
-    return [x_seq], states, parameters, list(own.numbers), own.traced.program, sequences
+    parameters = step.parameters(x_seq.ndim - 1)
+    return [x_seq], states, parameters, list(step.numbers), step.traced.program, sequences
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # opcheck's own
@@ -171,9 +173,9 @@ def test_autocast() -> None:
 def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty kernel cache, and nothing remembered of the toolchain."""
     forget = (
-        compiler.find_compiler, cpu.kernel, plan._say_once, plan._compile_obstacle,
+        compiler.find_compiler, cpu.kernel, say_once, compile_obstacle,
     )  # fmt: skip
-    monkeypatch.setattr(plan, "_toolchain_obstacles", {})
+    monkeypatch.setattr(device, "_toolchain_obstacles", {})
     monkeypatch.setenv("HTAF_SNN_CACHE", str(tmp_path))
     for function in forget:
         function.cache_clear()

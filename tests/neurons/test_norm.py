@@ -29,10 +29,13 @@ from torch.utils.checkpoint import checkpoint
 
 import htaf_snn
 from htaf_snn import HTAFSpike
-from htaf_snn.neurons.backends import normed
 from htaf_snn.neurons.batch_norm import average_norms
-from htaf_snn.neurons.norm import DeferredNorm, Normalised
-from htaf_snn.neurons.pairs import fuse_norms
+from htaf_snn.neurons.kernels import cpu, norm
+from htaf_snn.neurons.kernels import layer as kernels
+from htaf_snn.neurons.norm_fusion import DeferredNorm, fuse_norms
+from htaf_snn.neurons.step.graph import decode
+from htaf_snn.neurons.step.simplify import with_norm
+from htaf_snn.neurons.traced import step_of
 
 EXAMPLES = int(os.environ.get("HTAF_SNN_EXAMPLES", "60"))
 
@@ -61,13 +64,14 @@ SHAPES: dict[int, list[tuple[int, ...]]] = {
 def fused(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """A sentinel: a number for each norm that ran within a kernel in this test."""
     seen: list[int] = []
-    original = normed.norm_neuron
+    original = cpu.CPUKernel.run
 
-    def watched(*arguments: Any) -> Any:
-        seen.append(len(seen))
-        return original(*arguments)
+    def watched(kernel: Any, name: str, *arguments: Any) -> Any:
+        if name == "norm_forward":
+            seen.append(len(seen))
+        return original(kernel, name, *arguments)
 
-    monkeypatch.setattr(normed, "norm_neuron", watched)
+    monkeypatch.setattr(cpu.CPUKernel, "run", watched)
     yield seen
 
 
@@ -151,6 +155,19 @@ def test_random_pairs_equal_torchs(part: int, fused: list[int]) -> None:
         assert len(fused) == count, what
 
 
+def batch_moments(x: Tensor) -> tuple[Tensor, int]:
+    """What a kernel finds of its input's statistics."""
+    step = step_of(htaf_snn.IFNode())
+    assert step.traced.program is not None
+    program = with_norm(decode(step.traced.program))
+    of, found = kernels.Layer(program, x, True, [], (0.0,), normed=True), []
+    head = of.head(step.numbers)
+    of.forward(
+        (x, *of.rest), head, True, False, lambda _, w: found.append(norm.batch_moments(of, w, None))
+    )
+    return found[0]
+
+
 @pytest.mark.parametrize("mean", [1e4, -1e4])
 @pytest.mark.parametrize("last", [False, True])
 def test_statistics_do_not_cancel(mean: float, last: bool) -> None:
@@ -158,7 +175,7 @@ def test_statistics_do_not_cancel(mean: float, last: bool) -> None:
     x[0, 0, :, 0, 0] = 0  # where a pivot would be chosen
     if last:
         x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (4, 16))
-    moments, count = normed.batch_moments(x)
+    moments, count = batch_moments(x)
     wanted = torch.var_mean(x.double(), (0, 1, 3, 4), correction=0)
     torch.testing.assert_close(moments[0], wanted[1], rtol=1e-12, atol=0)
     torch.testing.assert_close(moments[1], wanted[0], rtol=1e-9, atol=0)
@@ -166,7 +183,7 @@ def test_statistics_do_not_cancel(mean: float, last: bool) -> None:
     with torch.random.fork_rng():
         threads = torch.get_num_threads()
         torch.set_num_threads(2)
-        again, _ = normed.batch_moments(x)
+        again, _ = batch_moments(x)
         torch.set_num_threads(threads)
     assert torch.equal(moments, again)
 
@@ -280,7 +297,7 @@ def test_hooks_see_the_truth(where: str, fused: list[int]) -> None:
     assert len(seen[0]) == len(seen[1]) > 0
     for a, b in zip(*seen, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-5)
-    assert len(fused) == (2 * 3 if where == "neuron" else 3)
+    assert len(fused) == 3  # the pair that is watched is computed apart
 
 
 def test_anybody_else_gets_the_numbers_and_the_norm_runs_once() -> None:
@@ -288,7 +305,7 @@ def test_anybody_else_gets_the_numbers_and_the_norm_runs_once() -> None:
     a = net[1](net[0](x))
     norm: Any = fused_net[1]
     b = norm(fused_net[0](x))
-    assert type(b) is Normalised and isinstance(b, Tensor)
+    assert type(b) is Tensor
     assert b.shape == a.shape and b.dtype == a.dtype and b.requires_grad
     torch.testing.assert_close(b + 0, a)
     torch.testing.assert_close(torch.relu(b), torch.relu(a))
@@ -298,9 +315,50 @@ def test_anybody_else_gets_the_numbers_and_the_norm_runs_once() -> None:
     assert fused_net[0].weight.grad is not None
 
 
-def test_a_function_of_autograds_says_what_to_do() -> None:
-    _, net, x = twins()
+def test_a_branch_that_depends_on_an_attribute_is_followed_anew(fused: list[int]) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.adds, self.calls = layer.BatchNorm1d(3, step_mode="m"), False, [0]
+            self.node, self.within = htaf_snn.LIFNode(step_mode="m"), Within()
 
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(x)
+            spikes: Tensor = self.node(y)
+            return spikes + y if self.adds or self.within.flag else spikes
+
+    class Within(nn.Identity):
+        flag = False
+
+    block, x = Block(), torch.randn(4, 5, 3)
+    plain = copy.deepcopy(block)
+    assert fuse_norms(block) == {}
+    for adds, count in ((False, 1), (True, 1), (False, 2)):
+        for module in (plain, block):
+            module.adds = adds
+            functional.reset_net(module)
+        torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
+        assert len(fused) == count
+    for module in (plain, block):
+        functional.reset_net(module)
+        module.within.flag = True
+    torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
+    assert len(fused) == 2
+    for module in (plain, block):
+        module.within.flag = False
+        module.eval().train()
+        functional.reset_net(module)
+    torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
+    assert len(fused) == 3
+    block.node = nn.Identity()  # type: ignore[assignment]
+    plain.node = nn.Identity()  # type: ignore[assignment]
+    torch.testing.assert_close(block(x), plain(x), rtol=1e-4, atol=1e-5)
+    assert len(fused) == 3
+    norm: Any = block.norm
+    torch.testing.assert_close(norm.forward(x), plain.norm(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_function_of_autograds_gets_the_numbers_and_their_gradient() -> None:
     class Mine(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -310,8 +368,14 @@ def test_a_function_of_autograds_says_what_to_do() -> None:
         def backward(ctx: Any, grad: Tensor) -> Tensor:
             return grad * 2
 
-    with pytest.raises(RuntimeError, match=r"autograd function took the output of a batch norm"):
-        Mine.apply(net[1](net[0](x))).sum().backward()
+    seen = []
+    *nets, x = twins()
+    for net in nets:
+        y = Mine.apply(net[1](net[0](x)))
+        y.square().sum().backward()
+        seen.append([y, *(p.grad for p in net[:2].parameters())])
+    for a, b in zip(*seen, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-4)
 
 
 def test_train_and_eval_in_turn_and_a_frozen_norm() -> None:
@@ -319,8 +383,8 @@ def test_train_and_eval_in_turn_and_a_frozen_norm() -> None:
     for training, frozen in itertools.product((True, False, True), (False, True)):
         for module in (net, fused_net):
             module.train(training)
-            for norm in filter(lambda m: isinstance(m, _BatchNorm), module.modules()):
-                norm.train(training and not frozen)
+            for own in filter(lambda m: isinstance(m, _BatchNorm), module.modules()):
+                own.train(training and not frozen)
             functional.reset_net(module)
         torch.testing.assert_close(fused_net(x), net(x), rtol=1e-4, atol=1e-5)
     for a, b in zip(net.buffers(), fused_net.buffers(), strict=True):

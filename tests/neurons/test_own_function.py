@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 import htaf_snn
-from htaf_snn.neurons.backends import cuda, emit, plan
+from htaf_snn.neurons import traced
+from htaf_snn.neurons.kernels import cuda
+from htaf_snn.neurons.kernels.buffers import cuda_source
 from tests import nvrtc
 from tests.neurons.test_cuda_source import lif
 from tests.neurons.test_fused import assert_backends_agree
@@ -76,14 +78,14 @@ def test_what_was_traced_or_refused_is_not_tried_again(monkeypatch: pytest.Monke
             return Gaussian.primitive_function(x - x.mean(), sigma)
 
     tried: list[str] = []
-    trace = plan.trace  # type: ignore[attr-defined]
-    monkeypatch.setattr(plan, "trace", lambda *a: [tried.append("once"), trace(*a)][1])  # type: ignore[func-returns-value]
+    trace = traced.trace  # type: ignore[attr-defined]
+    monkeypatch.setattr(traced, "trace", lambda *a: [tried.append("once"), trace(*a)][1])  # type: ignore[func-returns-value]
     for function, most in ((Gaussian(), 1), (Skewed(), 2), (Centred(), 2)):
         node = htaf_snn.LIFNode(surrogate_function=function, tau=2.25)
         tried.clear()
         for step in range(4):
             function.hardness = 0.1 * (step + 1)  # another tensor: the plan is made anew
-            plan.plan(node)
+            traced.step_of(node)
         assert len(tried) == most, function
 
 
@@ -117,7 +119,7 @@ def test_refuses(make: Any, error: type[Exception], message: str) -> None:
 
 @pytest.mark.skipif(nvrtc.library() is None, reason="no NVRTC: torch is not a CUDA build")
 def test_compiles_for_cuda() -> None:
-    source = emit.cuda_source(lif(Gaussian()), torch.float32, 4)
+    source = cuda_source(lif(Gaussian()), torch.float32, 4)
     nvrtc.compile_ptx(source, 80, cuda.FLAGS)
 
 

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 import htaf_snn
 from htaf_snn import HTAFSpike
-from htaf_snn.neurons.backends import cuda, emit, modes, plan
-from htaf_snn.neurons.backends.program import decode
+from htaf_snn.neurons import torch_state
+from htaf_snn.neurons.kernels import cuda
+from htaf_snn.neurons.kernels.buffers import cuda_source
 from htaf_snn.neurons.registry import neuron_class
+from htaf_snn.neurons.step.graph import decode
+from htaf_snn.neurons.traced import step_of
 from tests import nvrtc
 from tests.helpers import command
 
@@ -157,9 +160,9 @@ def test_registration_takes_it() -> None:
 
 @pytest.mark.skipif(nvrtc.library() is None, reason="no NVRTC: torch is not a CUDA build")
 def test_compiles_for_cuda() -> None:
-    text = plan.plan(AdaptiveLIF(learn=("tau",), num_channels=3)).traced.program
+    text = step_of(AdaptiveLIF(learn=("tau",), num_channels=3)).traced.program
     assert text is not None
-    nvrtc.compile_ptx(emit.cuda_source(decode(text), torch.float32, 4), 90, cuda.FLAGS)
+    nvrtc.compile_ptx(cuda_source(decode(text), torch.float32, 4), 90, cuda.FLAGS)
 
 
 @pytest.mark.parametrize("on_cuda", [False, True])
@@ -178,17 +181,19 @@ def test_the_table_of_the_hosts_neurons() -> None:
     assert "unbind" in line
 
 
-def test_torchs_private_state_is_as_modes_takes_it() -> None:
-    """Fails where a new torch moves what `modes` asks it: that file is then the one to mend."""
+def test_torchs_private_state_is_as_torch_state_takes_it() -> None:
+    """Fails where a new torch moves what `torch_state` asks: that file is the one to mend."""
     x = torch.ones(2)
-    assert modes.plain(x) and modes.obstacle(x) is None and not modes.batched(x)
+    assert torch_state.skips_dispatcher(x) and torch_state.obstacle(x) is None
     seen = []
-    torch.func.vmap(lambda y: [seen.append((modes.plain(y), modes.batched(y))), y][1])(x)  # type: ignore[func-returns-value]
-    assert seen == [(False, True)]
-    assert modes.decomposition(torch.ops.aten.leaky_relu.default) is not None
+    torch.func.vmap(lambda y: [seen.append(torch_state.skips_dispatcher(y)), y][1])(x)  # type: ignore[func-returns-value]
+    assert seen == [False]
+    assert torch_state.decomposition(torch.ops.aten.leaky_relu.default) is not None
     marked = torch.compiler.assume_constant_result(lambda: 0)
-    assert vars(marked) == vars(modes.constant_result(lambda: 0))
+    assert vars(marked) == vars(torch_state.constant_result(lambda: 0))
     with torch.utils._python_dispatch.TorchDispatchMode():
-        assert not modes.plain(x) and "TorchDispatchMode" in str(modes.obstacle(x))
-        with modes.without():
-            assert modes.plain(x)
+        assert not torch_state.skips_dispatcher(x) and "TorchDispatchMode" in str(
+            torch_state.obstacle(x)
+        )
+        with torch_state.no_dispatch_modes():
+            assert torch_state.skips_dispatcher(x)

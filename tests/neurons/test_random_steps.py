@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import htaf_snn
-from htaf_snn.neurons.backends import compiler, cpu, cuda, emit, operators, plan
-from htaf_snn.neurons.backends.program import Op, decode
+from htaf_snn.neurons.kernels import compiled, compiler, cpu, cuda, layer
+from htaf_snn.neurons.kernels.buffers import cpu_source, cuda_source
+from htaf_snn.neurons.step.graph import Op, decode
+from htaf_snn.neurons.traced import step_of
 from tests.neurons.test_cuda_source import shim_kernel
 
 EXAMPLES = int(os.environ.get("HTAF_SNN_EXAMPLES", "60"))
@@ -125,9 +127,9 @@ def test_random_steps(recipe: Any, ends: Any, shapes: Any, mode: Any, T: int) ->
     with pytest.MonkeyPatch.context() as patch:
         for kernels in ("cpu", "shim"):
             if kernels == "shim":
-                patch.setattr(cuda, "get_kernel", shim_kernel)
+                patch.setattr(cuda, "get_launch", shim_kernel)
                 patch.setattr(cuda, "_THREADS", 8)
-                patch.setitem(operators.KERNELS, "cpu", cuda)
+                patch.setitem(layer.KERNELS, "cpu", cuda.kernel)
             actual = observe(build(recipe, ends, shapes, mode, "cpu"), x_seq)
             for a, b in zip(actual, expected, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
@@ -136,14 +138,14 @@ def test_random_steps(recipe: Any, ends: Any, shapes: Any, mode: Any, T: int) ->
 def test_a_mutant_kernel_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any literal of the text that is off by 1e-3 changes an output or a gradient beyond 1e-9."""
     node = htaf_snn.LIFNode(surrogate_function=htaf_snn.HTAFSpike(mode="soft"), tau=3.0).double()
-    own = plan.plan(node)
+    own = step_of(node)
     assert own.traced.program is not None
     program = decode(own.traced.program)
     x_seq = torch.randn(5, 40, dtype=torch.float64, requires_grad=True)
     states = [torch.randn(40, dtype=torch.float64)]
 
     def run(text: str, numbers: Sequence[float]) -> list[Tensor]:
-        (spikes, v) = operators.neuron([x_seq], states, [], list(numbers), text, False)
+        (spikes, v) = compiled.neuron([x_seq], states, [], list(numbers), text, False)
         grad = torch.autograd.grad((spikes * spikes.detach()).sum() + v.sum(), x_seq)[0]
         return [spikes.detach(), v.detach(), grad]
 
@@ -169,33 +171,22 @@ def test_a_mutant_kernel_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_text_of_a_step_compiles_on_both_devices_from_the_same_bodies() -> None:
-    text = plan.plan(htaf_snn.LIFNode(surrogate_function=htaf_snn.HTAFSpike())).traced.program
+    text = step_of(htaf_snn.LIFNode(surrogate_function=htaf_snn.HTAFSpike())).traced.program
     assert text is not None
     program = decode(text)
     on_cpu, on_cuda = (
         {line.strip() for line in source.splitlines() if line.strip().startswith("const R a")}
         for source in (
-            emit.cpu_source(program, torch.float32), emit.cuda_source(program, torch.float32, 4)
+            cpu_source(program, torch.float32), cuda_source(program, torch.float32, 4)
         )
     )  # fmt: skip
     computed = {line for line in on_cpu if "load(" not in line and "[i]" not in line}
     assert computed <= on_cuda
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "1", '[1,1,"",1,[],[["system",0]],[0,0,0,0]]', '[1,1,"x",1,[],[["x",0]],[0,0,0,0]]',
-     '[1,1,"",1,[],[["x",0],["add",0,5]],[0,0,0,0]]', '[1,1,"",1,[],[["x",9]],[0,0,0,0]]',
-     '[1,1,"",1,[],[["constant","0); system(1"]],[0,0,0,0]]'],
-)  # fmt: skip
-def test_what_is_no_program_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a traced step"):
-        decode(text)
-
-
 def test_the_cpu_kernel_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    run = cpu._run
-    monkeypatch.setattr(cpu, "_run", lambda n, *a: [seen.append(n), run(n, *a)][1])  # type: ignore[func-returns-value]
+    run = cpu.CPUKernel.run
+    monkeypatch.setattr(cpu.CPUKernel, "run", lambda k, n, *a: [seen.append(n), run(k, n, *a)][1])  # type: ignore[func-returns-value]
     observe(build([("tanh", 0, 0)], [0], [], "soft", "cpu"), torch.randn(2, 4, 3, 2).double())
     assert seen == ["forward", "backward"]

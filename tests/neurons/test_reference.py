@@ -168,9 +168,9 @@ def test_refuses_integer_input() -> None:
 
 
 def test_auto_says_once_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
-    from htaf_snn.neurons.backends import plan
+    from htaf_snn.neurons.decide import say_once
 
-    plan._say_once.cache_clear()
+    say_once.cache_clear()
     with caplog.at_level("INFO", logger="htaf_snn"):
         for _ in range(2):
             htaf_snn.LIFNode()(torch.ones(2, 3))

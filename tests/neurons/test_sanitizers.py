@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from htaf_snn import HTAFSpike
-from htaf_snn.neurons.backends import emit
+from htaf_snn.neurons.kernels.buffers import cpu_source
 from tests.neurons.test_cuda_source import lif
 
 MAIN = """
@@ -30,13 +30,20 @@ int main() {
         for (i64 i = 0; i < PARAMETERS * channels; ++i) p[i] = R(1.5);
         X *x = make<X>(T * N), *o = make<X>(T * N), *go = make<X>(T * N), *gx = make<X>(T * N);
         R *s0 = make<R>(N), *last = make<R>(N), *seq = make<R>(T * N), *gs = make<R>(N);
-        double* gp = make<double>(LEARNED * channels);
-        i64 f[] = {T, N, 2, channels, inner, (i64)numbers, (i64)p, (i64)x, (i64)s0, (i64)o,
-                   (i64)last, (i64)seq};
-        forward(f);
-        i64 b[] = {T, N, 2, channels, inner, (i64)numbers, (i64)p, (i64)x, (i64)s0, (i64)go,
-                   (i64)last, (i64)seq, (i64)gx, (i64)gs, (i64)gp};
-        backward(b);
+        R* gp = make<R>(LEARNED * channels);
+        Forward f = Forward();
+        f.T = T, f.N = N, f.threads = 2, f.channels = channels, f.inner = inner;
+        for (int k = 0; k < NUMBERS; ++k) f.numbers[k] = numbers[k];
+        for (int k = 0; k < PARAMETERS; ++k) f.parameters[k] = p + k * channels;
+        f.x[0] = x, f.o[0] = o, f.last[0] = last, f.s_seq[0] = seq;
+        f.s0[0] = N % 2 ? s0 : 0;
+        forward(&f);
+        Backward b = Backward();
+        *(Call*)&b = f;
+        b.go[0] = go, b.g_last[0] = last, b.gs_seq[0] = seq, b.gx[0] = gx;
+        b.gs0[0] = N % 2 ? gs : 0;
+        for (int k = 0; k < LEARNED; ++k) b.gp[k] = gp + k * channels;
+        backward(&b);
         void* all[] = {p, x, o, go, gx, s0, last, seq, gs, gp};
         for (void* a : all) free(a);
     }
@@ -54,7 +61,7 @@ def test_no_error(dtype: torch.dtype, learned: bool, tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("no g++")
     function = HTAFSpike(mode="soft", learnable=learned, num_channels=3 if learned else None)
-    source = emit.cpu_source(lif(function), dtype)
+    source = cpu_source(lif(function), dtype)
     (tmp_path / "k.cpp").write_text(source + MAIN)
     flags = ["-std=c++14", "-O1", "-g", "-fopenmp", "-fsanitize=address,undefined",
              "-fno-sanitize-recover=all"]  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from htaf_snn.neurons.backends.trace import NotElementwiseError, trace
+from htaf_snn.neurons.step.trace import NotElementwiseError, trace
 
 _OUTSIDE = torch.tensor([[0.5], [1.5]])
 

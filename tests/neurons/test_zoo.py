@@ -18,9 +18,12 @@ from torch import Tensor, nn
 
 import htaf_snn
 from htaf_snn import HTAFSpike
-from htaf_snn.neurons import zoo
-from htaf_snn.neurons.backends import compiler, cpu, cuda, emit, operators, plan
-from htaf_snn.neurons.backends.program import decode, normalised
+from htaf_snn.neurons import host
+from htaf_snn.neurons.kernels import compiler, cpu, cuda, layer
+from htaf_snn.neurons.kernels.buffers import cpu_source, cuda_source
+from htaf_snn.neurons.step.graph import decode
+from htaf_snn.neurons.step.simplify import with_norm
+from htaf_snn.neurons.traced import step_of
 from tests import nvrtc
 from tests.neurons.test_cuda_source import launches, shim_kernel
 
@@ -78,20 +81,20 @@ def observe(node: Any, x_seq: Tensor, steps: bool) -> list[Tensor]:
 @pytest.mark.parametrize("name", FUSED)
 def test_equals_the_hosts(name: str, function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    run = cpu._run
-    monkeypatch.setattr(cpu, "_run", lambda n, *a: [ran.append(n), run(n, *a)][1])  # type: ignore[func-returns-value]
-    host = FUSED[name](FUNCTIONS[function]())
-    node = htaf_snn.convert(copy.deepcopy(host), "cpu")
+    run = cpu.CPUKernel.run
+    monkeypatch.setattr(cpu.CPUKernel, "run", lambda k, n, *a: [ran.append(n), run(k, n, *a)][1])  # type: ignore[func-returns-value]
+    own = FUSED[name](FUNCTIONS[function]())
+    node = htaf_snn.convert(copy.deepcopy(own), "cpu")
     x_seq = torch.randn(6, 3, 5, 2, 2, dtype=torch.float64)
     for mode in "sm":
         if (mode == "s" and name == "GatedLIFNode") or (mode == "m" and name in SINGLE):
             continue
         if mode == "m" and name == "LIAFNode":
             continue  # SpikingJelly 2.0.0 runs a plain LIF there: its step is the definition
-        for module in (host, node):
+        for module in (own, node):
             if name != "GatedLIFNode":
                 module.step_mode = mode
-        expected = observe(host, x_seq, mode == "s")
+        expected = observe(own, x_seq, mode == "s")
         actual = observe(node, x_seq, mode == "s")
         assert len(actual) == len(expected) and {"forward", "backward"} <= set(ran)
         for a, b in zip(actual, expected, strict=True):
@@ -101,17 +104,17 @@ def test_equals_the_hosts(name: str, function: str, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("name", FUSED)
 def test_the_cuda_kernels_equal_the_hosts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     launches.clear()
-    monkeypatch.setattr(cuda, "get_kernel", shim_kernel)
+    monkeypatch.setattr(cuda, "get_launch", shim_kernel)
     monkeypatch.setattr(cuda, "_THREADS", 32)
-    monkeypatch.setitem(operators.KERNELS, "cpu", cuda)
-    host = FUSED[name](HTAFSpike(mode="soft"))
-    node: Any = htaf_snn.convert(copy.deepcopy(host), "cpu")
+    monkeypatch.setitem(layer.KERNELS, "cpu", cuda.kernel)
+    own = FUSED[name](HTAFSpike(mode="soft"))
+    node: Any = htaf_snn.convert(copy.deepcopy(own), "cpu")
     mode = "s" if name in SINGLE or name == "LIAFNode" else "m"
-    for module in (host, node):
+    for module in (own, node):
         if name != "GatedLIFNode":
             module.step_mode = mode
     x_seq = torch.randn(6, 3, 5, 2, 2, dtype=torch.float64)
-    expected, actual = observe(host, x_seq, mode == "s"), observe(node, x_seq, mode == "s")
+    expected, actual = observe(own, x_seq, mode == "s"), observe(node, x_seq, mode == "s")
     assert {"forward", "backward"} <= set(launches)
     for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
@@ -121,15 +124,15 @@ def test_the_cuda_kernels_equal_the_hosts(name: str, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("name", FUSED)
 def test_compiles_for_cuda(name: str) -> None:
     node: Any = htaf_snn.convert(FUSED[name](HTAFSpike(mode="soft", learnable=True)))
-    text = plan.plan(node).traced.program
+    text = step_of(node).traced.program
     assert text is not None
     for architecture in (nvrtc.ARCHITECTURES[0], nvrtc.ARCHITECTURES[-1]):
-        source = emit.cuda_source(decode(text), torch.float32, 4)
+        source = cuda_source(decode(text), torch.float32, 4)
         nvrtc.compile_ptx(source, architecture, cuda.FLAGS)
 
 
 def test_every_class_is_fused_or_says_why_not() -> None:
-    rows = {row.name: row for row in zoo.table()}
+    rows = {row.name: row for row in host.table()}
     classes = {
         name
         for name, value in vars(neuron).items()
@@ -195,20 +198,17 @@ def test_a_converted_neuron_is_copied_and_reverted(duplicate: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["LIFNode", "KLIFNode", "EIFNode", "IzhikevichNode", "TernaryLIFNode", "batch norm"]
+    "name", ["LIFNode", "KLIFNode", "EIFNode", "IzhikevichNode", "TernaryLIFNode"]
 )
 def test_loops_are_vectorised(name: str) -> None:
     """Of neurons whose steps have kinks, exponentials or several states, by GCC's own report."""
     known = compiler.find_compiler()
     if "clang" in known.version:
         pytest.skip("the report is GCC's")
-    if name == "batch norm":
-        source = emit.norm_source(torch.float32)
-    else:
-        node = htaf_snn.convert(FUSED[name](HTAFSpike(mode="soft")))
-        text = plan.plan(node).traced.program
-        assert text is not None
-        source = emit.cpu_source(decode(normalised(text)), torch.float32)
+    node = htaf_snn.convert(FUSED[name](HTAFSpike(mode="soft")))
+    text = step_of(node).traced.program
+    assert text is not None
+    source = cpu_source(with_norm(decode(text)), torch.float32, normed=True)
     done = subprocess.run(
         [known.path, *known.flags, "-fopt-info-vec-optimized", "-x", "c++", "-", "-o", os.devnull],
         input=source, capture_output=True, text=True, check=True,

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 from htaf_snn.data.digits_events import encode
 from htaf_snn.training import ModelConfig, SpikingClassifier
 from htaf_snn.training.checkpoint_io import read_checkpoint
+from htaf_snn.training.fit import _Best
 from htaf_snn.training.use import load, load_data
 from tests.helpers import command
 
@@ -105,6 +107,15 @@ def test_nothing_that_is_there_is_replaced_unasked(trained: Path, tmp_path: Path
         f"wrote                {last.with_suffix('.pt')}, {out}/checkpoints/last.py\n"
     )
     assert last.with_suffix(".onnx").read_text() == "a lab's own"
+
+
+def test_of_equally_good_epochs_the_last_is_best(tmp_path: Path) -> None:
+    best = _Best(dirpath=tmp_path, monitor="val_accuracy", mode="max")
+    best.best_model_score, best.kth_best_model_path = torch.tensor(0.9), "one"
+    best.best_k_models = {"one": torch.tensor(0.9)}
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool))
+    found = [best.check_monitor_top_k(trainer, torch.tensor(a)) for a in (0.89, 0.9, 0.91)]
+    assert found == [False, True, True]
 
 
 def test_test_reports_both_accuracies_gap_and_rates(trained: Path) -> None:

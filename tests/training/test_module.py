@@ -14,6 +14,7 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from htaf_snn import HTAFSpike, LIFNode
 from htaf_snn.training import ModelConfig, SpikingClassifier
 from htaf_snn.training.finite import DivergedError, first_not_finite
 from htaf_snn.training.losses import mean_cross_entropy
@@ -168,6 +169,15 @@ def test_first_not_finite_is_none_where_all_is_well() -> None:
     assert first_not_finite(net, lambda: net(torch.ones(1, 2))) is None
     assert first_not_finite(net, lambda: net(torch.full((1, 2), torch.inf))) == "0 (Linear)"
     assert not net[0]._forward_hooks
+
+
+def test_first_not_finite_looks_at_neurons_and_not_within_them() -> None:
+    """A hook on a spike function would keep the neuron from the backend that was named."""
+    node = LIFNode(surrogate_function=HTAFSpike(mode="soft"), step_mode="m", backend="cpu")
+    node.learn(("v_threshold",))
+    nn.init.constant_(node.get_parameter("v_threshold"), torch.nan)
+    net = nn.Sequential(nn.Linear(2, 2), node)
+    assert first_not_finite(net, lambda: net(torch.ones(3, 1, 2))) == "1 (LIFNode)"
 
 
 def test_the_learning_rate_rises_then_falls_to_zero() -> None:

@@ -1,50 +1,29 @@
 // One thread a neuron on CUDA: T, a constant, steps in registers.
 // Included after kernel.h and a traced step's forward_step, record_step and backward_step, with
-// STEPS defined. An argument that a kernel of this layer does not have is null.
+// STEPS defined.
 
 namespace htaf_snn {
-
-// The addresses of one run's arrays, [T, N] or [N], and the numbers of the layer.
-struct Call {
-    i64 N, channels, inner;
-    double numbers[AT_LEAST_ONE(NUMBERS)];
-    const R* learned_numbers[AT_LEAST_ONE(NUMBERS)];  // where a number is on the device; else null
-    const R* parameters;                              // [PARAMETERS, channels]
-    const X* x[AT_LEAST_ONE(INPUTS)];
-    const R* s0[AT_LEAST_ONE(STATES)];
-    X* o[AT_LEAST_ONE(OUTPUTS)];
-    R *last[AT_LEAST_ONE(STATES)], *s_seq[AT_LEAST_ONE(STATES)];
-    const X* go[AT_LEAST_ONE(OUTPUTS)];
-    const R *g_last[AT_LEAST_ONE(STATES)], *gs_seq[AT_LEAST_ONE(STATES)];
-    X* gx[AT_LEAST_ONE(INPUTS)];
-    R* gs0[AT_LEAST_ONE(STATES)];
-    R* gp;  // [LEARNED, N]
-};
 
 struct Values {
     R u[AT_LEAST_ONE(LAYER_VALUES)], c[AT_LEAST_ONE(NEURON_VALUES)];
 };
 
 HTAF_FN Values values_of(const Call& call, i64 i) {
-    double n[AT_LEAST_ONE(NUMBERS)];
-#pragma unroll
-    for (int k = 0; k < NUMBERS; ++k)
-        n[k] = call.learned_numbers[k] ? (double)*call.learned_numbers[k] : call.numbers[k];
     R p[AT_LEAST_ONE(PARAMETERS)];
 #pragma unroll
     for (int k = 0; k < PARAMETERS; ++k)
-        p[k] = call.parameters[k * call.channels + (i / call.inner) % call.channels];
+        p[k] = call.parameters[k][(i / call.inner) % call.channels];
     Values found;
-    layer_values(n, found.u);
+    values_of_layer(call, found.u);
     neuron_values(found.u, p, found.c);
     return found;
 }
 
-HTAF_FN void forward_neuron(const Call& call, i64 i) {
+HTAF_FN void forward_neuron(const Forward& call, i64 i) {
     const Values v = values_of(call, i);
     R s[AT_LEAST_ONE(STATES)];
 #pragma unroll
-    for (int j = 0; j < STATES; ++j) s[j] = call.s0[j][i];
+    for (int j = 0; j < STATES; ++j) s[j] = call.s0[j] ? call.s0[j][i] : R(call.rest[j]);
 #pragma unroll
     for (int t = 0; t < STEPS; ++t) {
         const i64 at = t * call.N + i;
@@ -53,7 +32,8 @@ HTAF_FN void forward_neuron(const Call& call, i64 i) {
         for (int j = 0; j < INPUTS; ++j) x[j] = R(load(call.x[j] + at));
         forward_step(v.u, v.c, x, s, o);
 #pragma unroll
-        for (int j = 0; j < OUTPUTS; ++j) store(call.o[j] + at, o[j]);
+        for (int j = 0; j < OUTPUTS; ++j)
+            if (call.o[j]) store(call.o[j] + at, o[j]);
 #pragma unroll
         for (int j = 0; j < STATES; ++j)
             if (call.s_seq[j]) call.s_seq[j][at] = s[j];
@@ -62,11 +42,11 @@ HTAF_FN void forward_neuron(const Call& call, i64 i) {
     for (int j = 0; j < STATES; ++j) call.last[j][i] = s[j];
 }
 
-HTAF_FN void backward_neuron(const Call& call, i64 i) {
+HTAF_FN void backward_neuron(const Backward& call, i64 i) {
     const Values v = values_of(call, i);
     R s[AT_LEAST_ONE(STATES)], k[STEPS][AT_LEAST_ONE(KEPT)];
 #pragma unroll
-    for (int j = 0; j < STATES; ++j) s[j] = call.s0[j][i];
+    for (int j = 0; j < STATES; ++j) s[j] = call.s0[j] ? call.s0[j][i] : R(call.rest[j]);
 #pragma unroll
     for (int t = 0; t < STEPS; ++t) {
         R x[AT_LEAST_ONE(INPUTS)];
@@ -95,19 +75,20 @@ HTAF_FN void backward_neuron(const Call& call, i64 i) {
         for (int j = 0; j < INPUTS; ++j) store(call.gx[j] + at, gx[j]);
     }
 #pragma unroll
-    for (int j = 0; j < STATES; ++j) call.gs0[j][i] = gs[j];
+    for (int j = 0; j < STATES; ++j)
+        if (call.gs0[j]) call.gs0[j][i] = gs[j];
 #pragma unroll
-    for (int j = 0; j < LEARNED; ++j) call.gp[j * call.N + i] = gp[j];
+    for (int j = 0; j < LEARNED; ++j) call.gp[j][i] += gp[j];
 }
 
 }  // namespace htaf_snn
 
-extern "C" __global__ void forward(const htaf_snn::Call call) {
+extern "C" __global__ void forward(const htaf_snn::Forward call) {
     const htaf_snn::i64 i = (htaf_snn::i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < call.N) htaf_snn::forward_neuron(call, i);
 }
 
-extern "C" __global__ void backward(const htaf_snn::Call call) {
+extern "C" __global__ void backward(const htaf_snn::Backward call) {
     const htaf_snn::i64 i = (htaf_snn::i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < call.N) htaf_snn::backward_neuron(call, i);
 }

@@ -1,4 +1,4 @@
-"""What torch is doing besides computing: the one file that asks torch's private state.
+"""Queries torch's private state (compiling, tracing, dispatch modes): the one file that does.
 
 `tests/neurons/test_own_neuron.py` fails, naming it, where a new torch answers otherwise.
 """
@@ -13,7 +13,24 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils import _python_dispatch
 
-without = _python_dispatch._disable_current_modes  # a context in which nothing listens
+no_dispatch_modes = _python_dispatch._disable_current_modes  # a context without any
+
+dispatch_modes = torch._C._len_torch_dispatch_stack
+transform = torch._C._functorch.peek_interpreter_stack
+is_jit_tracing = torch._C._is_tracing
+
+
+def listens() -> bool:
+    """Returns True if a mode, a transform or a tracer sees each operation, or may."""
+    return (
+        bool(dispatch_modes() or transform() is not None or is_jit_tracing())
+        or forward_ad._current_level >= 0
+    )
+
+
+def skips_dispatcher(x: Tensor) -> bool:
+    """Returns True if the dispatcher can be skipped for ``x``."""
+    return type(x) in (Tensor, torch.nn.Parameter) and not dispatch_modes() and transform() is None
 
 
 def decomposition(of: Any) -> Callable[..., Any] | None:
@@ -30,46 +47,15 @@ def constant_result(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def plain(x: Tensor) -> bool:
-    """Whether an operator on ``x`` may go to its implementation without torch's dispatcher."""
-    return (
-        type(x) in (Tensor, torch.nn.Parameter)
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-    )
-
-
-def without_storage(kind: type[Tensor], x: Tensor) -> Tensor:
-    """A tensor of class ``kind`` that says of itself what ``x`` does, and holds no numbers."""
-    made: Tensor = Tensor._make_wrapper_subclass(
-        kind, x.shape, strides=x.stride(), dtype=x.dtype, device=x.device
-    )
-    return made
-
-
-def batched(x: Tensor) -> bool:
-    """Whether ``x`` stands for a batch of tensors, under torch's vmap."""
-    of = torch._C._functorch
-    return bool(of.is_functorch_wrapped_tensor(x) or of.is_legacy_batchedtensor(x))
-
-
-def below_autograd(
-    name: str, implementation: Callable[..., Any], x: Tensor, *arguments: Any
-) -> Any:
-    """An operator of ours without its autograd; at once, where ``x`` is plain."""
-    if plain(x):
-        return implementation(*arguments)
+def below_autograd(name: str, *arguments: Any) -> Any:
+    """Runs an operator of ours without its autograd."""
     with torch._C._AutoDispatchBelowAutograd():
         return getattr(torch.ops.htaf_snn, name).default(*arguments)
 
 
 def transforming() -> bool:
-    """Whether jit traces, or a transform or forward-mode differentiation is active."""
-    return bool(
-        torch._C._is_tracing()
-        or forward_ad._current_level >= 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-    )
+    """Returns True if jit traces, or a transform or forward-mode differentiation is active."""
+    return bool(is_jit_tracing() or forward_ad._current_level >= 0 or transform() is not None)
 
 
 def obstacle(x: Tensor, named: bool = False) -> str | None:
@@ -80,13 +66,13 @@ def obstacle(x: Tensor, named: bool = False) -> str | None:
     """
     if torch.compiler.is_compiling():
         return "ONNX is exported" if torch.onnx.is_in_onnx_export() else None
-    if torch._C._is_tracing():
+    if is_jit_tracing():
         return "torch.jit traces"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation is active"
-    if plain(x):
+    if skips_dispatcher(x):
         return None
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if transform() is not None:
         return "a transform of torch.func is active"
     from torch.fx.experimental.proxy_tensor import get_proxy_mode
 

@@ -1,73 +1,15 @@
-"""Printing a program as C: the bodies of a step, and the whole text that each compiler gets."""
+"""Prints a program as C: how many there are of each thing, and the bodies of its passes."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from importlib import resources
 
-import torch
-
-from .program import OPERATIONS, TRUTH, Program
-
-X_TYPES = {
-    torch.float32: "float",
-    torch.float64: "double",
-    torch.bfloat16: "bfloat16",
-    torch.float16: "float16",
-}
+from .graph import Program, Scope
+from .operations import LONG, OPERATIONS, TRUTH
 
 
-@functools.cache
-def cpu_source(program: Program, dtype: torch.dtype) -> str:
-    """The text that the C++ compiler gets for one step and input dtype."""
-    return "\n".join(
-        [
-            "#include <math.h>\n#include <stdlib.h>\n#include <string.h>",
-            *_types(dtype),
-            _read("kernel.h"),
-            _constants(program),
-            _values(program),
-            _rows(program),
-            _read("kernel_cpu.h"),
-        ]
-    )
-
-
-@functools.cache
-def cuda_source(program: Program, dtype: torch.dtype, T: int) -> str:
-    """The text that NVRTC gets for one step, input dtype and number of steps."""
-    return "\n".join(
-        [
-            f"#define STEPS {T}",
-            *_types(dtype),
-            _read("kernel.h"),
-            _constants(program),
-            _values(program),
-            _functions(program),
-            _read("kernel_cuda.h"),
-        ]
-    )
-
-
-@functools.cache
-def norm_source(dtype: torch.dtype) -> str:
-    """The text that the C++ compiler gets for the batch statistics."""
-    headers = "#include <math.h>\n#include <stdlib.h>"
-    return "\n".join([headers, *_types(dtype), _read("kernel.h"), _read("kernel_norm.h")])
-
-
-@functools.cache
-def _read(name: str) -> str:
-    return (resources.files(__package__) / name).read_text(encoding="utf-8")
-
-
-def _types(dtype: torch.dtype) -> list[str]:
-    state = "double" if dtype == torch.float64 else "float"
-    return [f"#define INPUT {X_TYPES[dtype]}", f"#define STATE {state}"]
-
-
-def _constants(program: Program) -> str:
+def print_counts(program: Program) -> str:
     """What the drivers need to know of the step: how many there are of each thing."""
     numbers = {
         "INPUTS": program.inputs,
@@ -75,12 +17,12 @@ def _constants(program: Program) -> str:
         "OUTPUTS": program.outputs,
         "KEPT": len(program.kept),
         "LEARNED": len(program.learned),
-        "PARAMETERS": program.parameters.count("n"),
-        "NUMBERS": program.arguments + program.parameters.count("u"),
+        "PARAMETERS": program.parameters.count(Scope.CHANNEL),
+        "NUMBERS": program.arguments + program.parameters.count(Scope.LAYER),
         "LAYER_VALUES": len(_hoisted(program, "layer")),
         "NEURON_VALUES": len(_hoisted(program, "neuron")),
     }
-    by_neuron = "".join(f"{int(program.parameters[k] == 'n')}, " for k in program.learned)
+    by_neuron = "".join(f"{int(program.parameters[k] == Scope.CHANNEL)}, " for k in program.learned)
     return "\n".join(
         [
             "namespace htaf_snn {",
@@ -198,18 +140,18 @@ def _function(name: str, arguments: str, body: _Body) -> str:
     )
 
 
-def _values(program: Program) -> str:
+def print_hoisted(program: Program) -> str:
     """What is computed once a layer, of its numbers, and once a neuron, of its parameters."""
     by_letter = {
         letter: [k for k, found in enumerate(program.parameters) if found == letter]
-        for letter in "un"
+        for letter in Scope
     }
     layer, neuron = _hoisted(program, "layer"), _hoisted(program, "neuron")
     numbers = [
         *_leaves(program, "argument", range(program.arguments)),
-        *_leaves(program, "parameter", by_letter["u"]),
+        *_leaves(program, "parameter", by_letter[Scope.LAYER]),
     ]
-    each = _leaves(program, "parameter", by_letter["n"])
+    each = _leaves(program, "parameter", by_letter[Scope.CHANNEL])
     return "\n".join(
         [
             "namespace htaf_snn {",
@@ -258,7 +200,7 @@ def _passes(program: Program) -> dict[str, tuple[_Arrays, _Arrays]]:
     }
 
 
-def _functions(program: Program) -> str:
+def print_cuda_passes(program: Program) -> str:
     """The passes for one neuron, on small arrays that a compiler keeps in registers."""
     arguments = {
         "forward": "const R* u, const R* c, const R* x, R* s, R* o",
@@ -271,13 +213,6 @@ def _functions(program: Program) -> str:
         for name, (writes, reads) in _passes(program).items()
     ]
     return "\n".join(["namespace htaf_snn {", *functions, "}"])
-
-
-# Operations of many instructions, of which each waits for the one before.
-_LONG = {
-    "exp", "exp_m1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
-    "tanh", "erf", "erfc", "sigmoid", "sigmoid_derivative", "pow", "atan2", "fmod",
-}  # fmt: skip
 
 
 def _stages(program: Program, writes: _Arrays, reads: _Arrays) -> list[_Body]:
@@ -294,7 +229,7 @@ def _stages(program: Program, writes: _Arrays, reads: _Arrays) -> list[_Body]:
     depth = dict.fromkeys(known, 0)  # how many long operations a value has waited for
     for value in computed:
         before = max((depth[a] for a in program.arguments_of(value)), default=0)
-        depth[value] = before + (program.ops[value].name in _LONG)
+        depth[value] = before + (program.ops[value].name in LONG)
     stages = []
     for stage in range(max((depth[v] for v in computed), default=0)):
         later = [v for v in computed if depth[v] > stage]
@@ -310,7 +245,7 @@ def _stages(program: Program, writes: _Arrays, reads: _Arrays) -> list[_Body]:
 _OF_THE_INPUT = ("x", "go", "o", "gx")  # arrays of the input's type; the others are the state's
 
 
-def _rows(program: Program) -> str:
+def print_cpu_passes(program: Program) -> str:
     """The passes for a row of neurons: vector loops over the arrays of a `Row`."""
 
     def load(array: str, k: int) -> str:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from . import modes
-from .program import OPERATIONS, Graph, Program, simplify
+from .. import torch_state
+from .graph import Graph, Program, Scope
+from .operations import OPERATIONS
+from .simplify import simplify
 
 # A step in plain torch: inputs, states, parameters -> outputs, next states; tensors of one shape.
 Step = Callable[
@@ -53,7 +55,7 @@ def trace(
     leaf = recorder.leaf
     xs = [leaf("x", k) for k in range(inputs)]
     ss = [leaf("state", k) for k in range(states)]
-    ps = [leaf("parameter", k, letter == "u") for k, letter in enumerate(parameters)]
+    ps = [leaf("parameter", k, letter == Scope.LAYER) for k, letter in enumerate(parameters)]
     sources = [*xs, *ss, *(ps[k] for k in learned)]
     for source in sources:
         source.requires_grad_()
@@ -95,7 +97,7 @@ class _Recorder(TorchDispatchMode):
 
     def leaf(self, name: str, number: int, uniform: bool = False) -> Tensor:
         # Values in (0, 1) that differ, in float64, which no kernel of SpikingJelly's own takes.
-        with modes.without():
+        with torch_state.no_dispatch_modes():
             stand_in = (0.3 + torch.arange(6.0, dtype=torch.float64) / 10).reshape(_SHAPE)
         self._know(stand_in, self.graph.leaf(name, number, uniform))
         return stand_in
@@ -125,7 +127,7 @@ class _Recorder(TorchDispatchMode):
         return self.graph.add("real", value) if self.graph.is_truth(value) else value
 
     def _literal(self, tensor: Tensor, what: str) -> int:
-        with modes.without():
+        with torch_state.no_dispatch_modes():
             numbers = tensor.detach().double().flatten()
             same = numbers.isnan().all() or (numbers == numbers[:1]).all()
             if not len(numbers) or not same:
@@ -145,7 +147,7 @@ class _Recorder(TorchDispatchMode):
         if base in ("index", "index_put", "_index_put_impl") and _by_mask(args[0], args[1]):
             return self._masked(base, in_place, *args, **kwargs)
         if base not in _HANDLERS:
-            decomposed = modes.decomposition(func)
+            decomposed = torch_state.decomposition(func)
             if decomposed is None or in_place:
                 raise NotElementwiseError(f"{name} is not elementwise, or not known{_line()}")
             with self:

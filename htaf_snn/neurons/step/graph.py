@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import functools
 import json
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
+
+from .operations import TRUTH
 
 Argument = int | float
 
-# What an operation is in C, {0}, {1} and {2} being its arguments. R is the state's type.
-REAL = {
-    "neg": "-{0}", "abs": "abs({0})", "sign": "sign({0})", "reciprocal": "R(1) / {0}",
-    "exp": "exp({0})", "exp_m1": "expm1({0})", "log": "log({0})", "log1p": "log1p({0})",
-    "sqrt": "sqrt({0})", "sin": "sin({0})", "cos": "cos({0})", "tan": "tan({0})",
-    "asin": "asin({0})", "acos": "acos({0})", "atan": "atan({0})", "sinh": "sinh({0})",
-    "cosh": "cosh({0})", "tanh": "tanh({0})", "erf": "erf({0})", "erfc": "erfc({0})",
-    "sigmoid": "sigmoid({0})", "sigmoid_derivative": "sigmoid_derivative({0})",
-    "floor": "floor({0})", "ceil": "ceil({0})", "round": "rint({0})", "trunc": "trunc({0})",
-    "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}",
-    "pow": "pow({0}, {1})", "atan2": "atan2({0}, {1})", "fmod": "fmod({0}, {1})",
-    "minimum": "minimum({0}, {1})", "maximum": "maximum({0}, {1})",
-    "where": "{0} ? {1} : {2}", "real": "{0} ? R(1) : R(0)",
-}  # fmt: skip
-TRUTH = {
-    "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}", "ge": "{0} >= {1}",
-    "eq": "{0} == {1}", "ne": "{0} != {1}",
-    "and": "{0} & {1}", "or": "{0} | {1}", "xor": "{0} != {1}", "not": "!{0}",
-}  # fmt: skip
-OPERATIONS = REAL | TRUTH
 # What a step reads, by number: of the inputs, states, parameters, literals that are arguments of
 # the kernel, and incoming gradients. A constant's argument is its value.
 LEAVES = ("x", "state", "parameter", "argument", "grad_output", "grad_state", "constant")
 
-# Literals that formulas are made of stay in the text; any other is an argument of the kernel, so
-# that layers that differ in such a number share one.
-_IN_THE_TEXT = (0.0, 1.0, 2.0, 0.5, 4.0, -1.0, -2.0, -0.5)
 _FOLDED: dict[str, Callable[..., float]] = {
     "neg": lambda a: -a, "add": lambda a, b: a + b, "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b, "reciprocal": lambda a: 1 / a if a else math.copysign(math.inf, a),
@@ -47,6 +25,13 @@ _FOLDED: dict[str, Callable[..., float]] = {
 
 
 _LEVELS = ("layer", "neuron", "step", "gradient")
+
+
+class Scope(StrEnum):
+    """What has a parameter's value: the layer one for all, or each channel its own."""
+
+    LAYER = "u"
+    CHANNEL = "n"
 
 
 class Op(NamedTuple):
@@ -174,7 +159,7 @@ class Program:
     Attributes:
         inputs: how many sequences it reads.
         states: how many states it carries.
-        parameters: a letter for each: "u" one number for the layer, "n" one a neuron or channel.
+        parameters: the `Scope` of each, a letter.
         outputs: how many sequences it puts out.
         learned: the numbers of the parameters that get a gradient.
         ops: the operations, each after its arguments.
@@ -226,7 +211,7 @@ class Program:
                 found.append("step")
             elif op.name in ("grad_output", "grad_state"):
                 found.append("gradient")
-            elif op.name == "parameter" and self.parameters[int(op.args[0])] == "n":
+            elif op.name == "parameter" and self.parameters[int(op.args[0])] == Scope.CHANNEL:
                 found.append("neuron")
             elif op.name in LEAVES:
                 found.append("layer")
@@ -282,170 +267,10 @@ class Program:
 
 
 @functools.lru_cache(maxsize=1024)
-def normalised(text: str) -> str:
-    """An encoded step that reads ``(x - center) * scale + shift`` where the given one reads x.
-
-    The three are its last parameters, one a channel; the last two are learned, so that their
-    gradients are summed while the backward pass runs.
-    """
-    program = decode(text)
-    graph, first = Graph(), len(program.parameters)
-    center, scale, shift = (graph.leaf("parameter", first + k) for k in range(3))
-    centered = graph.add("sub", graph.leaf("x", 0), center)
-    new: list[int] = []
-    for op in program.ops:
-        if op == Op("x", (0,)):
-            new.append(graph.add("add", graph.add("mul", centered, scale), shift))
-        elif op.name in LEAVES:
-            uniform = op.name == "parameter" and program.parameters[int(op.args[0])] == "u"
-            new.append(graph.leaf(op.name, op.args[0], uniform))
-        else:
-            new.append(graph.add(op.name, *(new[int(a)] for a in op.args)))
-    results = [new[r] for r in program.results]
-    grad = results[program.outputs + program.states]
-    results[program.outputs + program.states] = graph.add("mul", grad, scale)
-    results += [graph.add("mul", grad, centered), grad]
-    return dataclasses.replace(
-        program,
-        parameters=program.parameters + "nnn",
-        learned=(*program.learned, first + 1, first + 2),
-        ops=tuple(graph.ops),
-        results=tuple(results),
-    ).encode()
-
-
-@functools.lru_cache(maxsize=1024)
 def decode(text: str) -> Program:
-    """The program that `Program.encode` wrote.
-
-    Raises:
-        ValueError: it is not one. What is decoded is compiled, so nothing is taken on trust.
-    """
-    try:
-        inputs, states, parameters, outputs, learned, ops, results = json.loads(text)
-        program = Program(
-            inputs, states, parameters, outputs, tuple(learned),
-            tuple(Op(name, tuple(args)) for name, *args in ops), tuple(results),
-        )  # fmt: skip
-        known = all(_valid(program, i, op) for i, op in enumerate(program.ops))
-        counts = all(type(n) is int and 0 <= n < 100 for n in (inputs, states, outputs))
-        total = outputs + 2 * states + inputs + len(learned)
-        if not (
-            known
-            and counts
-            and set(parameters) <= set("un")
-            and all(0 <= p < len(parameters) for p in learned)
-            and len(results) == total
-            and all(type(r) is int and 0 <= r < len(program.ops) for r in results)
-        ):
-            raise ValueError("a number is out of range")
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{text[:80]!r} is not a traced step: {error}") from error
-    return program
-
-
-def _valid(program: Program, at: int, op: Op) -> bool:
-    if op.name == "constant":
-        return len(op.args) == 1 and type(op.args[0]) is float
-    if op.name in LEAVES:
-        limits = {
-            "x": program.inputs, "state": program.states, "grad_state": program.states,
-            "grad_output": program.outputs, "parameter": len(program.parameters), "argument": 1000,
-        }  # fmt: skip
-        (number,) = op.args
-        return type(number) is int and 0 <= number < limits[op.name]
-    arity = sum(f"{{{k}}}" in OPERATIONS[op.name] for k in range(3))
-    return len(op.args) == arity and all(type(a) is int and 0 <= a < at for a in op.args)
-
-
-def simplify(program: Program) -> tuple[Program, tuple[float, ...]]:
-    """The program that is compiled: less to keep, nothing unused, its literals taken out.
-
-    Returns:
-        the program and the values of its arguments.
-    """
-    program = _dropped(program)
-    collected = _dropped(_collected(program))
-    if len(collected.kept) <= len(program.kept):
-        program = collected
-    values: list[float] = []
-    ops = []
-    for op in program.ops:
-        if op.name == "constant" and op.args[0] not in _IN_THE_TEXT:
-            values.append(float(op.args[0]))
-            op = Op("argument", (len(values) - 1,))
-        ops.append(op)
-    return dataclasses.replace(program, ops=tuple(ops)), tuple(values)
-
-
-def _collected(program: Program) -> Program:
-    """The backward pass as sums of gradients times what is known, as few of these as can be.
-
-    A value that depends on the incoming gradients is linear in them. One that is read once is
-    carried as such a sum into its reader, ``(g - v h) d + v c`` becoming ``g d + v (c - h d)``, so
-    that the recording pass computes the factors and keeps them instead of what they are made of.
-    """
-    uses = collections.Counter(program.results)
-    for value in program.needed(program.results):
-        uses.update(program.arguments_of(value))
-    graph, level = Graph(), program.levels
-    new: dict[int, int] = {}  # the values as they are now
-    sums: dict[int, dict[int, int]] = {}  # of a value, the factor of each gradient, as they are now
-    one = graph.constant(1.0)
-
-    def total(parts: dict[int, int]) -> int:
-        terms = [graph.add("mul", g, factor) for g, factor in parts.items()]
-        return functools.reduce(functools.partial(graph.add, "add"), terms or [graph.constant(0)])
-
-    def known(value: int) -> int:
-        if value not in new:
-            new[value] = total(sums[value])
-            sums[value] = {new[value]: one}
-        return new[value]
-
-    def parts_of(name: str, args: tuple[int, ...]) -> dict[int, int] | None:
-        is_gradient = [level[a] == "gradient" for a in args]
-        if name == "neg":
-            return {g: graph.add("neg", f) for g, f in sums[args[0]].items()}
-        if name == "mul" and is_gradient.count(True) == 1:
-            gradient, factor = args if is_gradient[0] else args[::-1]
-            return {g: graph.add("mul", f, new[factor]) for g, f in sums[gradient].items()}
-        if name in ("add", "sub") and all(is_gradient):
-            found = dict(sums[args[0]])
-            for g, f in sums[args[1]].items():
-                zero = graph.constant(0.0)
-                found[g] = (
-                    graph.add(name, found.get(g, zero), f) if g in found or name == "sub" else f
-                )
-            return found
-        return None
-
-    for value, op in enumerate(program.ops):
-        if op.name in LEAVES:
-            uniform = op.name == "parameter" and program.parameters[int(op.args[0])] == "u"
-            new[value] = graph.leaf(op.name, op.args[0], uniform)
-            sums[value] = {new[value]: one}
-            continue
-        args = program.arguments_of(value)
-        parts = parts_of(op.name, args) if level[value] == "gradient" else None
-        if parts is None:
-            new[value] = graph.add(op.name, *map(known, args))
-            sums[value] = {new[value]: one}
-        else:
-            sums[value] = {g: f for g, f in parts.items() if graph.ops[f] != Op("constant", (0.0,))}
-            if uses[value] > 1:
-                known(value)
-    results = tuple(known(r) for r in program.results)
-    return dataclasses.replace(program, ops=tuple(graph.ops), results=results)
-
-
-def _dropped(program: Program) -> Program:
-    """Without the values that no result needs."""
-    needed = program.needed(program.results)
-    place = {old: i for i, old in enumerate(needed)}
-    ops = tuple(
-        op if op.name in LEAVES else Op(op.name, tuple(place[int(a)] for a in op.args))
-        for op in map(program.ops.__getitem__, needed)
-    )
-    results = tuple(place[r] for r in program.results)
-    return dataclasses.replace(program, ops=ops, results=results)
+    """The program that `Program.encode` wrote; the same object for the same text."""
+    inputs, states, parameters, outputs, learned, ops, results = json.loads(text)
+    return Program(
+        inputs, states, parameters, outputs, tuple(learned),
+        tuple(Op(name, tuple(args)) for name, *args in ops), tuple(results),
+    )  # fmt: skip

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ...files import cache_folder, is_alive, is_anothers, others_can_change
-from .errors import BackendUnavailableError
+from ...files import cache_folder, is_alive, others_can_change
 
 _LONGEST = 120.0  # seconds of a compile, which takes about one
 _CANDIDATES = ("c++", "g++", "clang++")
@@ -35,6 +34,10 @@ _FLAGS = (
     "-fPIC",
     "-shared",
 )
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend cannot run here, or not this neuron; the message names the reason and remedy."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,8 @@ def compile_library(source: str) -> Path:
     """The shared library of ``source``, compiled now or taken from the cache.
 
     The name in the cache is a hash of the source, the flags, the compiler and the processor; the
-    file appears whole or not at all, and its owner, mode and content are checked before it is
-    used.
+    file appears whole or not at all, and its content is checked before it is used. The folder is
+    the user's alone.
 
     Raises:
         BackendUnavailableError: no compiler, a compiler that fails or takes too long, or a cache
@@ -177,7 +180,6 @@ def _compile(compiler: Compiler, source: str, library: Path, checksum: Path) -> 
             )
         sum_.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
         for new, place in ((made, library), (sum_, checksum)):
-            new.chmod(0o700)  # whatever the umask is
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             new.replace(place)
@@ -212,8 +214,6 @@ def _errors(report: str) -> str:
 
 def _intact(library: Path, checksum: Path) -> bool:
     try:
-        if any(others_can_change(path) for path in (library, checksum)):
-            return False  # of ours, under a loose umask: made anew
         return hashlib.sha256(library.read_bytes()).hexdigest().encode() == checksum.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         return False
@@ -223,21 +223,12 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} is not yours to write")
-    found = next((path for path in folder.iterdir() if _is_anothers(path)), None)
-    if found or others_can_change(folder):
+    if others_can_change(folder):
         raise BackendUnavailableError(
-            f"others can write to the kernel cache {folder}, or have"
-            + (f": {found.name} is another user's" if found else "")
-            + f"; nothing is loaded from it. Remove it, with 'rm -r {folder}', or name another "
-            "folder in the environment variable HTAF_SNN_CACHE"
+            f"others can write to the kernel cache {folder}; nothing is loaded from it. Remove it, "
+            f"with 'rm -r {folder}', or name another folder in the environment variable "
+            "HTAF_SNN_CACHE"
         )
-
-
-def _is_anothers(path: Path) -> bool:
-    try:
-        return is_anothers(path)
-    except FileNotFoundError:
-        return False  # another process has just ended its compile
 
 
 @contextlib.contextmanager

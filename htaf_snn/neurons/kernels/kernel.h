@@ -1,7 +1,8 @@
 // Types in memory, and the functions of the operations, in the common subset of C++ and CUDA.
 //
 // The text that is compiled is: INPUT and STATE, the types of input and state; this header; the
-// traced step, which emit.py prints; then kernel_cpu.h or kernel_cuda.h, which drive it over time.
+// traced step, which step/print.py prints; the struct of a call, which buffers.py prints; then
+// kernel_cpu.h or kernel_cuda.h, which drive it over time.
 
 #ifdef __CUDACC_RTC__
 #define HTAF_METHOD __device__ __forceinline__
@@ -204,10 +205,16 @@ template <class V> HTAF_FN V sign(V x) { return V(x > V(0)) - V(x < V(0)); }
 
 template <class V> HTAF_FN V sigmoid(V z) { return V(1) / (V(1) + exp_between(-z)); }
 
-// The sigmoid's derivative, with a small relative error in both tails.
+// A little more than the least derivative of a sigmoid whose exponential is cut.
+HTAF_FN float least_slope(float) { return 1.7e-38f; }
+HTAF_FN double least_slope(double) { return 4e-308; }
+
+// The sigmoid's derivative, with a small relative error in both tails, and 0 beyond them: what is
+// left there times a potential of 1e38 would be a gradient.
 template <class V> HTAF_FN V sigmoid_derivative(V z) {
-    V e = exp_between(-z), w = V(1) / (V(1) + e);
-    return e * w * w;
+    V e = exp_between(-z), w = V(1) / (V(1) + e);  // which a sigmoid of z shares
+    V slope = e * w * w - least_slope(z);
+    return V(0) > slope ? V(0) : slope;
 }
 
 template <class V> HTAF_FN V tanh(V u) {

@@ -5,25 +5,6 @@ namespace htaf_snn {
 
 const i64 MAX_SLABS = 64;  // parts of a layer; gradients of parameters are summed part by part
 
-// One run of a layer. Every array is [T, N] or [N]; the lists end with what may be null.
-struct Call {
-    i64 T, N, threads;
-    i64 channels, inner;  // neuron i has the parameters of channel (i / inner) % channels
-    const double* numbers;
-    const R* parameters;  // [PARAMETERS, channels]
-    const X* x[AT_LEAST_ONE(INPUTS)];
-    const R* s0[AT_LEAST_ONE(STATES)];
-    // Forward: outputs, last states, states after each step.
-    X* o[AT_LEAST_ONE(OUTPUTS)];
-    R *last[AT_LEAST_ONE(STATES)], *s_seq[AT_LEAST_ONE(STATES)];
-    // Backward: the gradients of those, and of the inputs, first states and learned parameters.
-    const X* go[AT_LEAST_ONE(OUTPUTS)];
-    const R *g_last[AT_LEAST_ONE(STATES)], *gs_seq[AT_LEAST_ONE(STATES)];
-    X* gx[AT_LEAST_ONE(INPUTS)];
-    R* gs0[AT_LEAST_ONE(STATES)];
-    double* gp;  // [LEARNED, channels]
-};
-
 // Every row of a chunk starts a new stream of memory, whose first lines no hardware foresees:
 // while a block of one row is worked on, the same block of the next row is fetched.
 template <class A> HTAF_METHOD void fetch_to_read(const A* p, i64 len) {
@@ -49,6 +30,12 @@ NOINLINE double total(const R* from, i64 len) {
     return sum;
 }
 
+double* zeros(i64 count) {
+    double* made = (double*)calloc(count > 0 ? count : 1, sizeof(double));
+    if (!made) abort();  // no memory
+    return made;
+}
+
 // A thread's scratch memory, kept: to give it back after every call costs more than the loops.
 R* scratch(i64 count) {
     static thread_local R* memory = 0;
@@ -61,6 +48,16 @@ R* scratch(i64 count) {
         capacity = count;
     }
     return memory;
+}
+
+// The state at the start, of neurons from `first` on.
+inline void begin_state(R* __restrict s, const Call& call, int j, i64 first, i64 len) {
+    if (call.s0[j]) {
+        memcpy(s, call.s0[j] + first, sizeof(R) * len);
+        return;
+    }
+    const R rest = (R)call.rest[j];
+    for (i64 i = 0; i < len; ++i) s[i] = rest;
 }
 
 // The values of a chunk's neurons that time does not change, from their parameters.
@@ -81,7 +78,7 @@ struct NeuronValues {
             const i64 run = call.inner - within < len - i ? call.inner - within : len - i;
             R mine[AT_LEAST_ONE(PARAMETERS)], made[AT_LEAST_ONE(NEURON_VALUES)];
             for (int k = 0; k < PARAMETERS; ++k)
-                mine[k] = call.parameters[k * call.channels + channel];
+                mine[k] = call.parameters[k][channel];
             neuron_values(u, mine, made);
             for (int k = 0; k < NEURON_VALUES; ++k)
                 for (i64 j = i; j < i + run; ++j) c[k * width + j] = made[k];
@@ -107,16 +104,16 @@ i64 chunk_width(const Call& call, i64 arrays, i64 T) {
     return width;
 }
 
-void forward_slab(const Call& call, i64 begin, i64 end) {
+void forward_slab(const Forward& call, i64 begin, i64 end) {
     const i64 width = chunk_width(call, 17 + NEURON_VALUES, 1);
     R u[AT_LEAST_ONE(LAYER_VALUES)];
-    layer_values(call.numbers, u);
+    values_of_layer(call, u);
     NeuronValues values = {scratch(width * NEURON_VALUES), width, -1, 0};
     for (i64 first = begin; first < end; first += width) {
         const i64 len = end - first < width ? end - first : width;
         values.fill(call, u, first, len);
         for (int j = 0; j < STATES; ++j)
-            memcpy(call.last[j] + first, call.s0[j] + first, sizeof(R) * len);
+            begin_state(call.last[j] + first, call, j, first, len);
         for (i64 t = 0; t < call.T; ++t) {
             const i64 at = t * call.N + first;
             const i64 next = t + 1 < call.T ? at + call.N : first + len;
@@ -136,24 +133,26 @@ void forward_slab(const Call& call, i64 begin, i64 end) {
     }
 }
 
-void backward_slab(const Call& call, double* sums, i64 begin, i64 end) {
+void backward_slab(const Backward& call, double* sums, i64 begin, i64 end) {
     const i64 T = call.T, width = chunk_width(call, KEPT, T);
     R u[AT_LEAST_ONE(LAYER_VALUES)];
-    layer_values(call.numbers, u);
+    values_of_layer(call, u);
     const i64 row_length = width + 16;  // rows a power of two apart would share the cache's sets
-    R* memory = scratch(row_length * (KEPT * T + STATES + LEARNED + NEURON_VALUES));
-    R *kept = memory, *s = kept + KEPT * T * row_length, *gp = s + STATES * row_length;
+    R* memory = scratch(row_length * (KEPT * T + 2 * STATES + LEARNED + NEURON_VALUES));
+    R *kept = memory, *s = kept + KEPT * T * row_length, *own_gs = s + STATES * row_length;
+    R* gp = own_gs + STATES * row_length;
     NeuronValues values = {gp + LEARNED * row_length, row_length, -1, 0};
     for (i64 first = begin; first < end; first += width) {
         const i64 len = end - first < width ? end - first : width;
         values.fill(call, u, first, len);
+        R* gs[AT_LEAST_ONE(STATES)];
         for (int j = 0; j < STATES; ++j) {
-            memcpy(s + j * row_length, call.s0[j] + first, sizeof(R) * len);
-            R* gs = call.gs0[j] + first;
+            begin_state(s + j * row_length, call, j, first, len);
+            gs[j] = call.gs0[j] ? call.gs0[j] + first : own_gs + j * row_length;
             if (call.g_last[j])
-                memcpy(gs, call.g_last[j] + first, sizeof(R) * len);
+                memcpy(gs[j], call.g_last[j] + first, sizeof(R) * len);
             else
-                memset(gs, 0, sizeof(R) * len);
+                memset(gs[j], 0, sizeof(R) * len);
         }
         memset(gp, 0, sizeof(R) * row_length * LEARNED);
         auto row_at = [&](i64 t) {
@@ -166,7 +165,7 @@ void backward_slab(const Call& call, double* sums, i64 begin, i64 end) {
             for (int j = 0; j < OUTPUTS; ++j) row.go[j] = call.go[j] + at;
             for (int j = 0; j < STATES; ++j) {
                 row.s[j] = s + j * row_length;
-                row.gs[j] = call.gs0[j] + first;
+                row.gs[j] = gs[j];
             }
             for (int j = 0; j < KEPT; ++j) row.k[j] = kept + (j * T + t) * row_length;
             for (int j = 0; j < NEURON_VALUES; ++j) row.c[j] = values.c + j * row_length;
@@ -191,7 +190,7 @@ void backward_slab(const Call& call, double* sums, i64 begin, i64 end) {
         for (i64 t = T - 1; t >= 0; --t) {
             const i64 at = t * call.N + first;
             for (int j = 0; j < STATES; ++j)
-                if (call.gs_seq[j]) add(call.gs0[j] + first, call.gs_seq[j] + at, len);
+                if (call.gs_seq[j]) add(gs[j], call.gs_seq[j] + at, len);
             const Row row = row_at(t);
             in_blocks(len, [&](i64 b, i64 count) {
                 if (t)
@@ -247,59 +246,46 @@ i64 slab_count(const Call& call, i64 sums) {
     return slabs > 1 ? slabs : 1;
 }
 
-// A call as Python writes it: integers and addresses, in the order of `Call`.
-struct Reader {
-    const i64* next;
-    i64 integer() { return *next++; }
-    template <class A> void pointer(A*& p) { p = (A*)*next++; }
-    template <class A> void pointers(A** p, int count) {
-        for (int j = 0; j < count; ++j) pointer(p[j]);
-    }
-};
+// Gradients of the learned parameters, [LEARNED, channels] in double, added to `sums`.
+void backward_all(const Backward& call, double* sums) {
+    const i64 count = LEARNED * call.channels, slabs = slab_count(call, count);
+    double* parts = zeros(slabs * count);
+    for_slabs(call, slabs, [&](i64 slab, i64 begin, i64 end) {
+        backward_slab(call, parts + slab * count, begin, end);
+    });
+    for (i64 slab = 0; slab < slabs; ++slab)  // in this order on any number of threads
+        for (i64 i = 0; i < count; ++i) sums[i] += parts[slab * count + i];
+    free(parts);
+}
 
-Call read_call(Reader& reader) {
-    Call call = Call();
-    call.T = reader.integer();
-    call.N = reader.integer();
-    call.threads = reader.integer();
-    call.channels = reader.integer();
-    call.inner = reader.integer();
-    reader.pointer(call.numbers);
-    reader.pointer(call.parameters);
-    reader.pointers(call.x, INPUTS);
-    reader.pointers(call.s0, STATES);
-    return call;
+void forward_all(const Forward& call) {
+    for_slabs(call, slab_count(call, 0),
+              [&](i64, i64 begin, i64 end) { forward_slab(call, begin, end); });
+}
+
+// Writes the first `count` learned parameters' gradients where they are wanted.
+void write_sums(const Backward& call, const double* sums, int count) {
+    for (int k = 0; k < count; ++k) {
+        const double* mine = sums + k * call.channels;
+        if (BY_NEURON[k]) {
+            for (i64 c = 0; c < call.channels; ++c) call.gp[k][c] = (R)mine[c];
+            continue;
+        }
+        double sum = 0;
+        for (i64 c = 0; c < call.channels; ++c) sum += mine[c];
+        *call.gp[k] = (R)sum;
+    }
 }
 
 }  // namespace htaf_snn
 
 using namespace htaf_snn;
 
-extern "C" void forward(const i64* description) {
-    Reader reader = {description};
-    Call call = read_call(reader);
-    reader.pointers(call.o, OUTPUTS);
-    reader.pointers(call.last, STATES);
-    reader.pointers(call.s_seq, STATES);
-    for_slabs(call, slab_count(call, 0),
-              [&](i64, i64 begin, i64 end) { forward_slab(call, begin, end); });
-}
+extern "C" void forward(const Forward* call) { forward_all(*call); }
 
-extern "C" void backward(const i64* description) {
-    Reader reader = {description};
-    Call call = read_call(reader);
-    reader.pointers(call.go, OUTPUTS);
-    reader.pointers(call.g_last, STATES);
-    reader.pointers(call.gs_seq, STATES);
-    reader.pointers(call.gx, INPUTS);
-    reader.pointers(call.gs0, STATES);
-    reader.pointer(call.gp);
-    const i64 count = LEARNED * call.channels, slabs = slab_count(call, count);
-    double* sums = count ? (double*)calloc(slabs * count, sizeof(double)) : 0;
-    for_slabs(call, slabs, [&](i64 slab, i64 begin, i64 end) {
-        backward_slab(call, sums + slab * count, begin, end);
-    });
-    for (i64 slab = 0; slab < slabs; ++slab)  // in this order on any number of threads
-        for (i64 i = 0; i < count; ++i) call.gp[i] += sums[slab * count + i];
+extern "C" void backward(const Backward* call) {
+    double* sums = zeros(LEARNED * call->channels);
+    backward_all(*call, sums);
+    write_sums(*call, sums, LEARNED);
     free(sums);
 }

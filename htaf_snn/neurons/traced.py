@@ -1,36 +1,31 @@
-"""What a node's layer needs, resolved once and kept: its traced step, and where its numbers are."""
+"""From a node to its traced step: what a trace depends on, and where the step's numbers are."""
 
 from __future__ import annotations
 
-import functools
 import itertools
-import logging
-import operator
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from types import FunctionType
+from typing import Any
 
 import torch
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from ...surrogates.spike_function import SpikeFunction
-from . import cpu, cuda, modes
-from .compiler import find_compiler
-from .emit import X_TYPES
-from .errors import BackendUnavailableError
-from .program import Op, Program, decode, normalised
-from .trace import NotElementwiseError, trace
-
-Backend = Literal["auto", "torch", "cpu", "cupy"]
-
-_logger = logging.getLogger(__name__)
+from ..surrogates.spike_function import SpikeFunction
+from . import torch_state
+from .step.graph import Op, Program, Scope
+from .step.trace import NotElementwiseError, trace
 
 # Attributes of a module that no step reads: torch's own, and what the host records.
-_NOT_READ = {*vars(nn.Module()), "_memories", "_memories_rv", "_plan", "_backend", "v_seq",
-             "state_seqs", "_step_mode", "_key"}  # fmt: skip
+NOT_READ = {*vars(nn.Module()), "_memories", "_memories_rv", "_resolved", "_backend", "v_seq",
+            "state_seqs", "_step_mode", "_key", "proof", "proofs"}  # fmt: skip
+
+
+HARDNESS = "_hardness"  # the tensor of a spike function that is a number of the layer
 
 
 @dataclass(frozen=True)
@@ -54,45 +49,57 @@ class Traced:
 
 
 @dataclass
-class Plan:
-    """A node's step with its own numbers, as long as no attribute of the node changes."""
+class NodeStep:
+    """A node's traced step, with its own numbers as they are now.
 
-    name: str  # of the neuron's class, and its spike function's
+    Attributes:
+        name: of the neuron's class, and its spike function's.
+        traced: the step.
+        modules: the node and those within.
+        numbers: the values of the program's arguments.
+        shape_parameter: shapes a parameter for a step of so many dimensions; None leaves it.
+    """
+
+    name: str
     traced: Traced
     modules: list[nn.Module]
-    snapshot: list[list[Any]]
-    gradients: list[tuple[Tensor, bool]]  # of each tensor that it may read
     numbers: Sequence[float]
-    shape_parameter: Callable[[Tensor, int], Tensor] | None  # for a step of so many dimensions
+    shape_parameter: Callable[[Tensor, int], Tensor] | None
+
+    def tensors(self) -> list[Tensor]:
+        """The program's parameters, as they are."""
+        return [getattr(self.modules[m], name) for m, name in self.traced.parameters]
+
+    def parameters(self, dimensions: int) -> list[Tensor]:
+        """The program's parameters, shaped to broadcast to a step of so many dimensions."""
+        found = []
+        for number, name in self.traced.parameters:
+            module = self.modules[number]
+            value: Tensor = getattr(module, name)
+            if isinstance(module, SpikeFunction):
+                value = channelwise(value, dimensions)
+            elif self.shape_parameter is not None:
+                value = self.shape_parameter(value, dimensions)
+            found.append(value)
+        return found
 
 
-def plan(node: nn.Module) -> Plan:
-    """The node's plan, made anew where an attribute of it or of a module within changed."""
-    known: Plan | None = node.__dict__.get("_plan")
-    # A replica of torch's DataParallel carries its original's plan.
-    if known is not None and known.modules[0] is node and _unchanged(known):
-        return known
+def step_of(node: nn.Module) -> NodeStep:
+    """The node's step, traced where no node like it was."""
     modules = list(node.modules())
     tensors = list(_tensors(modules))
-    key = tuple(_signature(m) for m in modules)
-    traced = _traced_of(node, modules, tensors, key)
+    traced = _traced_of(node, modules, tensors, tuple(_signature(m) for m in modules))
     functions = [type(m).__name__ for m in modules if isinstance(m, SurrogateFunctionBase)]
-    own = Plan(
+    return NodeStep(
         " with ".join([type(node).__name__, *functions[:1]]),
         traced,
         modules,
-        [],
-        [(t, t.requires_grad) for _, _, t in tensors],
         [*traced.numbers, *(float(getattr(modules[m], name)) for m, name in traced.scalars)],
         getattr(node, "shape_parameter", None),
     )
-    if traced.program is not None or not modes.transforming():  # which may be why it failed
-        node.__dict__["_plan"] = own
-        own.snapshot += [list(part) for part in _parts(modules)]
-    return own
 
 
-# Nodes by their key, for `plan_in_graph`.
+# Nodes by their key, for `step_in_graph`.
 _NODES: weakref.WeakValueDictionary[int, nn.Module] = weakref.WeakValueDictionary()
 _keys = itertools.count()
 
@@ -104,8 +111,8 @@ def register(node: nn.Module) -> int:
     return key
 
 
-def plan_in_graph(node: Any) -> Plan:
-    """`plan`, for torch.compile: a constant, guarded by the attributes that it is made of."""
+def step_in_graph(node: Any) -> NodeStep:
+    """`step_of`, for torch.compile: a constant, guarded by the attributes that it is made of."""
     modules, values = [], [str(node._key)]
     for path, names in _attributes(str(node._key)):
         module = node
@@ -114,11 +121,11 @@ def plan_in_graph(node: Any) -> Plan:
         modules.append(module)
         values += [f"{getattr(module, name)}" for name in names]
     name, numbers, *traced = _constants("\n".join(values))
-    return Plan(name, Traced(*traced), modules, [], [], numbers,
-                getattr(node, "shape_parameter", None))  # fmt: skip
+    shape_parameter = getattr(node, "shape_parameter", None)
+    return NodeStep(name, Traced(*traced), modules, numbers, shape_parameter)
 
 
-@modes.constant_result
+@torch_state.constant_result
 def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
     """Of a node and the modules within: the path, and what a trace depends on that is no tensor."""
     found = []
@@ -126,34 +133,18 @@ def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
         names = [
             name
             for name, value in module.__dict__.items()
-            if name not in _NOT_READ and isinstance(value, bool | int | float | str | None)
+            if name not in NOT_READ and isinstance(value, bool | int | float | str | None)
         ]
         found.append((tuple(path.split(".")) if path else (), ("training", *names)))
     return tuple(found)
 
 
-@modes.constant_result
+@torch_state.constant_result
 def _constants(text: str) -> tuple[Any, ...]:
-    own = plan(_NODES[int(text.partition("\n")[0])])
+    own = step_of(_NODES[int(text.partition("\n")[0])])
     traced = own.traced
     return (own.name, tuple(own.numbers), traced.program, traced.reason, traced.parameters,
             traced.letters, traced.numbers, traced.scalars)  # fmt: skip
-
-
-def _parts(modules: Sequence[nn.Module]) -> Iterator[Any]:
-    for module in modules:
-        own = module.__dict__
-        yield own.values()
-        for name in ("_parameters", "_buffers", "_modules"):
-            if own[name]:
-                yield own[name].values()
-
-
-def _unchanged(known: Plan) -> bool:
-    for seen, now in itertools.zip_longest(known.snapshot, _parts(known.modules), fillvalue=()):
-        if len(seen) != len(now) or not all(map(operator.is_, seen, now)):
-            return False
-    return all(tensor.requires_grad == learned for tensor, learned in known.gradients)
 
 
 def _tensors(modules: Sequence[nn.Module]) -> Iterator[tuple[int, str, Tensor]]:
@@ -161,7 +152,7 @@ def _tensors(modules: Sequence[nn.Module]) -> Iterator[tuple[int, str, Tensor]]:
     for number, module in enumerate(modules):
         for group in (module._parameters, module._buffers, module.__dict__):
             for name, value in group.items():
-                if isinstance(value, Tensor) and name not in _NOT_READ:
+                if isinstance(value, Tensor) and name not in NOT_READ:
                     yield number, name, value
 
 
@@ -174,26 +165,80 @@ def _signature(module: nn.Module) -> tuple[Any, ...]:
     found: list[Any] = [type(module), module.training]
     for group in (module.__dict__, module._parameters, module._buffers):
         for name, value in group.items():
-            if name in _NOT_READ:
+            if name in NOT_READ:
                 continue
             if isinstance(value, Tensor):
-                found.append((name, _letter(value), value.requires_grad))
+                found.append((name, _scope(value), value.requires_grad))
             elif name in free and isinstance(value, float):
                 found.append(name)
             else:
-                found.append((name, _frozen(value)))
+                found.append((name, frozen(value)))
+    for kind in users_classes(module):
+        found += [(name, frozen(value)) for name, value in vars(kind).items()]
     return tuple(found)
 
 
-def _frozen(value: Any) -> Any:
-    """A value to compare: containers by what they hold, -0.0 and 0.0, 1 and True told apart."""
-    if isinstance(value, list | tuple):
-        return (type(value), *map(_frozen, value))
-    if isinstance(value, dict):
-        return (dict, *((k, _frozen(v)) for k, v in value.items()))
+def users_classes(module: nn.Module) -> list[type]:
+    """The classes of a module that are neither torch's nor SpikingJelly's nor ours."""
+    libraries = ("torch.", "spikingjelly.", "htaf_snn.", "builtins")
+    return [c for c in type(module).__mro__ if not f"{c.__module__}.".startswith(libraries)]
+
+
+_DEEPEST = 8
+
+
+def is_mutable(value: object) -> bool:
+    """Whether a value may be changed in place, so that it is to be compared by `frozen`."""
+    if isinstance(value, bool | int | float | complex | str | bytes | None | type | Tensor):
+        return False
+    if isinstance(value, tuple):
+        return any(is_mutable(v) or isinstance(v, Tensor) for v in value)
+    return not isinstance(
+        value, nn.Module | FunctionType | staticmethod | classmethod | property
+    ) and (
+        isinstance(value, list | dict | set | frozenset | deque)
+        or bool(_held(value))
+        or _is_buffer(value)
+    )
+
+
+def frozen(value: Any, depth: int = 0) -> Any:
+    """A value to compare: containers, arrays and objects by what they hold.
+
+    -0.0 and 0.0, and 1 and True, are told apart; tensors by identity and version; whatever has
+    nothing to look at, and functions, by identity.
+    """
     if isinstance(value, bool | int | float | str | None):
         return type(value), repr(value)
+    if isinstance(value, Tensor):
+        return _Identity(value), 0 if value.is_inference() else value._version
+    if depth < _DEEPEST and not isinstance(value, type | nn.Module | FunctionType):
+        if isinstance(value, list | tuple | deque):
+            return (type(value), *(frozen(v, depth + 1) for v in value))
+        if isinstance(value, dict):
+            return (dict, *((frozen(k, depth + 1), frozen(v, depth + 1)) for k, v in value.items()))
+        if isinstance(value, set | frozenset):
+            return type(value), frozenset(frozen(v, depth + 1) for v in value)
+        if _is_buffer(value):
+            return type(value), getattr(value, "shape", None), memoryview(value).tobytes()
+        if held := _held(value):
+            return _Identity(value), frozen(held, depth + 1)
     return _Identity(value)
+
+
+def _held(value: object) -> dict[str, Any]:
+    """The attributes of an object that are its own."""
+    names = [n for c in type(value).__mro__ for n in getattr(c, "__slots__", ())]
+    held = {n: getattr(value, n) for n in names if isinstance(n, str) and hasattr(value, n)}
+    return held | getattr(value, "__dict__", {})
+
+
+def _is_buffer(value: object) -> bool:
+    """Whether it is an array of numbers."""
+    try:
+        return not memoryview(value).format.startswith("O")  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):
+        return False
 
 
 class _Identity:
@@ -209,8 +254,8 @@ class _Identity:
         return id(self.value)
 
 
-def _letter(tensor: Tensor) -> str:
-    return "u" if tensor.numel() == 1 else "n"
+def _scope(tensor: Tensor) -> Scope:
+    return Scope.LAYER if tensor.numel() == 1 else Scope.CHANNEL
 
 
 _TRACED: dict[tuple[Any, ...], Traced] = {}
@@ -235,7 +280,7 @@ def _traced_of(
 
     def traced(key: tuple[Any, ...], free: Sequence[tuple[int, str]]) -> Traced:
         found = _TRACED.get(key) or _trace(node, modules, tensors, free)
-        if found.program is not None or not modes.transforming():
+        if found.program is not None or not torch_state.transforming():
             _TRACED[key] = found
         return found
 
@@ -252,17 +297,17 @@ def _trace(
     scalars: Sequence[tuple[int, str]],
 ) -> Traced:
     places = [(m, name) for m, name, _ in tensors] + list(scalars)
-    letters = "".join(_letter(t) for _, _, t in tensors) + "u" * len(scalars)
+    letters = "".join(_scope(t) for _, _, t in tensors) + Scope.LAYER * len(scalars)
     learned = [k for k, (_, _, t) in enumerate(tensors) if t.requires_grad]
     states = len(node._memories)  # type: ignore[arg-type]  # a SpikingJelly MemoryModule
 
     def step(xs: Sequence[Tensor], ss: Sequence[Tensor], ps: Sequence[Tensor]) -> Any:
-        twin = stand_in(modules, dict(zip(places, ps, strict=True)))
+        twin = with_tensors(modules, dict(zip(places, ps, strict=True)))
         return twin.single_step_functional_forward(tuple(xs), tuple(ss))
 
     try:
         with (
-            modes.without(),
+            torch_state.no_dispatch_modes(),
             torch.inference_mode(False),
             torch.autocast("cpu", enabled=False),
             saved_tensors_hooks(lambda t: t, lambda t: t),  # not a checkpoint's, which runs the net
@@ -308,7 +353,7 @@ def _without_unused(
     )  # fmt: skip
 
 
-def stand_in(modules: Sequence[nn.Module], values: dict[tuple[int, str], Tensor]) -> Any:
+def with_tensors(modules: Sequence[nn.Module], values: dict[tuple[int, str], Tensor]) -> Any:
     """A copy of a module and those within, ``modules``, with other tensors for some attributes."""
     copies: dict[int, nn.Module] = {}
     for module in modules:
@@ -328,142 +373,8 @@ def stand_in(modules: Sequence[nn.Module], values: dict[tuple[int, str], Tensor]
     return copies[id(modules[0])]
 
 
-def check_backend(backend: str) -> Backend:
-    """Returns ``backend`` if it exists and this machine has what it needs.
-
-    Raises:
-        ValueError: an unknown backend.
-        BackendUnavailableError: it cannot run here.
-    """
-    if backend not in get_args(Backend):
-        raise ValueError(f"`backend` (={backend!r}) must be one of {', '.join(get_args(Backend))}")
-    if backend == "cpu":
-        find_compiler()
-    if backend == "cupy" and (reason := cuda.unavailable()):
-        raise BackendUnavailableError(f"backend 'cupy' can't run here: {reason}")
-    if backend == "auto":
-        _toolchain_obstacle("cuda" if torch.cuda.is_available() else "cpu")
-    return backend  # type: ignore[return-value]  # narrowed by the first check
-
-
-def fused(own: Plan, backend: Backend, x: Sequence[Tensor], states: Sequence[Any]) -> bool:
-    """Whether a layer that "torch" was not asked for runs on a kernel: for "auto", if it can.
-
-    Raises:
-        BackendUnavailableError: the backend that was asked for can't run it.
-    """
-    reason = _obstacle(own, backend, x, states)
-    if backend != "auto":
-        if reason is not None:
-            raise BackendUnavailableError(
-                f"backend {backend!r} can't run this layer: {reason}; use backend='auto' or 'torch'"
-            )
-        return True
-    if not torch.compiler.is_compiling():
-        _say_once(own.name, reason, "cupy" if x[0].is_cuda else "cpu")
-    return reason is None
-
-
-def _obstacle(
-    own: Plan, backend: Backend, x: Sequence[Tensor], states: Sequence[Any]
-) -> str | None:
-    first = x[0]
-    needs = {"cpu": "cpu", "cupy": "cuda"}.get(backend, first.device.type)
-    if first.device.type != needs or needs not in ("cpu", "cuda"):
-        return f"the input is on {first.device}"
-    if own.traced.program is None:
-        return own.traced.reason
-    if first.dtype not in X_TYPES:
-        return f"there is no kernel for {first.dtype}"
-    if not all(isinstance(s, Tensor) and s.shape == first.shape[1:] for s in states):
-        return "a state is not a tensor like one step of the input"
-    if any(
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
-        for m in own.modules[1:]
-    ):
-        return "a hook or monitor watches a module within the neuron"
-    if "n" in own.traced.letters and not all(
-        _broadcasts(p, first) for p in parameters_of(own, first)
-    ):
-        return "a parameter does not broadcast to the input"  # torch explains
-    reason = modes.obstacle(first, named=backend != "auto")
-    if reason is not None or torch.compiler.is_compiling():
-        return reason or _toolchain_obstacles.get(needs)  # known since the neuron was made
-    return _toolchain_obstacle(needs) or (
-        _compile_obstacle(own.traced.program, first.dtype) if needs == "cpu" else None
-    )
-
-
-def parameters_of(own: Plan, x: Tensor) -> list[Tensor]:
-    """The parameters of the program, shaped to broadcast to one step of ``x`` [T, N, *]."""
-    found = []
-    for number, name in own.traced.parameters:
-        module = own.modules[number]
-        value: Tensor = getattr(module, name)
-        if isinstance(module, SpikeFunction):
-            value = channelwise(value, x.ndim - 1)
-        elif own.shape_parameter is not None:
-            value = own.shape_parameter(value, x.ndim - 1)
-        found.append(value)
-    return found
-
-
 def channelwise(value: Tensor, dimensions: int) -> Tensor:
     """A parameter [C] of the channels, shaped for a step of that many dimensions, [N, C, *]."""
     if value.ndim == 1 and value.numel() > 1 and dimensions > 2:
         return value.view(-1, *[1] * (dimensions - 2))
     return value
-
-
-def _broadcasts(parameter: Tensor, x: Tensor) -> bool:
-    shape = x.shape[1:]
-    if parameter.numel() == 1:
-        return True
-    if parameter.ndim > len(shape):
-        return False
-    sizes = zip(reversed(parameter.shape), reversed(shape), strict=False)
-    return all(p in (1, n) for p, n in sizes)
-
-
-@functools.cache
-def _compile_obstacle(program: str, dtype: torch.dtype) -> str | None:
-    try:
-        cpu.kernel(decode(program), dtype)
-    except BackendUnavailableError as error:
-        return str(error)
-    return None
-
-
-@functools.cache
-def normed_obstacle(program: str, dtype: torch.dtype) -> str | None:
-    """Why the CPU's compiler can't make a step with its batch norm, or None."""
-    try:
-        cpu.norm_kernel(dtype)
-    except BackendUnavailableError as error:
-        return str(error)
-    return _compile_obstacle(normalised(program), dtype)
-
-
-_toolchain_obstacles: dict[str, str | None] = {}
-
-
-def _toolchain_obstacle(device: str) -> str | None:
-    if device not in _toolchain_obstacles:
-        _toolchain_obstacles[device] = cuda.unavailable() if device == "cuda" else _no_compiler()
-    return _toolchain_obstacles[device]
-
-
-def _no_compiler() -> str | None:
-    try:
-        find_compiler()
-    except BackendUnavailableError as error:
-        return str(error)
-    return None
-
-
-@functools.cache
-def _say_once(name: str, reason: str | None, kernel: str) -> None:
-    if reason is None:
-        _logger.info("backend 'auto' runs %r for %s", kernel, name)
-    else:
-        _logger.info("backend 'auto' runs 'torch' for %s: %s", name, reason)

@@ -1,7 +1,6 @@
-// Batch statistics of a layer's input, and what they add to its gradient.
-// Included after kernel.h. An array is [rows, channels, inner], densely.
-
-#define NOINLINE static __attribute__((noinline))
+// A batch norm before the step: its statistics, its scale and shift, and its gradients.
+// Included after kernel_cpu.h. The step's last three parameters are the norm's center, scale and
+// shift, and its last two learned ones scale and shift. An array is [rows, channels, inner], densely.
 
 namespace htaf_snn {
 
@@ -74,12 +73,6 @@ i64 part_count(const Shape& shape) {
     return parts < shape.rows ? (parts < 64 ? parts : 64) : shape.rows;
 }
 
-double* zeros(i64 count) {
-    double* made = (double*)calloc(count, sizeof(double));
-    if (!made) abort();  // no memory
-    return made;
-}
-
 // Adds to `sums`, [2, channels], those of rows begin to end.
 void add_part(const X* x, const Shape& shape, double* sums, i64 begin, i64 end) {
     const i64 C = shape.channels, row = shape.row();
@@ -133,20 +126,16 @@ void correct_part(X* gx, const X* x, const Shape& shape, const R* a, const R* b,
     free(memory);
 }
 
-Shape read_shape(const i64* words) {
-    Shape shape = {words[0], words[1], words[2], words[3]};
+Shape shape_of(const Call& call) {
+    Shape shape = {call.T * call.N / (call.channels * call.inner), call.channels, call.inner,
+                   call.threads};
     return shape;
 }
 
-}  // namespace htaf_snn
-
-using namespace htaf_snn;
-
-// Words: the shape, x, and where mean and variance go, [2, channels].
-extern "C" void moments(const i64* words) {
-    const Shape shape = read_shape(words);
-    const X* x = (const X*)words[4];
-    double* found = (double*)words[5];
+// Mean and biased variance of each channel of the first input, [2, channels].
+void find_moments(const Call& call, double* found) {
+    const Shape shape = shape_of(call);
+    const X* x = call.x[0];
     const i64 C = shape.channels, parts = part_count(shape);
     double* sums = zeros(parts * 2 * C);
     for_parts(shape, parts, [&](i64 part, i64 begin, i64 end) {
@@ -163,13 +152,100 @@ extern "C" void moments(const i64* words) {
     free(sums);
 }
 
-// Words: the shape, x, gx, and a, b and center by channel.
-extern "C" void correct(const i64* words) {
-    const Shape shape = read_shape(words);
-    const X* x = (const X*)words[4];
-    X* gx = (X*)words[5];
-    const R *a = (const R*)words[6], *b = (const R*)words[7], *center = (const R*)words[8];
-    for_parts(shape, part_count(shape), [&](i64, i64 begin, i64 end) {
-        correct_part(gx, x, shape, a, b, center, begin, end);
-    });
+// Moves the running statistics to those of a batch, as `AveragedNorm` does.
+void follow(const NormForward& call, const double* moments, double elements) {
+    const double mean_of_all = 1.0 / (double)++*call.tracked;
+    const double share = mean_of_all > call.momentum ? mean_of_all : call.momentum;
+    for (i64 c = 0; c < call.channels; ++c) {
+        const double variance = moments[call.channels + c] * (elements / (elements - 1));
+        call.running_mean[c] = (R)((1 - share) * call.running_mean[c] + share * moments[c]);
+        call.running_var[c] = (R)((1 - share) * call.running_var[c] + share * variance);
+    }
 }
+
+// (x - center) scale + shift; what rounding took from the mean, the offset, is in the shift.
+struct Scaling {
+    double *rstd, *offset;
+    R *center, *scale, *shift;
+
+    Scaling(double* memory, i64 C)
+        : rstd(memory), offset(memory + C), center((R*)(memory + 2 * C)), scale(center + C),
+          shift(scale + C) {}
+    void into(Call& call) const {
+        call.parameters[PARAMETERS - 3] = center;
+        call.parameters[PARAMETERS - 2] = scale;
+        call.parameters[PARAMETERS - 1] = shift;
+    }
+};
+
+// The gradients of weight and bias, [2, channels], become what the batch's statistics add to gx.
+void correct_all(const NormBackward& call, const double* sums) {
+    const Shape shape = shape_of(call);
+    const i64 C = shape.channels;
+    const Scaling of(call.scaling, C);
+    R *a = (R*)zeros(2 * C), *b = a + C;
+    for (i64 c = 0; c < C; ++c) {
+        const double scale = (double)of.scale[c] / (double)call.elements;
+        const double slope = -scale * of.rstd[c] * sums[c];
+        a[c] = (R)(slope * of.offset[c] - scale * sums[C + c]);
+        b[c] = (R)slope;
+    }
+    for_parts(shape, part_count(shape), [&](i64, i64 begin, i64 end) {
+        correct_part(call.gx[0], call.x[0], shape, a, b, of.center, begin, end);
+    });
+    free(a);
+}
+
+enum Mode { BATCH, RUNNING, GIVEN };  // whose statistics: this input's, the running ones, `moments`
+
+}  // namespace htaf_snn
+
+extern "C" void moments(const NormForward* call) { find_moments(*call, call->moments); }
+
+extern "C" void norm_forward(const NormForward* given) {
+    NormForward call = *given;
+    const i64 C = call.channels;
+    double* memory = zeros(2 * C);
+    const double* found = call.mode == GIVEN ? call.moments : memory;
+    if (call.mode == BATCH) find_moments(call, memory);
+    for (i64 c = 0; call.mode == RUNNING && c < C; ++c) {
+        memory[c] = call.running_mean[c];
+        memory[C + c] = call.running_var[c];
+    }
+    if (call.tracked) follow(call, found, (double)call.elements);
+    const Scaling of(call.scaling, C);
+    for (i64 c = 0; c < C; ++c) {
+        of.center[c] = (R)found[c];
+        of.offset[c] = of.center[c] - found[c];
+        of.rstd[c] = 1.0 / ::sqrt(found[C + c] + call.eps);
+        const double scale = call.weight ? of.rstd[c] * call.weight[c] : of.rstd[c];
+        of.scale[c] = (R)scale;
+        of.shift[c] = (R)(of.offset[c] * scale + (call.bias ? call.bias[c] : R(0)));
+    }
+    free(memory);
+    of.into(call);
+    forward_all(call);
+}
+
+extern "C" void norm_backward(const NormBackward* given) {
+    NormBackward call = *given;
+    const i64 C = call.channels;
+    const Scaling of(call.scaling, C);
+    of.into(call);
+    double* sums = zeros(LEARNED * C);
+    backward_all(call, sums);
+    write_sums(call, sums, LEARNED - 2);
+    double *g_weight = sums + (LEARNED - 2) * C, *g_bias = g_weight + C;
+    for (i64 c = 0; c < C; ++c) {
+        g_weight[c] = of.rstd[c] * (g_weight[c] + of.offset[c] * g_bias[c]);
+        if (call.g_weight) call.g_weight[c] = (R)g_weight[c];
+        if (call.g_bias) call.g_bias[c] = (R)g_bias[c];
+    }
+    if (call.sums)
+        memcpy(call.sums, g_weight, sizeof(double) * 2 * C);
+    else if (call.elements)
+        correct_all(call, g_weight);
+    free(sums);
+}
+
+extern "C" void correct(const NormBackward* call) { correct_all(*call, call->sums); }

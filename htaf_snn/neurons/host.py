@@ -9,11 +9,9 @@ import torch
 from spikingjelly.activation_based import base, functional, neuron
 from torch import Tensor, nn
 
-from .backends import plan
 from .base import BackendNode
-from .if_node import IFNode
-from .lif_node import LIFNode
-from .plif_node import ParametricLIFNode
+from .nodes import IFNode, LIFNode, ParametricLIFNode
+from .traced import step_of, with_tensors
 
 _PACKAGE = neuron.__name__
 
@@ -111,7 +109,7 @@ class GatedLIFNode(BackendNode, neuron.GatedLIFNode):
         return value if value.numel() == 1 else value.view(-1, *[1] * (dimensions - 2))
 
 
-OURS: dict[type[nn.Module], type[BackendNode]] = {
+FUSED_OF: dict[type[nn.Module], type[BackendNode]] = {
     neuron.IFNode: IFNode,
     neuron.LIFNode: LIFNode,
     neuron.ParametricLIFNode: ParametricLIFNode,
@@ -120,7 +118,9 @@ OURS: dict[type[nn.Module], type[BackendNode]] = {
     neuron.GatedLIFNode: GatedLIFNode,
 }
 _MADE: dict[type[nn.Module], type[BackendNode]] = {}  # the classes that were asked for
-HOSTS: dict[type[nn.Module], type[nn.Module]] = {ours: host for host, ours in OURS.items()}
+ORIGINAL_OF: dict[type[nn.Module], type[nn.Module]] = {
+    ours: host for host, ours in FUSED_OF.items()
+}
 
 
 def is_neuron(module: nn.Module) -> bool:
@@ -145,8 +145,8 @@ def backend_class(host: type[Any]) -> type[BackendNode]:
     """
     if issubclass(host, BackendNode):
         return host
-    if host in OURS:
-        return OURS[host]
+    if host in FUSED_OF:
+        return FUSED_OF[host]
     if host in _MADE:
         return _MADE[host]
     if not issubclass(host, base.MemoryModule):
@@ -163,12 +163,12 @@ def backend_class(host: type[Any]) -> type[BackendNode]:
     made = type(
         host.__name__, (_Simple if simple else BackendNode, host), {"__reduce_ex__": _reduce}
     )
-    HOSTS[made], _MADE[host] = host, made
+    ORIGINAL_OF[made], _MADE[host] = host, made
     return made
 
 
 def _reduce(self: nn.Module, _protocol: Any) -> Any:
-    return _empty, (HOSTS[type(self)],), BackendNode.__getstate__(self)  # type: ignore[arg-type]
+    return _empty, (ORIGINAL_OF[type(self)],), BackendNode.__getstate__(self)  # type: ignore[arg-type]
 
 
 def _empty(host: type[nn.Module]) -> nn.Module:
@@ -181,9 +181,9 @@ def why_not(node: nn.Module) -> str | None:
         ours = backend_class(type(node))
     except TypeError as error:
         return str(error)
-    twin: Any = plan.stand_in(list(node.modules()), {})
+    twin: Any = with_tensors(list(node.modules()), {})
     twin.__class__ = ours
-    return plan.plan(twin).traced.reason
+    return step_of(twin).traced.reason
 
 
 class Row(NamedTuple):

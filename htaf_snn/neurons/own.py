@@ -1,4 +1,4 @@
-"""Constants of a neuron that are numbers or tensors, learned or not; and neurons of one's own."""
+"""Neurons of one's own, and constants of a neuron that are numbers or tensors, learned or not."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
 from ..surrogates.spike_function import filled, take_fields
-from .backends import Backend, plan
 from .base import BackendNode, finite
+from .kernels import Backend
+from .traced import channelwise, with_tensors
 
 
 class TensorConstants(BackendNode):
@@ -30,7 +31,7 @@ class TensorConstants(BackendNode):
             cls._equation = cls._steps_singly = True
 
     def shape_parameter(self, value: Tensor, dimensions: int) -> Tensor:
-        return plan.channelwise(value, dimensions)
+        return channelwise(value, dimensions)
 
     def learn(self, names: Sequence[str], num_channels: int | None = None) -> None:
         """Makes constants learned parameters, with their present values.
@@ -85,8 +86,8 @@ class TensorConstants(BackendNode):
 
     def _on_torch(self, dimensions: int) -> Any:
         tensors = self._tensors()
-        changed = {(0, k): plan.channelwise(v, dimensions) for k, v in tensors.items()}
-        return plan.stand_in(list(self.modules()), changed) if changed else self
+        changed = {(0, k): channelwise(v, dimensions) for k, v in tensors.items()}
+        return with_tensors(list(self.modules()), changed) if changed else self
 
 
 class Neuron(TensorConstants, neuron.BaseNode):

@@ -1,14 +1,52 @@
-"""What is available here, and why not."""
+"""The backends: which there are, what runs here, and why not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 
 from . import cuda
-from .compiler import find_compiler, kernel_folder
-from .errors import BackendUnavailableError
+from .compiler import BackendUnavailableError, find_compiler, kernel_folder
+
+Backend = Literal["auto", "torch", "cpu", "cupy"]
+
+
+def check_backend(backend: str) -> Backend:
+    """Returns ``backend`` if it exists and this machine has what it needs.
+
+    Raises:
+        ValueError: an unknown backend.
+        BackendUnavailableError: it cannot run here.
+    """
+    if backend not in get_args(Backend):
+        raise ValueError(f"`backend` (={backend!r}) must be one of {', '.join(get_args(Backend))}")
+    if backend == "cpu":
+        find_compiler()
+    if backend == "cupy" and (reason := cuda.unavailable()):
+        raise BackendUnavailableError(f"backend 'cupy' can't run here: {reason}")
+    if backend == "auto":
+        toolchain_obstacle("cuda" if torch.cuda.is_available() else "cpu")
+    return backend  # type: ignore[return-value]  # narrowed by the first check
+
+
+_toolchain_obstacles: dict[str, str | None] = {}  # once asked, by device
+
+
+def toolchain_obstacle(device: str, ask: bool = True) -> str | None:
+    """Why no kernel can be made for a device, or None; only what is known already if not asked."""
+    if ask and device not in _toolchain_obstacles:
+        _toolchain_obstacles[device] = cuda.unavailable() if device == "cuda" else _no_compiler()
+    return _toolchain_obstacles.get(device)
+
+
+def _no_compiler() -> str | None:
+    try:
+        find_compiler()
+    except BackendUnavailableError as error:
+        return str(error)
+    return None
 
 
 @dataclass(frozen=True)

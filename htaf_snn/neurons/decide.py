@@ -1,0 +1,109 @@
+"""Whether a layer runs on a kernel, and if not, why: the slow door."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import torch_state
+from .kernels import cpu
+from .kernels.buffers import DTYPES
+from .kernels.compiler import BackendUnavailableError
+from .kernels.device import Backend, toolchain_obstacle
+from .step.graph import Scope, decode
+from .step.simplify import with_norm
+from .traced import NodeStep
+
+_logger = logging.getLogger(__name__)
+
+
+def fused(step: NodeStep, backend: Backend, x: Tensor, multi: bool, states: Any = ()) -> bool:
+    """Whether a layer that "torch" was not asked for runs on a kernel: for "auto", if it can.
+
+    Args:
+        step: the node's.
+        backend: the node's.
+        x: the input, [T, N, *] if ``multi``.
+        multi: whether it has a dimension T.
+        states: what is known of the states.
+
+    Raises:
+        BackendUnavailableError: the backend that was asked for can't run it.
+    """
+    reason = _obstacle(step, backend, x, x.shape[1:] if multi else x.shape, states)
+    if backend != "auto":
+        if reason is not None:
+            raise BackendUnavailableError(
+                f"backend {backend!r} can't run this layer: {reason}; use backend='auto' or 'torch'"
+            )
+        return True
+    if not torch.compiler.is_compiling():
+        say_once(step.name, reason, "cupy" if x.is_cuda else "cpu")
+    return reason is None
+
+
+def _obstacle(
+    step: NodeStep, backend: Backend, x: Tensor, shape: torch.Size, states: Any
+) -> str | None:
+    needs = {"cpu": "cpu", "cupy": "cuda"}.get(backend, x.device.type)
+    if x.device.type != needs or needs not in ("cpu", "cuda"):
+        return f"the input is on {x.device}"
+    if step.traced.program is None:
+        return step.traced.reason
+    if x.dtype not in DTYPES:
+        return f"there is no kernel for {x.dtype}"
+    if not all(isinstance(s, Tensor) and s.shape == shape for s in states):
+        return "a state is not a tensor like one step of the input"
+    if any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        for m in step.modules[1:]
+    ):
+        return "a hook or monitor watches a module within the neuron"
+    if not broadcasts(step, shape):
+        return "a parameter does not broadcast to the input"  # torch explains
+    reason = torch_state.obstacle(x, named=backend != "auto")
+    if reason is not None or torch.compiler.is_compiling():
+        return reason or toolchain_obstacle(needs, ask=False)  # known since the neuron was made
+    return toolchain_obstacle(needs) or (
+        compile_obstacle(step.traced.program, x.dtype) if needs == "cpu" else None
+    )
+
+
+def broadcasts(step: NodeStep, shape: torch.Size) -> bool:
+    """Whether the step's parameters broadcast to a step of a shape."""
+    return Scope.CHANNEL not in step.traced.letters or all(
+        _broadcasts(p, shape) for p in step.parameters(len(shape))
+    )
+
+
+def _broadcasts(parameter: Tensor, shape: torch.Size) -> bool:
+    if parameter.numel() == 1:
+        return True
+    if parameter.ndim > len(shape):
+        return False
+    sizes = zip(reversed(parameter.shape), reversed(shape), strict=False)
+    return all(p in (1, n) for p, n in sizes)
+
+
+@functools.cache
+def compile_obstacle(text: str, dtype: torch.dtype, normed: bool = False) -> str | None:
+    """Why the CPU's compiler can't make a step, or the step with its batch norm; or None."""
+    try:
+        program = decode(text)
+        cpu.kernel(with_norm(program) if normed else program, dtype, normed)
+    except BackendUnavailableError as error:
+        return str(error)
+    return None
+
+
+@functools.cache
+def say_once(name: str, reason: str | None, kernel: str) -> None:
+    """Logs what backend "auto" runs, and why where it is torch."""
+    if reason is None:
+        _logger.info("backend 'auto' runs %r for %s", kernel, name)
+    else:
+        _logger.info("backend 'auto' runs 'torch' for %s: %s", name, reason)

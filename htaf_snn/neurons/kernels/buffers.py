@@ -1,0 +1,204 @@
+"""The one description of what a kernel is called with, for every device, and the texts made of it.
+
+A call is a row of 8-byte words: first the scalars, then the addresses, in the order below. The C
+struct is printed from it, and Python fills it by `scalars` and `arrangement`, which follow it too.
+"""
+
+from __future__ import annotations
+
+import array
+import functools
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from ..step.graph import Program, Scope
+from ..step.print import print_counts, print_cpu_passes, print_cuda_passes, print_hoisted
+
+if TYPE_CHECKING:
+    Words = array.array[int]
+else:  # Python 3.11's takes no type
+    Words = array.array
+
+DTYPES = {
+    torch.float32: "float",
+    torch.float64: "double",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}  # of inputs and outputs, by their names in C; states are float, or double for a double input
+
+
+class Buffer(NamedTuple):
+    """A field of the struct: its type in C, and which number of the step's says how many."""
+
+    name: str
+    type: str
+    many: str = ""
+
+
+# Scalars, then addresses. An array is [T, N], [N] or [channels]; X is the input's type, R the
+# state's; neuron i has the parameters of channel (i / inner) % channels.
+SCALARS = (
+    Buffer("T", "i64"), Buffer("N", "i64"), Buffer("threads", "i64"),
+    Buffer("channels", "i64"), Buffer("inner", "i64"),
+    Buffer("rest", "double", "STATES"),  # the first states, where s0 is null
+    Buffer("numbers", "double", "NUMBERS"),  # of the layer: arguments, then parameters
+)  # fmt: skip
+ADDRESSES = (
+    Buffer("number_at", "const R*", "UNIFORM"),  # where a parameter of the layer is, or null
+    Buffer("parameters", "const R*", "PARAMETERS"),  # by channel
+    Buffer("x", "const X*", "INPUTS"), Buffer("s0", "const R*", "STATES"),
+)  # fmt: skip
+FORWARD = (
+    Buffer("o", "X*", "OUTPUTS"), Buffer("last", "R*", "STATES"),
+    Buffer("s_seq", "R*", "STATES"),  # states after each step, or null
+)  # fmt: skip
+BACKWARD = (  # gradients: of what `FORWARD` writes, and of what is read
+    Buffer("go", "const X*", "OUTPUTS"),
+    Buffer("g_last", "const R*", "STATES"), Buffer("gs_seq", "const R*", "STATES"),  # or null
+    Buffer("gx", "X*", "INPUTS"), Buffer("gs0", "R*", "STATES"),  # or null
+    Buffer("gp", "R*", "LEARNED"),
+)  # fmt: skip
+NORM = (
+    Buffer("mode", "i64"), Buffer("elements", "i64"), Buffer("eps", "double"),
+    Buffer("momentum", "double"),  # least share of the newest batch in the running statistics
+    Buffer("weight", "const R*"), Buffer("bias", "const R*"),  # or null
+    Buffer("running_mean", "R*"), Buffer("running_var", "R*"), Buffer("tracked", "i64*"),
+    Buffer("moments", "double*"),  # mean and variance, [2, C]; read where mode says so
+    Buffer("scaling", "double*"),  # what forward leaves for backward, [5, C]
+)  # fmt: skip
+NORM_BACKWARD = (
+    Buffer("elements", "i64"),  # that a channel's statistics are of; 0: they are given
+    Buffer("g_weight", "R*"), Buffer("g_bias", "R*"),  # or null
+    Buffer("sums", "double*"),  # both, [2, C], for other processes to add to, or null
+    Buffer("scaling", "double*"),
+)  # fmt: skip
+STRUCTS = {
+    "Call": (*SCALARS, *ADDRESSES), "Forward": FORWARD, "Backward": BACKWARD,
+    "NormForward": NORM, "NormBackward": NORM_BACKWARD,
+}  # fmt: skip
+_BASES = {
+    "Forward": "Call", "Backward": "Call", "NormForward": "Forward", "NormBackward": "Backward",
+}  # fmt: skip
+
+
+def counts(program: Program) -> dict[str, int]:
+    """How many there are of each kind of buffer."""
+    uniform = program.parameters.count(Scope.LAYER)
+    return {
+        "": 1, "STATES": program.states, "INPUTS": program.inputs, "OUTPUTS": program.outputs,
+        "NUMBERS": program.arguments + uniform, "UNIFORM": uniform,
+        "PARAMETERS": program.parameters.count(Scope.CHANNEL), "LEARNED": len(program.learned),
+    }  # fmt: skip
+
+
+def _structs(program: Program) -> str:
+    lines = ["namespace htaf_snn {", f"const int UNIFORM = {counts(program)['UNIFORM']};"]
+    for name, buffers in STRUCTS.items():
+        base = f" : {_BASES[name]}" if name in _BASES else ""
+        lines.append(f"struct {name}{base} {{")
+        for buffer in buffers:
+            size = f"[AT_LEAST_ONE({buffer.many})]" if buffer.many else ""
+            lines.append(f"    {buffer.type} {buffer.name}{size};")
+        lines.append("};")
+    lines.append("""\
+HTAF_FN void values_of_layer(const Call& call, R* u) {
+    double n[AT_LEAST_ONE(NUMBERS)];
+    for (int k = 0; k < NUMBERS; ++k) n[k] = call.numbers[k];
+    for (int k = 0; k < UNIFORM; ++k)
+        if (call.number_at[k]) n[NUMBERS - UNIFORM + k] = (double)*call.number_at[k];
+    layer_values(n, u);
+}
+}""")
+    return "\n".join(lines)
+
+
+def scalars(program: Program, values: Mapping[str, Sequence[float]]) -> Words:
+    """The first words of a call."""
+    words = Words("q")
+    for buffer in SCALARS:
+        padding = [0] * (max(1, counts(program)[buffer.many]) - len(values[buffer.name]))
+        kind = "d" if buffer.type == "double" else "q"
+        words.frombytes(array.array(kind, [*values[buffer.name], *padding]).tobytes())
+    return words
+
+
+def arrangement(
+    program: Program, name: str, places: Mapping[str, Sequence[int]]
+) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    """What puts addresses in the order of the struct: of (0, addresses...), those at ``places``.
+
+    A buffer without places, and what it has too few of, is null.
+    """
+    order: list[int] = []
+    for buffer in (*ADDRESSES, *STRUCTS[name]):
+        own = list(places.get(buffer.name, ()))
+        order += own + [0] * (max(1, counts(program)[buffer.many]) - len(own))
+    return itemgetter(*order)
+
+
+@functools.cache
+def offsets(program: Program, name: str) -> dict[str, int]:
+    """At which word of a call each buffer begins."""
+    found, at = {}, 0
+    for buffer in (*STRUCTS["Call"], *STRUCTS[name]):
+        found[buffer.name] = at
+        at += max(1, counts(program)[buffer.many])
+    return found
+
+
+@functools.cache
+def cpu_source(program: Program, dtype: torch.dtype, normed: bool = False) -> str:
+    """The text that the C++ compiler gets for one step and input dtype."""
+    return "\n".join(
+        [
+            "#include <math.h>\n#include <stdlib.h>\n#include <string.h>",
+            *_types(dtype),
+            _read("kernel.h"),
+            print_counts(program),
+            print_hoisted(program),
+            print_cpu_passes(program),
+            _structs(program),
+            _read("kernel_cpu.h"),
+            *([_read("kernel_norm.h")] if normed else []),
+        ]
+    )
+
+
+@functools.cache
+def cuda_source(program: Program, dtype: torch.dtype, T: int) -> str:
+    """The text that NVRTC gets for one step, input dtype and number of steps."""
+    return "\n".join(
+        [
+            f"#define STEPS {T}",
+            *_types(dtype),
+            _read("kernel.h"),
+            print_counts(program),
+            print_hoisted(program),
+            print_cuda_passes(program),
+            _structs(program),
+            _read("kernel_cuda.h"),
+        ]
+    )
+
+
+def _types(dtype: torch.dtype) -> list[str]:
+    state = "double" if dtype == torch.float64 else "float"
+    return [f"#define INPUT {DTYPES[dtype]}", f"#define STATE {state}"]
+
+
+@functools.cache
+def _read(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def packer(name: str) -> Callable[[Mapping[str, float]], Words]:
+    """What packs the buffers of a struct, of one element each, by name."""
+    buffers = STRUCTS[name]
+    kinds = "".join("d" if buffer.type == "double" else "q" for buffer in buffers)
+    layout, order = struct.Struct(kinds), itemgetter(*(buffer.name for buffer in buffers))
+    return lambda values: Words("q", layout.pack(*order(values)))

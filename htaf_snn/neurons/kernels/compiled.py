@@ -1,0 +1,147 @@
+"""The fused neuron as torch operators, for torch.compile and all that looks at operations.
+
+`htaf_snn::neuron` and its gradient have fake and autograd implementations. A program travels as
+text here, and here alone. For the backward pass the inputs alone are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import torch_state
+from ..step.graph import Scope, decode
+from .layer import KERNELS, Layer, once, saved
+from .layout import dense
+
+_library = torch.library.Library("htaf_snn", "DEF")
+_library.define(
+    "neuron(Tensor[] x, Tensor[] states, Tensor[] parameters, float[] constants, str program, "
+    "bool sequences) -> Tensor[]"
+)
+_library.define(
+    "neuron_backward(Tensor?[] grads, Tensor[] x, Tensor[] states, Tensor[] parameters, "
+    "float[] constants, str program) -> Tensor[]"
+)
+
+neuron = torch.ops.htaf_snn.neuron.default
+
+
+class _Call:
+    """A `Layer` for one call, with the operator's arguments as it takes them."""
+
+    def __init__(
+        self, x: Sequence[Tensor], states: Sequence[Tensor], parameters: Sequence[Tensor],
+        constants: Sequence[float], text: str,
+    ) -> None:  # fmt: skip
+        program = decode(text)
+        read: list[Tensor | None] = []  # None: a number of the CPU's, which is packed
+        numbers = list(constants)
+        for k, (parameter, scope) in enumerate(zip(parameters, program.parameters, strict=True)):
+            packed = scope == Scope.LAYER and parameter.device.type == "cpu"
+            packed = packed and k not in program.learned
+            read.append(None if packed else parameter)
+            if scope == Scope.LAYER:
+                numbers.append(float(parameter) if packed else 0.0)
+        self.layer = Layer(program, x[0], True, read)
+        self.head = self.layer.head(numbers)
+        self.tensors = [*x, *states, *(p for p in read if p is not None)]
+        self.kept = [k for k, p in enumerate(read) if p is not None]
+
+
+def _neuron(x: Sequence[Tensor], *arguments: Any) -> list[Tensor]:
+    *description, sequences = arguments
+    call = _Call(x, *description)
+    return list(call.layer.forward(call.tensors, call.head, False, sequences))
+
+
+def _neuron_backward(
+    grads: Sequence[Tensor | None], x: Sequence[Tensor], states: Sequence[Tensor], *rest: Any
+) -> list[Tensor]:
+    call = _Call(x, states, *rest)
+    found = call.layer.backward(grads, call.tensors, call.head, False)
+    first = len(x) + len(states)
+    learned = [found[first + call.kept.index(k)] for k in call.layer.program.learned]
+    return [*found[:first], *learned]  # type: ignore[list-item]
+
+
+def _fake_neuron(
+    x: Sequence[Tensor], states: Sequence[Tensor], _p: Any, _c: Any, program: str, sequences: bool
+) -> list[Tensor]:
+    first = dense(x[0])
+    made = [torch.empty_like(first) for _ in range(decode(program).outputs)]
+    made += [torch.empty_like(first[0], dtype=s.dtype) for s in states]
+    return made + ([torch.empty_like(first, dtype=s.dtype) for s in states] if sequences else [])
+
+
+def _fake_neuron_backward(
+    _g: Any, x: Sequence[Tensor], states: Sequence[Tensor], parameters: Sequence[Tensor], _c: Any,
+    program: str,
+) -> list[Tensor]:  # fmt: skip
+    first = dense(x[0])
+    made = [torch.empty_like(first, dtype=t.dtype) for t in x]
+    made += [torch.empty_like(first[0], dtype=s.dtype) for s in states]
+    return made + [torch.empty_like(parameters[k]) for k in decode(program).learned]
+
+
+class _Neuron(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, counts: tuple[int, int], settings: Any, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(*tensors)
+        ctx.call = counts, settings
+        ctx.set_materialize_grads(False)
+        arguments = (*_split(counts, tensors), *settings)
+        return tuple(torch_state.below_autograd("neuron", *arguments))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        counts, (constants, program, _) = ctx.call
+        tensors, learned = saved(ctx, grads), decode(program).learned
+        first = sum(counts)
+
+        def run(grads: Any, tensors: Any) -> list[Tensor | None]:
+            arguments = (list(grads), *_split(counts, tensors), constants, program)
+            found = torch_state.below_autograd("neuron_backward", *arguments)
+            own = dict(zip(learned, found[first:], strict=True))
+            return [*found[:first], *(own.get(k) for k in range(len(tensors) - first))]
+
+        found = once(grads, tensors, run) if torch.is_grad_enabled() else run(grads, tensors)
+        return None, None, *found
+
+
+def _split(counts: tuple[int, int], tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    first, second = counts[0], sum(counts)
+    return [list(tensors[:first]), list(tensors[first:second]), list(tensors[second:])]
+
+
+def _autograd_neuron(
+    x: Sequence[Tensor], states: Sequence[Tensor], parameters: Sequence[Tensor], *settings: Any
+) -> Any:
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *states, *parameters)):
+        states = [s.clone() if s.is_inference() else s for s in states]
+        return list(_Neuron.apply((len(x), len(states)), settings, *x, *states, *parameters))
+    return torch_state.below_autograd("neuron", x, states, parameters, *settings)
+
+
+def _autograd_neuron_backward(grads: Any, x: Any, states: Any, parameters: Any, *rest: Any) -> Any:
+    tensors = (*x, *states, *parameters)
+
+    def run(grads: Any, _tensors: Any) -> Any:
+        return torch_state.below_autograd("neuron_backward", grads, x, states, parameters, *rest)
+
+    made = once(grads, tensors, run)
+    return [g for g in made if g is not None]
+
+
+for _device in KERNELS:
+    _library.impl("neuron", _neuron, _device.upper())
+    _library.impl("neuron_backward", _neuron_backward, _device.upper())
+_library.impl("neuron", _autograd_neuron, "Autograd")
+_library.impl("neuron_backward", _autograd_neuron_backward, "Autograd")
+torch.library.register_fake("htaf_snn::neuron", _fake_neuron, lib=_library)
+torch.library.register_fake("htaf_snn::neuron_backward", _fake_neuron_backward, lib=_library)
