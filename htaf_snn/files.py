@@ -42,14 +42,19 @@ def is_anothers(path: Path) -> bool:
 
 _UNWRITABLE = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ENOTDIR, errno.EEXIST,
 }  # fmt: skip
 
 
 @contextlib.contextmanager
 def explained(path: Path, remedy: str) -> Iterator[None]:
-    """Within it, what keeps ``path`` or a file in it from being written names it and the remedy.
+    """Within it, an error that keeps ``path``, or a file in it, from being written names it.
 
     Python's own error of a full disk names no file. Errors about other files pass as they are.
+
+    Args:
+        path: of a file or folder.
+        remedy: what a person does about it.
 
     Raises:
         OSError: such an error.
@@ -57,8 +62,10 @@ def explained(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        within = error.filename is None or Path(str(error.filename)).is_relative_to(path)
-        if error.errno not in _UNWRITABLE or not within:
+        about = path if error.filename is None else Path(str(error.filename))
+        if error.errno not in _UNWRITABLE or not (
+            about.is_relative_to(path) or path.is_relative_to(about)
+        ):
             raise
         raise OSError(f"{path} could not be written: {error.strerror}; {remedy}") from error
 

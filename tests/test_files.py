@@ -102,6 +102,12 @@ def test_a_full_disk_is_told_with_the_path_and_the_remedy(
     assert not path.is_file() and not [p for p in tmp_path.rglob("*") if "partial" in p.name]
 
 
+def test_a_cache_that_is_no_folder_is_told_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/frames could not .*variable HTAF_SNN_CACHE"):
+        build_once(tmp_path / "file" / "frames" / "key", _build)
+
+
 def test_what_is_wrong_with_another_file_is_told_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"No such file.*none'"), explained(tmp_path, "no"):
         (tmp_path / "none").read_text()

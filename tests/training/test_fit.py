@@ -59,7 +59,8 @@ def test_writes_logs_configuration_and_checkpoints(trained: Path) -> None:
     assert {"train_loss_step", "train_accuracy", "val_loss", "val_accuracy"} <= set(
         header.split(",")
     )
-    assert rows
+    epochs = {row.split(",")[header.split(",").index("epoch")] for row in rows}
+    assert epochs == {"1", "2", "3"}
 
 
 def test_a_seed_repeats_a_run_to_the_bit_and_a_file_replaces_options(

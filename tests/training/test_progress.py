@@ -13,6 +13,7 @@ import pytest
 
 from htaf_snn import cli
 from htaf_snn.training import progress
+from htaf_snn.training.fit import _to_take_less
 from tests.helpers import command
 
 DIGITS = ["--data=digits", "--data.T=2", "--data.batch_size=128", "--model.widths=[4]"]
@@ -49,6 +50,17 @@ def test_a_log_has_a_line_an_epoch(tmp_path: Path) -> None:
         for epoch in (1, 2):
             assert log.count(f"digits, {name}, seed 0: epoch {epoch} of 2  train_loss") == 1
     assert "\r" not in done.stdout
+
+
+def test_large_frames_of_events_can_be_made_smaller() -> None:
+    def remedy(kind: str, side: int) -> str:
+        data: Any = SimpleNamespace(
+            in_shape=(2, side // 2, side), data_set=SimpleNamespace(kind=kind)
+        )
+        return _to_take_less(data)
+
+    assert "--data.downsample 64 takes about a quarter" in remedy("events", 128)
+    assert "downsample" not in remedy("events", 34) + remedy("images", 128)
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.5, False), (2.0, True)])

@@ -94,14 +94,23 @@ def test_resuming_after_the_last_step_of_an_epoch_skips_none(
     [
         # 19 batches, 7 steps an epoch; the first batch of the second epoch is no whole step.
         (("--trainer.accumulate_grad_batches=3", "--save_steps=1"), (20 + 2, 20 + 4)),
-        # Validations after batches 5, 10 and 15, a checkpoint with each.
-        (("--trainer.val_check_interval=0.3", "--save_steps=5"), (6, 13)),
+        # Validations after batches 5, 10 and 15, a checkpoint with each; the first is "best".
+        (
+            ("--trainer.val_check_interval=0.3", "--save_steps=5", "--checkpoint.monitor=val_loss"),
+            (6, 13),
+        ),
     ],
 )
 def test_going_on_repeats_gradients_and_the_best_score(
     tmp_path: Path, options: tuple[str, ...], killed: tuple[int, ...]
 ) -> None:
-    whole = [*FIT, *options, "--model.hardening=[0,0]", f"--out={tmp_path / 'whole'}"]
+    whole = [
+        *FIT,
+        *options,
+        "--checkpoint.mode=max",
+        "--model.hardening=[0,0]",
+        f"--out={tmp_path / 'whole'}",
+    ]
     expected = run(*whole)
     assert expected.returncode == 0, expected.stderr
     for batch in killed:
