@@ -82,7 +82,7 @@ def _parser_class() -> Any:
             given = list(sys.argv[1:] if args is None else args)
             switches = [a for a in self._actions if getattr(a, "_typehint", None) is bool]
             names = {name for action in switches for name in action.option_strings}
-            for i, (arg, after) in enumerate(zip(given, [*given[1:], "--"], strict=True)):
+            for i, (arg, after) in enumerate(zip(given, [*given, "--"][1:], strict=True)):
                 if arg in names and after.startswith("-"):
                     given[i] = f"{arg}=true"
             return super().parse_args(given, *rest, **options)

@@ -28,7 +28,8 @@ TARGETS = (
     "surrogates", "neurons", "transfer", "data/splits.py", "data/framing.py", "training/module.py",
     "comparison/statistics.py", "comparison/effects.py",
 )  # fmt: skip
-_SECONDS = 900  # that tests may take; a change with which they hang is seen
+_FILES = 5  # of tests at most
+_SECONDS = 300  # that tests may take; a change with which they hang is seen
 _SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -114,7 +115,7 @@ def nearest_tests(path: str, root: Path = ROOT) -> list[str]:
     tests = sorted((root / "tests" / package).glob("test_*.py"))
     near = [t for t in tests if t.stem == f"test_{stem}" or word.search(t.read_text("utf-8"))]
     near.sort(key=lambda test: test.stem != f"test_{stem}")  # that of its name first
-    return [str(test.relative_to(root)) for test in near or tests]
+    return [str(test.relative_to(root)) for test in (near or tests)[:_FILES]]
 
 
 def draw(count: int, seed: int) -> list[Mutation]:
