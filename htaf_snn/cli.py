@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import functools
 import importlib
+import inspect
 import logging
 import os
 import re
 import sys
+import textwrap
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from . import __version__
@@ -41,9 +45,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench memory": ("bench:memory", "measure what is kept for the backward pass"),
     "bench data": ("bench:data", "measure reading and framing"),
 }
+_OF_THE_CORE = {"backends", "neurons"}  # need no extra; what options they have are switches
 # The options that --help shows of commands that have many; --help all shows the others too.
 _MAIN = {
-    "model.model", "model.spike", "model.neuron", "model.learning_rate", "model.hardening",
+    "model.model", "model.spike", "model.neuron", "model.recipe", "model.learning_rate",
     "data.name", "data.root", "data.T", "data.batch_size", "data.augment", "trainer.max_epochs",
     "trainer.accelerator", "trainer.devices",
 }  # fmt: skip
@@ -68,11 +73,19 @@ def _parser_class() -> Any:
             lines = [self.format_usage(), str(self.description).partition("\n")[0], ""]
             for action in named:
                 if action.dest in _MAIN or not _DETAIL.search(action.dest):
-                    text = re.split(r"[.;:,(] |\.$", " ".join(str(action.help).split()))[0]
-                    name = next(o for o in action.option_strings if o.startswith("--"))
-                    lines.append(f"  {name:22} {text.replace('`', '')}")
+                    lines.append(_in_short(action))
             lines += ["", f"--help all shows all {len(named)} options, their types and defaults."]
             return "\n".join(lines) + "\n"
+
+        def parse_args(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+            """Takes a switch alone, as --overwrite, for --overwrite=true."""
+            given = list(sys.argv[1:] if args is None else args)
+            switches = [a for a in self._actions if getattr(a, "_typehint", None) is bool]
+            names = {name for action in switches for name in action.option_strings}
+            for i, (arg, after) in enumerate(zip(given, [*given, "--"][1:], strict=True)):
+                if arg in names and after.startswith("-"):
+                    given[i] = f"{arg}=true"
+            return super().parse_args(given, *rest, **options)
 
         def error(self, message: str, *_: Any) -> Any:
             unknown = re.search(r"[Uu]nrecognized arguments: --([\w.]+)", str(message))
@@ -83,6 +96,18 @@ def _parser_class() -> Any:
             raise SystemExit(_refuse(self.prog, message))
 
     return Parser
+
+
+def _in_short(action: Any) -> str:
+    """An option's name, the first sentence about it, its choices and its default."""
+    name = next(o for o in action.option_strings if o.startswith("--"))
+    text = re.split(r"[.;] |\.$", " ".join(str(action.help).split()))[0].replace("`", "")
+    hint = getattr(action, "_typehint", None)
+    if typing.get_origin(hint) is typing.Literal:
+        text += f": {', '.join(map(str, typing.get_args(hint)))}"
+    if action.default not in (None, argparse.SUPPRESS):
+        text += f" (default: {action.default})"
+    return textwrap.fill(text, 79, initial_indent=f"  {name:22} ", subsequent_indent=25 * " ")
 
 
 def _refuse(prog: str, message: str) -> int:
@@ -112,8 +137,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not asked_for_help:
             sys.exit(2)
         return
+    short = Path(__file__).parent / "help" / f"{command}.txt"
+    if rest in (["--help"], ["-h"]) and short.exists():  # what the parser would say, without torch
+        print(short.read_text(encoding="utf-8"), end="")
+        return
     try:
         with stoppable():
+            if command in _OF_THE_CORE:
+                _log_to_stderr()
+                _show(_run_core(command, rest))
+                return
             need(command if command in EXTRAS else "train")
             configure_logging()
             _show(_run(command, rest))
@@ -139,7 +172,21 @@ def _run(command: str, args: Sequence[str]) -> Any:
         args=_name_shorthand(args[:1] if parser.full_help else args),
         parser_class=parser,
         prog=f"htaf-snn {command}",
+        allow_abbrev=False,
     )
+
+
+def _run_core(command: str, args: Sequence[str]) -> Any:
+    parser = argparse.ArgumentParser(
+        f"htaf-snn {command}", description=COMMANDS[command][1], allow_abbrev=False
+    )
+    function = _function(command)
+    for name in inspect.signature(function).parameters:
+        parser.add_argument(
+            f"--{name}", nargs="?", const="true", default="false", choices=("true", "false")
+        )
+    options = vars(parser.parse_args(args))
+    return function(**{name: value == "true" for name, value in options.items()})
 
 
 def _without_nulls(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -207,6 +254,18 @@ class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
     def stream(self, _: Any) -> None:
         pass
 
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm = sys.modules.get("tqdm")  # whose bars would be torn by a line
+        with tqdm.tqdm.external_write_mode(sys.stderr) if tqdm else contextlib.nullcontext():
+            super().emit(record)
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("htaf_snn")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        logger.addHandler(_ToStderr())
+
 
 def configure_logging() -> None:
     """Says on standard error what the library does, and keeps Lightning's notices off it."""
@@ -215,14 +274,11 @@ def configure_logging() -> None:
     from .yaml_text import guard_jsonargparse
 
     guard_jsonargparse()
-
-    logger = logging.getLogger("htaf_snn")
-    logger.setLevel(logging.INFO)
-    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
-        logger.addHandler(_ToStderr())
+    _log_to_stderr()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Notices for Lightning's own developers, and advice that is wrong for small data on few cores.
     warnings.filterwarnings("ignore", module="lightning", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import stat
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
@@ -39,8 +40,45 @@ def is_anothers(path: Path) -> bool:
     return hasattr(os, "getuid") and path.lstat().st_uid != os.getuid()
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+_UNWRITABLE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ENOTDIR, errno.EEXIST,
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def explained(path: Path, remedy: str) -> Iterator[None]:
+    """Within it, an error that keeps ``path``, or a file in it, from being written names it.
+
+    Python's own error of a full disk names no file. Errors about other files pass as they are.
+
+    Args:
+        path: of a file or folder.
+        remedy: what a person does about it.
+
+    Raises:
+        OSError: such an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        about = path if error.filename is None else Path(str(error.filename))
+        if error.errno not in _UNWRITABLE or not (
+            about.is_relative_to(path) or path.is_relative_to(about)
+        ):
+            raise
+        raise OSError(f"{path} could not be written: {error.strerror}; {remedy}") from error
+
+
+def write_whole(
+    path: Path, write: Callable[[Path], object], remedy: str = "free space, and do it again"
+) -> None:
     """Lets ``write`` fill a file beside ``path``, which takes its place when it is complete.
+
+    Args:
+        path: of the file.
+        write: fills a file whose path it is given.
+        remedy: what a person does where that fails.
 
     Raises:
         OSError: it can't be written; what was at ``path`` is still there.
@@ -54,6 +92,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError when it fails
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        kept = "; the last one written is whole" if path.exists() else ""
+        raise OSError(f"{path} could not be written: {reason}{kept}; {remedy}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -67,6 +109,20 @@ def is_alive(process: str) -> bool:
     except PermissionError:
         pass  # another user's
     return True
+
+
+def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+    """Refuses to replace files, unless ``overwrite``.
+
+    Raises:
+        FileExistsError: one is there; the message says what to do.
+    """
+    found = next((path for path in paths if path.exists()), None)
+    if found is not None and not overwrite:
+        raise FileExistsError(
+            f"{found} is there already; choose another place with --out, or replace it with "
+            "--overwrite"
+        )
 
 
 @contextlib.contextmanager
@@ -107,6 +163,17 @@ def only_writer(folder: Path) -> Iterator[None]:
 _DPI = 300  # of a figure's PNG
 
 
+def write_figure(figure: Figure, path: Path, **options: Any) -> None:
+    """Writes a figure in the format of the path's suffix, whole or not at all.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    drawn = io.BytesIO()  # Pillow hides a full disk behind an error of its own
+    figure.savefig(drawn, format=path.suffix[1:] or "png", **options)
+    write_whole(path, lambda partial: partial.write_bytes(drawn.getvalue()))
+
+
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Writes ``name``.png and ``name``.pdf into ``folder``, each whole or not at all.
 
@@ -116,6 +183,6 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once for all formats
     png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
-    write_whole(png, partial(figure.savefig, format="png", dpi=_DPI))
-    write_whole(pdf, partial(figure.savefig, format="pdf", metadata={"CreationDate": None}))
+    write_figure(figure, png, dpi=_DPI)
+    write_figure(figure, pdf, metadata={"CreationDate": None})
     return [png, pdf]

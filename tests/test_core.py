@@ -63,6 +63,24 @@ def test_the_core_alone_trains_and_converts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ("backends", "cpu    available"),
+        ("backends --clear_cache", "removed 0 kernels"),
+        ("neurons", "LIFNode"),
+        ("fit --help", "--model.recipe"),
+    ],
+)
+def test_commands_that_need_no_extra(
+    line: str, printed: str, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in EXTRAS["train"]:
+        if module in ("jsonargparse", "lightning", "tqdm", "yaml"):  # others are imported by torch
+            monkeypatch.setitem(sys.modules, module, None)
+    assert printed in command(*line.split()).stdout
+
+
+@pytest.mark.parametrize(
     ("line", "missing", "message", "extra"),
     [
         ("fit", ["lightning", "yaml"], "lightning, yaml are not installed", "train"),

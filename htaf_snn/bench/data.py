@@ -87,7 +87,7 @@ def data(
         _LOADER: lambda: next(batches),
         _STEP: lambda: training_step(network, optimizer, x_seq, labels),
     }
-    with tqdm(total=rounds, desc="bench data", unit="round") as progress:
+    with tqdm(total=rounds, desc="bench data", unit="round", disable=None) as progress:
         timings = measure.interleave(tasks, rounds, [1], progress)
     seconds = {task: timings[task, 1].cpu for task in tasks}
     # an epoch's last batch may be smaller

@@ -36,7 +36,7 @@ def memory(steps: Sequence[int] = (4, 16), elements: int = 4_000_000) -> str:
         raise ValueError(f"`elements` (={elements}) must be at least `steps` (={max(steps)})")
     rows = []
     runs = [(T, layer) for T in steps for layer in _layers()]
-    for T, layer in tqdm(runs, desc="bench memory", unit="layer"):
+    for T, layer in tqdm(runs, desc="bench memory", unit="layer", disable=None):
         count = T * (elements // T)
         kept, beyond = _kept(layer, T, elements // T)
         peak = measure.in_fresh_process(_peak, layer.name, T, elements // T)

@@ -92,7 +92,9 @@ def train(
         f"training step, frames {list(frames.shape)} in channels last, on {where} "
         f"({measure.setting()}); ms a step"
     ]
-    with tqdm(total=rounds * len(networks), desc="bench train", unit="round") as progress:
+    with tqdm(
+        total=rounds * len(networks), desc="bench train", unit="round", disable=None
+    ) as progress:
         for name in networks:
             parts.append(
                 f"{name}\n"

@@ -17,12 +17,12 @@ from tqdm import tqdm
 from ..arguments import in_range
 from ..data import SpikingDataModule
 from ..extras import need
-from ..files import only_writer
+from ..files import explained, only_writer
 from ..training.checkpoint_io import check_writable
 from ..training.finite import DivergedError
 from .contender import Run
 from .results import Results, Trial, read_results
-from .run import Task, run, train
+from .run import GO_ON, Task, run, train
 from .study import Study
 from .tables import overview
 from .work import work
@@ -75,7 +75,7 @@ def compare(
             task.build()
     check_writable(out / "checkpoints")
     results.command = command
-    with only_writer(out):
+    with only_writer(out), explained(out, GO_ON):
         return _Comparison(results, out.resolve(), workers, ray_address).runs_of(studies)
 
 
@@ -173,10 +173,12 @@ class _Comparison:
         """
         ordered = sorted(turns, key=lambda turn: (turn.round, turn.contender))
         parallel = self.workers > 1 or self.ray_address is not None
-        timed = functools.partial(_timed, functools.partial(function, progress=not parallel))
+        timed = functools.partial(_timed, functools.partial(function, show=not parallel))
         told = self._tell_time(ahead)
         done = work(timed, ordered, self.workers, self.ray_address)
-        for turn, found, seconds in tqdm(done, "tasks", len(ordered), disable=not ordered):
+        for turn, found, seconds in tqdm(
+            done, "tasks", len(ordered), disable=None if ordered else True
+        ):
             task = turn.task
             ahead[task.title] -= 1
             self.seconds.setdefault(task.title, []).append(seconds)
@@ -211,9 +213,9 @@ def _timed(function: Callable[[Task], Any], turn: _Turn) -> tuple[_Turn, Any, fl
     return turn, found, time.monotonic() - start
 
 
-def _validated(task: Task, progress: bool) -> float:
-    return train(task, progress).validate()
+def _validated(task: Task, show: bool) -> float:
+    return train(task, show).validate()
 
 
-def _tested(task: Task, progress: bool, checkpoints: Path) -> Run:
-    return run(task, checkpoints, progress)
+def _tested(task: Task, show: bool, checkpoints: Path) -> Run:
+    return run(task, checkpoints, show)

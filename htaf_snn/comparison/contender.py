@@ -115,7 +115,7 @@ def split_labels(text: str) -> list[str]:
 
 
 class Epoch(TypedDict):
-    """An epoch of training.
+    """An epoch of training, counted from 1.
 
     ``val_loss`` and ``val_accuracy`` are of the network that fires with the exact step;
     ``gradient_norms`` are L2 norms by layer of weights, means over the epoch's steps.

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from ..files import write_whole
 from .contender import Run, from_json, to_json
-from .run import Task
+from .run import GO_ON, Task
 
 FILE = "results.json"
 
@@ -66,7 +66,7 @@ class Results:
         for key, entries in parts.items():
             lines = ",\n".join(f"{json.dumps(n)}: {json.dumps(e)}" for n, e in entries.items())
             text += f',\n"{key}": {{\n{lines}\n}}'
-        write_whole(folder / FILE, lambda partial: partial.write_text(f"{text}}}\n"))
+        write_whole(folder / FILE, lambda partial: partial.write_text(f"{text}}}\n"), GO_ON)
 
 
 def read_results(folder: Path) -> Results:

@@ -25,9 +25,13 @@ from ..energy import operations
 from ..models import default_model
 from ..surrogates import spike_function
 from ..training import ModelConfig, SpikingClassifier
+from ..training.checkpoint_io import WholeCheckpointIO
 from ..training.concerns import concerns
+from ..training.progress import progress
 from ..transfer import calibrate, firing_as_trained
 from .contender import Contender, Epoch, Run
+
+GO_ON = "free space; the runs in results.json are saved, and the same command goes on after them"
 
 OUTPUT_BINS = 50
 
@@ -52,7 +56,7 @@ class History(L.Callback):
         self._norms.clear()
         self.epochs.append(
             Epoch(
-                epoch=trainer.current_epoch,
+                epoch=trainer.current_epoch + 1,
                 train_loss=metrics["train_loss"],
                 train_accuracy=metrics["train_accuracy"],
                 val_loss=metrics["val_loss"],
@@ -183,18 +187,22 @@ class Trained:
         return float(metrics["val_accuracy"])
 
 
-def train(task: Task, progress: bool = True) -> Trained:
+def train(task: Task, show: bool = True) -> Trained:
     """Trains the task's network through all its epochs; the test split is not read."""
     data, model = task.build()
     history = History()
+    shown: dict[str, Any] = {"enable_progress_bar": False, "callbacks": []}
+    if show:
+        shown = progress(None, task.label)
+    shown["callbacks"] += [history]
     trainer = L.Trainer(
         max_epochs=task.epochs,
-        callbacks=[history],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=progress,
         num_sanity_val_steps=0,
+        plugins=[WholeCheckpointIO(GO_ON)],
+        **shown,
     )
     data.setup()
     start = time.monotonic()
@@ -205,15 +213,15 @@ def train(task: Task, progress: bool = True) -> Trained:
     return Trained(model, data, trainer, history, time.monotonic() - start)
 
 
-def run(task: Task, checkpoints: Path | None = None, progress: bool = True) -> Run:
+def run(task: Task, checkpoints: Path | None = None, show: bool = True) -> Run:
     """Trains, then reads the test split once, with the weights of the last epoch.
 
     Args:
         task: what to run.
         checkpoints: folder that the network is saved to; None saves nothing.
-        progress: whether to show Lightning's progress bar.
+        show: whether to show the progress, by a bar or a line an epoch.
     """
-    trained = train(task, progress)
+    trained = train(task, show)
     model, data, trainer = trained.model, trained.data, trained.trainer
     val_accuracy = trained.validate()
     (metrics,) = trainer.test(model, data, verbose=False)

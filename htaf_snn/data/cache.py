@@ -21,7 +21,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..files import others_can_change
+from ..files import explained, others_can_change
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,10 +49,16 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
     other; what a killed one left behind is removed by the next.
 
     Raises:
-        OSError: the folder is another user's, or others can write to it.
+        OSError: the folder is another user's, can't be written, or others can write to it.
     """
     if target.is_dir():
         return _trusted(target)
+    remedy = "free space, or name another folder in the environment variable HTAF_SNN_CACHE"
+    with explained(target.parent, remedy):
+        return _built(target, build)
+
+
+def _built(target: Path, build: Callable[[Path], None]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(target.name + ".lock")):
         if target.is_dir():
@@ -99,7 +105,7 @@ def map_in_order(
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         processes = min(cores, len(items) // _ITEMS_A_PROCESS)
-    bar = functools.partial(tqdm, total=len(items), desc=desc, unit=unit)
+    bar = functools.partial(tqdm, total=len(items), desc=desc, unit=unit, disable=None)
     if processes <= 1:
         yield from bar(map(function, items))
         return

@@ -68,7 +68,8 @@ def simulate(images: NDArray[np.float64]) -> list[Events]:
 
     before = reference = _log_intensity(scene, 0.0, 0.0)
     found: list[NDArray[np.int64]] = []
-    for step, (dx, dy) in enumerate(tqdm(_path(), desc="digits_events: simulating", unit="step")):
+    bar = tqdm(_path(), desc="digits_events: simulating", unit="step", disable=None)
+    for step, (dx, dy) in enumerate(bar):
         now = _log_intensity(scene, dx, dy)
         crossed = ((now - reference) / threshold).astype(np.int64)  # signed, towards zero
         for level in range(1, int(np.abs(crossed).max(initial=0)) + 1):

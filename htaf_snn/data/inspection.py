@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import write_figure
 from .events import extent
 from .readers.cameras import Camera, sensor_around
 from .readers.columns import Format
@@ -213,5 +214,5 @@ def _drawn(out: Path, pictures: list[tuple[str, NDArray[np.float64]]]) -> list[s
     for axis, (name, picture) in zip(axes, pictures, strict=False):
         axis.imshow(picture, cmap="RdBu_r", vmin=-1, vmax=1)
         axis.set_title(name[-28:], fontsize=7)
-    figure.savefig(out, dpi=120)
+    write_figure(figure, out, dpi=120)
     return [f"{out}: {len(pictures)} recordings, blue OFF, red ON"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..arguments import in_range, one_of
 from ..energy import operations
-from ..files import write_whole
+from ..files import explained, write_whole
 from ..neurons.host import is_neuron
 from ..transfer import firing_hard
 from ..transfer.firing import modes_kept
@@ -110,7 +110,11 @@ def export(
     if not first:
         raise ValueError("`batches` is empty; an export is verified on frames")
     x_seq = first[0] if isinstance(first[0], Tensor) else first[0][0]
-    with modes_kept(net), tempfile.TemporaryDirectory() as folder:
+    with (
+        modes_kept(net),
+        tempfile.TemporaryDirectory() as folder,
+        explained(Path(folder), "free space, or name another folder in TMPDIR"),
+    ):
         net.eval()
         names = _in_order(net, x_seq)
         made = Path(folder) / f"exported{SUFFIX[format]}"
@@ -123,12 +127,16 @@ def export(
                 f"{agreement.samples} labels; `least` (={least:g}) asks for more"
             )
         cost = operations(net, x_seq)
-        files = [(made, path)]
-        if format == "spikingjelly":  # the weights first, without which the text is of no use
-            files.insert(0, (made.with_suffix(".pt"), path.with_suffix(".pt")))
-        for source, target in files:
+        files = files_of(format, path)
+        for source, target in zip(files_of(format, made), files, strict=True):
             write_whole(target, functools.partial(shutil.copyfile, source))
-    return Exported(tuple(target for _, target in files), reader, agreement, *cost)
+    return Exported(files, reader, agreement, *cost)
+
+
+def files_of(format: Format, path: Path) -> tuple[Path, ...]:
+    """The files of an export to ``path``, in the order in which they are written."""
+    # The weights first, without which the text is of no use.
+    return (path.with_suffix(".pt"), path) if format == "spikingjelly" else (path,)
 
 
 def _import(format: Format) -> None:

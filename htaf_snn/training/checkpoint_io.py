@@ -102,7 +102,15 @@ def _tensors(content: object) -> Iterator[Tensor]:
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a kill or a full disk leaves the old file."""
+    """Writes beside the target and renames, so that a kill or a full disk leaves the old file.
+
+    Args:
+        remedy: what a person does where a checkpoint can't be written.
+    """
+
+    def __init__(self, remedy: str = "free space, then go on with --ckpt_path=last") -> None:
+        super().__init__()
+        self._remedy = remedy
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -110,13 +118,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError("storage options have no meaning for files")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_whole(Path(path), lambda partial: torch.save(checkpoint, partial))
-        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError when it fails
-            raise OSError(
-                f"the checkpoint {path} could not be written: {error}; the last one written is "
-                "whole; free space, then go on with --ckpt_path=last"
-            ) from error
+        write_whole(Path(path), lambda partial: torch.save(checkpoint, partial), self._remedy)
 
     def load_checkpoint(
         self,

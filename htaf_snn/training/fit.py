@@ -8,8 +8,6 @@ import logging
 import math
 import shlex
 import shutil
-import sys
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -24,16 +22,16 @@ from lightning.pytorch.callbacks import (
     LambdaCallback,
     ModelCheckpoint,
 )
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ..arguments import in_range
 from ..data import DataConfig, SpikingDataModule
-from ..files import only_writer, write_whole
+from ..files import explained, only_writer, refuse_existing, write_whole
 from ..process import advising, physical, raise_if_asked
 from .checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from .concerns import concerns
 from .config import CheckpointConfig, ModelConfig, TrainerConfig
 from .module import SpikingClassifier
+from .progress import CsvLog, FirstEpochTime, TensorBoardLog, progress
 from .sync import MultiStepSyncBatchNorm
 
 _logger = logging.getLogger(__name__)
@@ -64,29 +62,34 @@ class _Patience(_OnceHandedOver, EarlyStopping):
 
 
 class _WithinEpoch(ModelCheckpoint):
-    """Leaves an epoch's last step to the checkpoint of its end, which comes after validation."""
+    """Saves once ``steps`` were taken since it last did, where a run can go on to the bit.
+
+    That is after whole steps of the optimizer, with no gradient half summed, and after the
+    validation that follows one. An epoch's last step is left to the checkpoint of its end.
+    """
+
+    def __init__(self, steps: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._steps, self._whole = steps, False
 
     def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
-        if not trainer.is_last_batch:
-            super().on_train_batch_end(trainer, *arguments)
+        batches = arguments[-1] + 1  # of this epoch
+        whole = batches % trainer.accumulate_grad_batches == 0
+        self._whole = whole and not trainer.is_last_batch
+        if batches % trainer.val_check_batch or not trainer.enable_validation:
+            self._save(trainer)
 
+    def on_validation_end(self, trainer: Any, *_: Any) -> None:
+        self._save(trainer)
 
-class _LineAnEpoch(L.Callback):
-    """Says what a progress bar would, where there is none."""
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        self._last_global_step_saved = trainer.global_step  # by the checkpoint of its end
 
-    def on_train_start(self, _trainer: Any, _module: Any) -> None:
-        self._start = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: Any, _module: Any) -> None:
-        metrics = trainer.callback_metrics
-        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-        found = "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
-        if trainer.is_global_zero:
-            _logger.info(
-                "epoch %d of %d  %s  %.0f s", trainer.current_epoch + 1, trainer.max_epochs, found,
-                time.monotonic() - self._start,
-            )  # fmt: skip
-        self._start = time.monotonic()
+    def _save(self, trainer: Any) -> None:
+        taken = trainer.global_step - self._last_global_step_saved
+        whole = self._whole and not self._should_skip_saving_checkpoint(trainer)
+        if whole and taken >= self._steps:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 def default_out() -> Path:
@@ -105,6 +108,7 @@ def fit(
     save_steps: int | None = None,
     patience: int | None = None,
     ema: float | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Trains a network, with logs and checkpoints.
 
@@ -119,12 +123,13 @@ def fit(
         checkpoint: which epoch is the best.
         seed: of weights, data order and training; repeatable.
         out: folder of the results; runs/<time> unless given.
-        ckpt_path: a checkpoint to go on from; last is the last in --out.
+        ckpt_path: a checkpoint to go on from; last is the one in --out.
         save_steps: steps after which last.ckpt is written within an epoch too; >= 1.
         patience: epochs without a better validation accuracy after which training ends, counted
             once the hardening has ended; >= 1.
         ema: decay of an exponential moving average of the weights, which is validated and kept; in
             (0, 1).
+        overwrite: whether the checkpoints of another training in --out are replaced.
 
     Returns:
         which epoch is the best, and the command that comes next.
@@ -132,6 +137,7 @@ def fit(
     Raises:
         ValueError: an option out of its range, or that others rule out.
         FileNotFoundError: no such checkpoint, or no data.
+        FileExistsError: --out holds the checkpoints of another training.
     """
     in_range("seed", seed, 0, 2**32 - 1)
     for name, number in (("save_steps", save_steps), ("patience", patience)):
@@ -139,14 +145,13 @@ def fit(
             in_range(name, number, 1)
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"`ema` (={ema}) must lie in (0, 1)")
-    if ckpt_path not in (None, "last") and not Path(str(ckpt_path)).is_file():
-        raise FileNotFoundError(f"no checkpoint {ckpt_path}; name one with --ckpt_path, or last")
     out = out or default_out()
     config = {
         "model": model.plain(), "data": data.plain(), "trainer": trainer.plain(),
         "checkpoint": checkpoint.plain(), "seed": seed, "out": str(out), "ckpt_path": ckpt_path,
         "save_steps": save_steps, "patience": patience, "ema": ema,
     }  # fmt: skip
+    ckpt_path, replaced = _to_go_on_from(ckpt_path, out, overwrite)
     L.seed_everything(seed, workers=True, verbose=False)
     module = SpikingDataModule(data, seed)
     _check_batch(module)
@@ -168,23 +173,23 @@ def fit(
         *([] if patience is None else [_Patience("val_accuracy", patience=patience, mode="max")]),
         *([best] if chooses else []),
         ModelCheckpoint(**folder, filename="last", save_on_train_epoch_end=True),
-        *(
-            []
-            if save_steps is None
-            else [_WithinEpoch(**folder, filename="last", every_n_train_steps=save_steps)]
-        ),
+        *([] if save_steps is None else [_WithinEpoch(save_steps, **folder, filename="last")]),
+        FirstEpochTime(_to_take_less(module)),
         LambdaCallback(
             on_train_start=lambda *_: begun.append(1),
             on_train_batch_start=lambda *_: raise_if_asked(),
         ),
     ]
     made = [path for path in (out, *out.parents) if not path.exists()]
-    if ckpt_path == "last":  # there is none yet if the run was stopped before it was written
-        last = out / "checkpoints" / "last.ckpt"
-        ckpt_path = str(last) if last.exists() else None
     try:
         check_writable(out / "checkpoints")
-        with advising(lambda: _how_to_go_on(runner, out)), _writing(runner, out, made, config):
+        with (
+            advising(lambda: _how_to_go_on(runner, out)),
+            explained(out, "free space, then go on with --ckpt_path=last"),
+            _writing(runner, out, made, config),
+        ):
+            for path in replaced:
+                path.unlink(missing_ok=True)
             runner.fit(network, module, ckpt_path=ckpt_path)
             _warn(runner, network, module)
     except Exception as error:
@@ -195,6 +200,25 @@ def fit(
         kept = shlex.quote(str(out / "checkpoints" / "last.ckpt"))
         return f"no validation: last.ckpt is of the last epoch\nnext: htaf-snn test {kept}"
     return _which_is_best(best, model) if runner.is_global_zero else ""
+
+
+def _to_go_on_from(
+    ckpt_path: str | None, out: Path, overwrite: bool
+) -> tuple[str | None, list[Path]]:
+    """The checkpoint's path, and the files of another training that the first step removes."""
+    folder = out / "checkpoints"
+    if ckpt_path == "last":
+        ckpt_path = str(folder / "last.ckpt")
+    if ckpt_path is not None and not Path(ckpt_path).is_file():
+        raise FileNotFoundError(
+            f"no checkpoint {ckpt_path}; name one with --ckpt_path, or the folder of the training "
+            "to go on with by --out and --ckpt_path last, or leave it out to begin anew"
+        )
+    if ckpt_path is not None and Path(ckpt_path).resolve().parent == folder.resolve():
+        return ckpt_path, []
+    theirs = [folder / "best.ckpt", folder / "last.ckpt"]
+    refuse_existing(theirs, overwrite)
+    return ckpt_path, theirs
 
 
 def _warn(trainer: Any, network: SpikingClassifier, data: SpikingDataModule) -> None:
@@ -221,12 +245,29 @@ def _check_batch(module: SpikingDataModule) -> None:
         )
 
 
+def _to_take_less(data: SpikingDataModule) -> str:
+    """What makes an epoch shorter; the time is in proportion to the pixels, where they are many."""
+    longer = max(data.in_shape[1:])
+    if data.data_set.kind == "events" and longer >= 64:
+        return f"; --data.downsample {longer // 2} takes about a quarter of it"
+    return "; a lower --model.width or --data.T takes less"
+
+
 def _trainer(config: TrainerConfig, out: Path) -> Any:
     options = config.plain()
     if isinstance(config.devices, tuple):
         options["devices"] = list(config.devices)
-    bar = config.enable_progress_bar
-    options["enable_progress_bar"] = sys.stderr.isatty() if bar is None else bar
+    options |= progress(config.enable_progress_bar)
+    if config.overfit_batches:  # Lightning's own takes the first samples, which are of one class
+        options |= dict.fromkeys(
+            ("limit_train_batches", "limit_val_batches"), config.overfit_batches
+        )
+        options["overfit_batches"] = 0
+        options["callbacks"].append(
+            LambdaCallback(
+                on_train_epoch_start=lambda t, _: t.train_dataloader.sampler.set_epoch(0)
+            )
+        )
     if config.enable_model_summary is None:
         options["enable_model_summary"] = options["enable_progress_bar"]
     plugins: list[Any] = [WholeCheckpointIO()]
@@ -238,9 +279,8 @@ def _trainer(config: TrainerConfig, out: Path) -> Any:
             **options,
             default_root_dir=out,
             # A resumed run adds to the TensorBoard log and writes a CSV log of its own.
-            logger=[TensorBoardLogger(out, name="", version=""), CSVLogger(out, name="csv")],
+            logger=[TensorBoardLog(out, name="", version=""), CsvLog(out, name="csv")],
             plugins=plugins,
-            callbacks=[] if options["enable_progress_bar"] else [_LineAnEpoch()],
             enable_checkpointing=False,
         )
     except Exception as error:  # of many kinds
@@ -276,7 +316,7 @@ def _how_to_go_on(trainer: Any, out: Path) -> str:
     stopped = f"stopped at step {trainer.global_step}; "
     if (out / "checkpoints" / "last.ckpt").exists():
         return f"{stopped}go on with the same options, --out {out} and --ckpt_path last"
-    return f"{stopped}no checkpoint was written yet"
+    return f"{stopped}no checkpoint was written yet: the same command begins anew"
 
 
 def _which_is_best(best: ModelCheckpoint, model: ModelConfig) -> str:
@@ -285,7 +325,7 @@ def _which_is_best(best: ModelCheckpoint, model: ModelConfig) -> str:
         return "no best.ckpt: the training ended before the hardening did; see last.ckpt"
     competed = "; only epochs after the end of the hardening competed"
     return (
-        f"best.ckpt is of epoch {read_checkpoint(path)['epoch']}, {best.monitor} "
+        f"best.ckpt is of epoch {read_checkpoint(path)['epoch'] + 1}, {best.monitor} "
         f"{best.best_model_score:.4f}{'' if model.hardening is None else competed}\n"
         f"next: htaf-snn test {shlex.quote(path)}"
     )

@@ -215,7 +215,7 @@ class SpikingClassifier(L.LightningModule):
             where = where or first_not_finite(self.net, lambda: self.logits_seq(x_seq))
             raise DivergedError(
                 f"the loss is {loss.item()} at step {self.global_step} (epoch "
-                f"{self.current_epoch}); the first output that is not finite is that of "
+                f"{self.current_epoch + 1}); the first output that is not finite is that of "
                 f"{where or 'the loss itself'}{self._remedy()}"
             )
         indices = labels if labels.ndim == 1 else labels.argmax(1)
@@ -240,7 +240,7 @@ class SpikingClassifier(L.LightningModule):
             bad = next(name for name, grad in gradients.items() if not grad.isfinite().all())
             raise DivergedError(
                 f"the gradient of {bad} is not finite at step {self.global_step} (epoch "
-                f"{self.current_epoch}){self._remedy()}"
+                f"{self.current_epoch + 1}){self._remedy()}"
             )
 
     def _remedy(self) -> str:

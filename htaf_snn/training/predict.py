@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import torch
 from ..data import SpikingDataModule
 from ..data.framing import Framing
 from ..data.recordings import Events
+from ..files import write_figure, write_whole
 from ..transfer import firing_hard
 from .checkpoint_io import read_checkpoint
 from .module import SpikingClassifier
@@ -127,14 +129,13 @@ def with_window(framing: Framing, window: int | None) -> Framing:
 
 def write_csv(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
     """A line a prediction: what and where it is, its label, and a column a class."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(
-            ["path", "start_us", "events", "label", "name", "confidence", "error", *classes]
-        )
-        for p in predictions:
-            numbers = ("", "", "") if p.error else (p.label, p.name, p.confidence)
-            table.writerow([p.path, p.start, p.events, *numbers, p.error, *p.probabilities])
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["path", "start_us", "events", "label", "name", "confidence", "error", *classes])
+    for p in predictions:
+        numbers = ("", "", "") if p.error else (p.label, p.name, p.confidence)
+        table.writerow([p.path, p.start, p.events, *numbers, p.error, *p.probabilities])
+    write_whole(path, lambda partial: partial.write_text(text.getvalue(), "utf-8", newline=""))
 
 
 def write_json(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
@@ -148,7 +149,8 @@ def write_json(path: Path, predictions: Sequence[Prediction], classes: Sequence[
         row |= {"start_us": p.start, "events": p.events, "label": p.label, "name": p.name}
         row |= {"confidence": p.confidence}
         rows.append(row | {"probabilities": dict(zip(classes, p.probabilities, strict=False))})
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(rows, indent=1) + "\n"
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def draw(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
@@ -178,4 +180,4 @@ def draw(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) 
         axis.set(title=recording.name, xlabel="time (s)", ylabel="probability", ylim=(0, 1.05))
     if len(classes) <= 12:
         axes[0].legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(path, dpi=120)
+    write_figure(figure, path, dpi=120)

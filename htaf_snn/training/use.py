@@ -18,9 +18,9 @@ from ..arguments import arguments_of, typed
 from ..data import DataConfig, SpikingDataModule
 from ..data.recordings import files_at, recordings_in
 from ..data.registry import is_data_set
-from ..exporting import SUFFIX, Exported, Format
+from ..exporting import SUFFIX, Exported, Format, files_of
 from ..exporting import export as export_net
-from ..files import write_whole
+from ..files import refuse_existing, write_whole
 from ..models.registry import is_network
 from ..neurons.host import is_neuron_class
 from ..surrogates.registry import is_spike_function
@@ -30,6 +30,7 @@ from .checkpoint_io import read_checkpoint
 from .config import ModelConfig
 from .module import SpikingClassifier
 from .predict import Prediction
+from .progress import progress
 
 _logger = logging.getLogger(__name__)
 
@@ -61,9 +62,10 @@ def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> Spik
         model = SpikingClassifier(config=config, **given)
         model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
+        epoch = typed("epoch", content.get("epoch", 0), int)
     _logger.info(
-        "%s: the weights after epoch %s, step %s",
-        checkpoint, content.get("epoch"), content.get("global_step"),
+        "%s: the weights of epoch %s, step %s",
+        checkpoint, epoch + 1, content.get("global_step"),
     )  # fmt: skip
     return model.eval()
 
@@ -188,7 +190,9 @@ def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -
         the differences of these in percentage points; firing_rate, and firing_rate/<layer>.
     """
     model, data = _load(checkpoint, root, allow)
-    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
+    trainer = L.Trainer(
+        logger=False, enable_checkpointing=False, enable_model_summary=False, **progress()
+    )
     (metrics,) = trainer.test(model, data, verbose=False)
     return Measured(metrics)
 
@@ -216,6 +220,7 @@ def calibrate(
     batches: int = 100,
     out: Path | None = None,
     allow: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Re-estimates a checkpoint's batch norm with exact spikes, from training data.
 
@@ -225,11 +230,13 @@ def calibrate(
         batches: most batches to use, >= 1.
         out: the new checkpoint; ``<checkpoint>-calibrated.ckpt`` beside it unless it is given.
         allow: module that the checkpoint's spike function and neuron may be imported from.
+        overwrite: whether a file that is there is replaced.
 
     Returns:
         the new checkpoint's path.
     """
     out = out or checkpoint.with_name(f"{checkpoint.stem}-calibrated.ckpt")
+    refuse_existing([out], overwrite)
     model, data = _load(checkpoint, root, allow)
     transfer.calibrate(model.net, data.train_dataloader(), batches)
     content = read_checkpoint(checkpoint) | {"state_dict": model.state_dict()}
@@ -285,19 +292,23 @@ def export(
     step: bool = False,
     root: Path | None = None,
     allow: str | None = None,
+    overwrite: bool = False,
 ) -> Exported:
     """Writes a checkpoint's hard network for other frameworks, once it agrees on the test split.
 
     Args:
         checkpoint: a file written by `fit` or `compare`.
         format: nir, onnx or spikingjelly.
-        out: the file; the checkpoint's name with .nir, .onnx or .py, in the folder that is the
-            current one, unless it is given.
+        out: the file; unless it is given, beside the checkpoint and of its name, with .nir, .onnx
+            or .py, -step.onnx of one step.
         step: whether an ONNX model is of one time step, with states in and out.
         root: folder of the data, if it has moved.
         allow: module that the checkpoint's spike function and neuron may be imported from.
+        overwrite: whether files that are there are replaced.
     """
+    kind = "-step" if step else ""
+    out = out or checkpoint.with_name(f"{checkpoint.stem}{kind}{SUFFIX[format]}")
+    refuse_existing(files_of(format, out), overwrite)
     model, data = _load(checkpoint, root, allow)
     data.setup("test")
-    out = out or Path(f"{checkpoint.stem}{SUFFIX[format]}")
     return export_net(model.net, data.test_dataloader(), out, format, step=step)

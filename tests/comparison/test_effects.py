@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from scipy import stats
 
 from htaf_snn.comparison.contender import Run
 from htaf_snn.comparison.effects import (
+    Ranks,
     conclude_ranks,
     differences,
     effects,
@@ -142,6 +144,38 @@ def test_ranks_by_hand() -> None:
     assert "Nemenyi's test tells from htaf, above it: none; below it: " in text
     assert ranks(summarize(runs(seeds=1))) is None
     assert ranks(summarize([run for run in runs() if run.spike in ("htaf", "atan")])) is None
+
+
+def test_two_blocks_and_three_contenders_have_ranks() -> None:
+    three = ("htaf", "sigmoid", "atan")
+    found = ranks(summarize([run for run in runs(seeds=2) if run.spike in three]))
+    assert found is not None and found.blocks == 2
+    assert found.mean == {"htaf": 1.0, "sigmoid": 2.5, "atan": 2.5}
+
+
+def test_an_equal_rank_is_neither_above_nor_below() -> None:
+    mean = {"above": 1.0, "htaf": 2.0, "equal": 2.0, "below": 4.0}
+    pairs = pd.DataFrame(0.01, index=list(mean), columns=list(mean))
+    text = conclude_ranks(Ranks(mean, 10, 0.01, pairs))
+    assert text.endswith("tells from htaf, above it: above; below it: below.")
+
+
+def test_an_effect_is_of_the_seeds_that_all_share() -> None:
+    made = [
+        make_run(spike=spike, seed=seed, hard_accuracy=value / 100)
+        for spike, values in (
+            ("htaf", {0: 50, 1: 96, 2: 97}),
+            ("sigmoid@hardening=[0,0.8]", {1: 94, 2: 96, 3: 10}),
+            ("sigmoid", {2: 95, 1: 93, 4: 20}),
+        )
+        for seed, value in values.items()
+    ]
+    found = {e.what: e for e in effects(summarize(made))}
+    function = found["htaf minus sigmoid, both hardened"]
+    assert function.seeds == 2 and function.points.mean == pytest.approx((2 + 1) / 2)
+    hardening = found["hardened minus as a surrogate, mean of 1 function"]
+    assert hardening.seeds == 2 and hardening.points.mean == pytest.approx(1.0)
+    assert headline(summarize(made))[0].startswith("Treated alike, htaf")
 
 
 def test_no_label_of_the_diagram_is_cut_off(tmp_path: Path) -> None:

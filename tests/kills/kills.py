@@ -42,12 +42,12 @@ class Victim:
 
     Args:
         command: of a run into a folder.
-        resume: added to go on.
+        resume: added to go on, by what a kill left in the folder.
         result: what must be the same in the end, by name.
     """
 
     command: Callable[[Path], list[str]]
-    resume: tuple[str, ...]
+    resume: Callable[[Path], tuple[str, ...]]
     result: Callable[[Path], dict[str, Any]]
 
 
@@ -83,7 +83,11 @@ def _fit(workers: int) -> Victim:
             "-m", "htaf_snn", "fit", *_SMALL, "--trainer.max_epochs=4", "--save_steps=5",
             "--trainer.enable_progress_bar=false", f"--data.num_workers={workers}", f"--out={out}",
         ],
-        ("--ckpt_path=last",),
+        lambda out: (
+            ("--ckpt_path=last",)
+            if (out / "checkpoints/last.ckpt").exists()
+            else ("--overwrite",)  # a best.ckpt, if it came between the two
+        ),
         _weights,
     )  # fmt: skip
 
@@ -97,10 +101,10 @@ VICTIMS: dict[str, Victim] = {
             "-m", "htaf_snn", "compare", *_SMALL, "--spikes=htaf,atan", "--epochs=2",
             "--workers=2", f"--out={out}",
         ],
-        (),
+        lambda _: (),
         _runs,
     ),
-    "frames": Victim(lambda _: ["-c", _BUILD], (), _frames),
+    "frames": Victim(lambda _: ["-c", _BUILD], lambda _: (), _frames),
 }  # fmt: skip
 
 
@@ -155,7 +159,7 @@ class Kills:
             wrong.append(f"exit code {process.returncode}: {err[-300:]}")
         if orphans := _left(session):
             wrong.append(f"orphans: {orphans}")
-        process = self._start(name, out, *VICTIMS[name].resume)
+        process = self._start(name, out, *VICTIMS[name].resume(out))
         _, err = process.communicate(timeout=600)
         if process.returncode:
             wrong.append(f"going on fails with {process.returncode}: {err[-300:]}")

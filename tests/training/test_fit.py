@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from htaf_snn.data.digits_events import encode
 from htaf_snn.training import ModelConfig, SpikingClassifier
+from htaf_snn.training.checkpoint_io import read_checkpoint
 from htaf_snn.training.fit import _Best
 from htaf_snn.training.use import load, load_data
 from tests.helpers import command
@@ -57,7 +59,8 @@ def test_writes_logs_configuration_and_checkpoints(trained: Path) -> None:
     assert {"train_loss_step", "train_accuracy", "val_loss", "val_accuracy"} <= set(
         header.split(",")
     )
-    assert rows
+    epochs = {row.split(",")[header.split(",").index("epoch")] for row in rows}
+    assert epochs == {"1", "2", "3"}
 
 
 def test_a_seed_repeats_a_run_to_the_bit_and_a_file_replaces_options(
@@ -73,6 +76,38 @@ def test_a_seed_repeats_a_run_to_the_bit_and_a_file_replaces_options(
     )  # fmt: skip
     other = weights(tmp_path / "other/checkpoints/last.ckpt")
     assert any(not torch.equal(v, other[k]) for k, v in first.items())
+
+
+def test_nothing_that_is_there_is_replaced_unasked(trained: Path, tmp_path: Path) -> None:
+    once = ("--data=digits", *SMALL, "--trainer.max_epochs=1")
+    out = tmp_path / "out"
+    shutil.copytree(trained / "checkpoints", out / "checkpoints")
+    best, last = out / "checkpoints/best.ckpt", out / "checkpoints/last.ckpt"
+    before = last.read_bytes()
+    for name in ("last.onnx", "last-step.onnx", "last.py", "best.pt", "last-calibrated.ckpt"):
+        (out / "checkpoints" / name).write_text("a lab's own")
+    refused: list[tuple[tuple[str | Path, ...], str]] = [
+        (("fit", *once, "--out", out), f"{best} is there already"),
+        (("fit", *once, "--out", out, "--ckpt_path", trained / "checkpoints/last.ckpt"), "already"),
+        (("fit", *once, "--out", tmp_path / "new", "--ckpt_path=last"), "no checkpoint"),
+        (("export", last, "--format=onnx"), f"{last.with_suffix('.onnx')} is there already"),
+        (("export", last, "--format=onnx", "--step"), "last-step.onnx is there already"),
+        (("export", last, "--format=spikingjelly"), "last.py is there already"),
+        (("export", best, "--format=spikingjelly"), "best.pt is there already"),
+        (("calibrate", last), "last-calibrated.ckpt is there already"),
+    ]
+    for arguments, message in refused:
+        done = command(*arguments, check=False)
+        assert done.returncode == 1 and message in done.stderr
+        assert "--overwrite" in done.stderr or "leave it out to begin anew" in done.stderr
+    assert last.read_bytes() == before and not (tmp_path / "new").exists()
+    command("fit", *once, "--out", out, "--overwrite")
+    assert read_checkpoint(last)["epoch"] == 0
+    exported = command("export", last, "--format=spikingjelly", "--overwrite").stdout
+    assert exported.endswith(
+        f"wrote                {last.with_suffix('.pt')}, {out}/checkpoints/last.py\n"
+    )
+    assert last.with_suffix(".onnx").read_text() == "a lab's own"
 
 
 def test_of_equally_good_epochs_the_last_is_best(tmp_path: Path) -> None:
@@ -205,6 +240,26 @@ def test_a_network_and_a_data_set_of_ones_own(
     assert "hard accuracy" in command("test", checkpoint, "--allow=my_module").stdout
     done = command("fit", *options, "--model.width=2", "--out", tmp_path / "no", check=False)
     assert done.returncode == 1 and "unexpected keyword argument 'width'" in done.stderr
+
+
+def test_batches_that_are_trained_on_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    step = SpikingClassifier.training_step
+
+    def training_step(self: SpikingClassifier, batch: Any, index: int) -> torch.Tensor:
+        seen.append(batch[0].sum((0, 2, 3, 4)))
+        return step(self, batch, index)
+
+    monkeypatch.setattr(SpikingClassifier, "training_step", training_step)
+    command(
+        "fit", "--data=digits", *SMALL, "--trainer.max_epochs=2", "--trainer.overfit_batches=3",
+        "--out", tmp_path,
+    )  # fmt: skip
+    assert len(seen) == 6
+    for first, second in zip(seen[:3], seen[3:], strict=True):
+        assert torch.equal(first, second)
 
 
 def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:

@@ -146,7 +146,7 @@ def test_test_says_which_epoch(trained: Path, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level("INFO", logger="htaf_snn"):
         model = load(trained)
     assert isinstance(model, SpikingClassifier)
-    assert "last.ckpt: the weights after epoch 0, step 5" in caplog.text
+    assert "last.ckpt: the weights of epoch 1, step 5" in caplog.text
 
 
 def test_going_on_from_a_crafted_checkpoint_is_refused(

@@ -144,7 +144,7 @@ def test_float16_skips_the_steps_whose_gradients_overflow() -> None:
 
 def test_a_loss_that_is_not_finite_names_step_and_layer() -> None:
     with pytest.raises(
-        DivergedError, match=r"loss is nan at step 2 \(epoch 0\).*the input; no checkpoint"
+        DivergedError, match=r"loss is nan at step 2 \(epoch 1\).*the input; no checkpoint"
     ):
         train(classifier(), Batches(spoiled=True))
     module = classifier()

@@ -42,6 +42,7 @@ DIGITS = ("--data=digits", "--data.T=2", "--data.batch_size=256", "--model.width
         ("--trainer.profiler=abc", "Literal['simple', 'advanced', 'pytorch']"),
         ("--trainer.max_time=-1", "`trainer.max_time` (=-1) must read DD:HH:MM:SS"),
         ("--trainer.max_epochs=0", "`trainer.max_epochs` (=0)"),
+        ("--trainer.max_epoch=3", "Did you mean --trainer.max_epochs?"),
         ("--trainer.accumulate_grad_batches=-1", "`trainer.accumulate_grad_batches` (=-1)"),
         ("--trainer.gradient_clip_val=-1", "`trainer.gradient_clip_val` (=-1.0)"),
         ("--trainer.limit_val_batches=0", "`trainer.limit_val_batches` (=0)"),

@@ -91,7 +91,7 @@ def test_two_writers_of_one_folder(tmp_path: Path) -> None:
     first = started(*FIT, "--out", out)
     try:
         wait_for(out / "checkpoints/last.ckpt", first)
-        second = started(*FIT, "--out", out)
+        second = started(*FIT, "--out", out, "--overwrite")
         _, err = second.communicate(timeout=120)
         assert second.returncode == 1 and "another process is writing into" in err
         assert first.poll() is None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from htaf_snn import HTAF, HTAFSpike, LIFNode, spike_function
 from htaf_snn.transfer import binarity, transfer_gap
+from htaf_snn.transfer.diagnosis import LayerGap, TransferGap
 
 
 class _Pairs(nn.Module):
@@ -45,6 +46,29 @@ def test_the_layer_where_the_gap_is_born() -> None:
     assert second.hard_rate == 1.0 and 0 < second.soft_rate < 1
     assert second.difference == pytest.approx(1 - second.soft_rate)
     assert second.hard_accuracy == found.hard_accuracy
+
+
+def test_unequal_batches_count_by_their_samples() -> None:
+    net = nn.Sequential(HTAF(), nn.Linear(2, 2), HTAF(), _Pairs())
+    x, labels = torch.randn(7, 2), torch.tensor([0, 1, 0, 1, 1, 0, 1])
+    whole = transfer_gap(net, [(x, labels)])
+    parts = transfer_gap(net, [(x[:1], labels[:1]), (x[1:], labels[1:])])
+    for one, other in zip(whole.layers, parts.layers, strict=True):
+        assert one.soft_rate != one.hard_rate and one.difference > 0
+        for field in ("soft_rate", "hard_rate", "difference", "uncertain", "gap_pp"):
+            assert getattr(other, field) == pytest.approx(getattr(one, field), abs=1e-6), field
+
+
+@pytest.mark.parametrize(
+    ("gaps", "born"), [((-2.0, -1.0), None), ((0.0, -1.0), None), ((0.5, 3.0), "1"), ((), None)]
+)
+def test_a_layer_that_gains_is_not_where_the_gap_is_born(
+    gaps: tuple[float, ...], born: str | None
+) -> None:
+    layers = [LayerGap(str(i), 0.5, 0.5, 0.1, 0.1, 0.9, gap) for i, gap in enumerate(gaps)]
+    found = TransferGap(0.9, 0.9, 0.9 - sum(gaps) / 100, layers)
+    assert found.born_in == born
+    assert str(found).endswith(f"most of it born in {born or 'no layer'}")
 
 
 def test_spiking_layers_and_time() -> None:

@@ -40,6 +40,13 @@ def test_shapes(shape: Any, expected: list[float]) -> None:
     assert net[0].surrogate_function.alpha1 == 6 and net[1].surrogate_function.beta == 3
 
 
+def test_parameters_end_where_the_hardening_does() -> None:
+    net = network(mode="soft")
+    schedule = SharpnessSchedule(net, 10, "linear", hardening=(0.2, 0.5), alpha0=(1.0, 2.0))
+    expected = [1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.0, 2.0]  # by fifths, to half of the ten steps
+    assert course(net, schedule, 8) == pytest.approx(expected)
+
+
 def modes(net: Any, schedule: SharpnessSchedule, steps: int) -> list[tuple[str, str, float]]:
     found = []
     for _ in range(steps):
