@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -143,18 +145,24 @@ def survives(mutation: Mutation, root: Path) -> bool:
     whole = path.read_text(encoding="utf-8")
     tests = nearest_tests(mutation.path, root)
     path.write_text(mutation.apply(whole), encoding="utf-8")
+    # A session of its own: tests of signals and of stopped compilers end their whole group.
+    process = None
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider",
              *tests],
             cwd=root, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-            capture_output=True, timeout=_SECONDS, check=False,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        return process.wait(_SECONDS) == 0
     except subprocess.TimeoutExpired:
         return False
     finally:
         path.write_text(whole, encoding="utf-8")
-    return done.returncode == 0
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def main() -> None:
