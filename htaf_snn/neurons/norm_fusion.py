@@ -40,10 +40,10 @@ class DeferredNorm(AveragedNorm):
         if is_dynamo_compiling():
             return self.compute(x)
         frame = _caller(sys._getframe())
-        proof: Proof | None = self.__dict__.get("proof")
-        if proof is None or proof.is_stale():
-            proof = self._proven_anew(frame)
-        if proof is None or not proof.holds_in(frame):
+        held: tuple[Proof, ...] = self.__dict__.get("proof", ())
+        proof = next((p for p in held if not p.is_stale() and p.holds_in(frame)), None)
+        proof = proof or self._proven_anew(frame)
+        if proof is None or proof.is_watched() or not proof.holds_in(frame):
             return self.compute(x)
         proof.reader._resolved.waiting = (self, x)
         return x
@@ -56,12 +56,13 @@ class DeferredNorm(AveragedNorm):
     def _proven_anew(self, frame: Any) -> Proof | None:
         """A proof from the modules that are running, as after a copy or a change of them."""
         tries = self.__dict__.get("proofs", 0)
-        self.__dict__ |= {"proofs": tries + 1, "proof": None}
+        self.__dict__["proofs"] = tries + 1
         while frame is not None and tries < _MOST_PROOFS:
             owner = _module_of(frame)
             found = _followed(owner).get(id(self)) if isinstance(owner, nn.Module) else None
             if isinstance(found, Proof):
-                self.__dict__["proof"] = found
+                held = self.__dict__.get("proof", ())
+                self.__dict__["proof"] = (found, *(p for p in held if not p.is_stale()))
                 return found
             frame = _caller(frame) if type(owner) is nn.Sequential else None
         return None
@@ -123,13 +124,17 @@ class Proof:
         return changed is None or not self.snapshot.ignored.issuperset(changed)
 
     def holds_in(self, frame: Any) -> bool:
-        """Whether the owners' forwards run in and around ``frame``, and no hook sees the input."""
+        """Whether the owners' forwards run in and around ``frame``."""
         for owner, code in zip(self.owners, self._codes, strict=True):
             if frame is None or frame.f_code is not code or _module_of(frame) is not owner:
                 return False
             frame = _caller(frame)
+        return True
+
+    def is_watched(self) -> bool:
+        """Whether a hook sees what the reader is given, or that it is called."""
         own = self.reader
-        return not (
+        return bool(
             own._forward_hooks or own._forward_pre_hooks
             or own._backward_hooks or own._backward_pre_hooks
         )  # fmt: skip
@@ -190,7 +195,7 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
             elif made is not None:
                 norm = norms.pop(key)
                 norm.__class__ = made
-                norm.__dict__["proof"] = found
+                norm.__dict__["proof"] = (found,)
                 left.pop(key)
     average_norms(net)
     return {names[key][0]: reason for key, reason in left.items()}
