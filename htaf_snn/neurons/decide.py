@@ -13,7 +13,7 @@ from . import torch_state
 from .kernels import cpu
 from .kernels.buffers import DTYPES
 from .kernels.compiler import BackendUnavailableError
-from .kernels.device import Backend, toolchain_obstacle
+from .kernels.device import Backend, toolchain_obstacle, warn_once
 from .step.graph import Scope, decode
 from .step.simplify import with_norm
 from .traced import NodeStep
@@ -96,6 +96,7 @@ def compile_obstacle(text: str, dtype: torch.dtype, normed: bool = False) -> str
         program = decode(text)
         cpu.kernel(with_norm(program) if normed else program, dtype, normed)
     except BackendUnavailableError as error:
+        warn_once(str(error))
         return str(error)
     return None
 

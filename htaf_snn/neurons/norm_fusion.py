@@ -40,10 +40,12 @@ class DeferredNorm(AveragedNorm):
         if is_dynamo_compiling():
             return self.compute(x)
         frame = _caller(sys._getframe())
-        held: tuple[Proof, ...] = self.__dict__.get("proof", ())
-        proof = next((p for p in held if not p.is_stale() and p.holds_in(frame)), None)
-        proof = proof or self._proven_anew(frame)
-        if proof is None or proof.is_watched() or not proof.holds_in(frame):
+        for proof in self.__dict__.get("proof", ()):
+            if not proof.is_stale() and proof.holds_in(frame):
+                break
+        else:
+            proof = self._proven_anew(frame)
+        if proof is None or proof.is_watched():
             return self.compute(x)
         proof.reader._resolved.waiting = (self, x)
         return x
@@ -57,10 +59,11 @@ class DeferredNorm(AveragedNorm):
         """A proof from the modules that are running, as after a copy or a change of them."""
         tries = self.__dict__.get("proofs", 0)
         self.__dict__["proofs"] = tries + 1
+        start = frame
         while frame is not None and tries < _MOST_PROOFS:
             owner = _module_of(frame)
             found = _followed(owner).get(id(self)) if isinstance(owner, nn.Module) else None
-            if isinstance(found, Proof):
+            if isinstance(found, Proof) and found.holds_in(start):
                 held = self.__dict__.get("proof", ())
                 self.__dict__["proof"] = (found, *(p for p in held if not p.is_stale()))
                 return found

@@ -156,7 +156,7 @@ def host_configuration(root: Path, **options: Any) -> Any:
             num_classes=2,
             image_size=32,
             neuron_config=vision.NeuronConfig(
-                "htaf_snn.neurons.lif_node.LIFNode",
+                "htaf_snn.neurons.nodes.LIFNode",
                 {"tau": 2.0, "detach_reset": True},
                 "htaf_snn.surrogates.htaf.HTAFSpike",
                 {"alpha0": 1.5, "alpha1": 6.0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import hashlib
 import os
@@ -94,6 +95,18 @@ def find_compiler() -> Compiler:
     return Compiler(path, version, flags)
 
 
+def check_toolchain() -> None:
+    """Checks that there is a compiler and a folder for what it makes.
+
+    Raises:
+        BackendUnavailableError: as `find_compiler`, or a cache folder that can't be written or
+            that others can write to.
+    """
+    find_compiler()
+    with _in_cache(kernel_folder()):
+        _make_private(kernel_folder())
+
+
 def _openmp(compiler: Sequence[str]) -> tuple[str, ...]:
     """The flag for threads and vectors, or vectors alone: Apple's clang has no threads."""
     for flag in ("-fopenmp", "-fopenmp-simd"):
@@ -174,6 +187,8 @@ def _compile(compiler: Compiler, source: str, library: Path, checksum: Path) -> 
         text, made, sum_ = (Path(work, name) for name in ("kernel.cpp", "kernel.so", "sum"))
         text.write_text(source, encoding="utf-8")
         done = _run([compiler.path, *compiler.flags, str(text), "-o", str(made)], _LONGEST)
+        if done.returncode and os.strerror(errno.ENOSPC) in done.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if done.returncode or not made.is_file():
             raise BackendUnavailableError(
                 f"{compiler.path} could not compile a kernel:\n{_errors(done.stderr) or 'no file'}"

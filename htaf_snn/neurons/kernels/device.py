@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 
 from . import cuda
-from .compiler import BackendUnavailableError, find_compiler, kernel_folder
+from .compiler import BackendUnavailableError, check_toolchain, find_compiler, kernel_folder
+
+_logger = logging.getLogger(__name__)
 
 Backend = Literal["auto", "torch", "cpu", "cupy"]
 
@@ -23,7 +27,7 @@ def check_backend(backend: str) -> Backend:
     if backend not in get_args(Backend):
         raise ValueError(f"`backend` (={backend!r}) must be one of {', '.join(get_args(Backend))}")
     if backend == "cpu":
-        find_compiler()
+        check_toolchain()
     if backend == "cupy" and (reason := cuda.unavailable()):
         raise BackendUnavailableError(f"backend 'cupy' can't run here: {reason}")
     if backend == "auto":
@@ -37,13 +41,22 @@ _toolchain_obstacles: dict[str, str | None] = {}  # once asked, by device
 def toolchain_obstacle(device: str, ask: bool = True) -> str | None:
     """Why no kernel can be made for a device, or None; only what is known already if not asked."""
     if ask and device not in _toolchain_obstacles:
-        _toolchain_obstacles[device] = cuda.unavailable() if device == "cuda" else _no_compiler()
+        reason = cuda.unavailable() if device == "cuda" else _no_compiler()
+        _toolchain_obstacles[device] = reason
+        if reason is not None:
+            warn_once(reason)
     return _toolchain_obstacles.get(device)
+
+
+@functools.cache
+def warn_once(reason: str) -> None:
+    """Warns that what this machine lacks makes neurons slow, and what to do."""
+    _logger.warning("neurons run on backend 'torch', several times slower: %s", reason)
 
 
 def _no_compiler() -> str | None:
     try:
-        find_compiler()
+        check_toolchain()
     except BackendUnavailableError as error:
         return str(error)
     return None
@@ -60,6 +73,7 @@ class BackendStatus:
 def backends() -> dict[str, BackendStatus]:
     """Each backend, whether it can run here, and with what or why not."""
     try:
+        check_toolchain()
         compiler = find_compiler()
         cpu = BackendStatus(
             True, f"{compiler.path} ({compiler.version}), {' '.join(compiler.flags)}"
