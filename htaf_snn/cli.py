@@ -266,9 +266,6 @@ def configure_logging() -> None:
     """Says on standard error what the library does, and keeps Lightning's notices off it."""
     import lightning  # noqa: F401  # it sets its own log levels, which are ours to choose here
 
-    from .yaml_text import guard_jsonargparse
-
-    guard_jsonargparse()
     _log_to_stderr()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
