@@ -116,8 +116,13 @@ def assert_backends_agree(
 @pytest.mark.parametrize("name", NEURONS)
 def test_equals_the_reference(name: str, function: str, calls: list[str]) -> None:
     cases = 0
-    for v_reset, detach_reset, store_v_seq, T in itertools.product(
-        (0.0, -0.2, None), (False, True), (False, True), (1, 2, 5, 16, 33, 100)
+    # Each pair of neuron and function has two of the six resets, all pairs together all of them:
+    # a kernel takes a second to compile.
+    first = list(NEURONS).index(name) + list(FUNCTIONS).index(function)
+    resets = list(itertools.product((0.0, -0.2, None), (False, True)))
+    chosen = (resets[first % 6], resets[(first + 3) % 6])
+    for (v_reset, detach_reset), store_v_seq, T in itertools.product(
+        chosen, (False, True), (1, 2, 5, 16, 33, 100)
     ):
         if T > 16 and store_v_seq != detach_reset:  # the long ones are slow on the reference
             continue
@@ -133,10 +138,11 @@ def test_equals_the_reference(name: str, function: str, calls: list[str]) -> Non
     assert calls.count("forward") == calls.count("backward") == cases
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("dtype", list(TOLERANCE)[1:], ids=str)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_dtype(function: str, dtype: torch.dtype) -> None:
-    for name, T, N in itertools.product(NEURONS, (1, 7), (1, 61, 4099)):
+    name = list(NEURONS)[(list(FUNCTIONS).index(function) + list(TOLERANCE).index(dtype)) % 5]
+    for T, N in itertools.product((1, 7), (1, 61, 4099)):
 
         def make(**options: Any) -> neuron.BaseNode:
             return NEURONS[name](surrogate_function=FUNCTIONS[function](), step_mode="m", **options)
@@ -261,7 +267,7 @@ def test_expanded_input() -> None:
     mode=st.sampled_from(["soft", "hard"]),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_neuron(
     T: int, shape: list[int], tau: float, v_threshold: float, v_reset: float | None,
     detach_reset: bool, decay_input: bool, alphas: tuple[float, float], mode: Any, seed: int,
