@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import re
 import runpy
@@ -129,6 +130,34 @@ def test_examples_run(
     monkeypatch.setattr(sys, "argv", [str(example), *shortened])
     runpy.run_path(str(example), run_name="__main__")
     assert capsys.readouterr().out
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level modules and our subpackages that a file of ours imports, anywhere in it."""
+    package, found = ["htaf_snn", *path.relative_to(ROOT / "htaf_snn").parts[:-1]], set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return {".".join(name.split(".")[:2]) for name in found}
+
+
+def test_subpackages_import_each_other_in_one_direction() -> None:
+    folders = [path for path in (ROOT / "htaf_snn").iterdir() if (path / "__init__.py").exists()]
+    imports = {
+        f"htaf_snn.{folder.name}": set().union(*map(imported, folder.rglob("*.py")))
+        for folder in folders
+    }
+    assert not {"examples", "benchmarks", "tests"} & {
+        name.partition(".")[0] for found in imports.values() for name in found
+    }
+    order = graphlib.TopologicalSorter(
+        {name: (found & imports.keys()) - {name} for name, found in imports.items()}
+    )
+    order.prepare()  # a CycleError names the circle
 
 
 def test_names_that_are_imported_late_are_those_that_type_checkers_see(

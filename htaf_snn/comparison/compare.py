@@ -15,10 +15,10 @@ from typing import Any
 from tqdm import tqdm
 
 from ..arguments import in_range
+from ..checkpoint_io import check_writable
 from ..data import SpikingDataModule
 from ..extras import need
 from ..files import explained, only_writer
-from ..training.checkpoint_io import check_writable
 from ..training.finite import DivergedError
 from .contender import Run
 from .results import Results, Trial, read_results

@@ -19,13 +19,13 @@ from spikingjelly.activation_based import functional, monitor, neuron
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from ..checkpoint_io import WholeCheckpointIO
 from ..data import DataConfig, SpikingDataModule, data_set
 from ..data.splits import frames_first
 from ..energy import operations
 from ..models import default_model
 from ..surrogates import spike_function
 from ..training import ModelConfig, SpikingClassifier
-from ..training.checkpoint_io import WholeCheckpointIO
 from ..training.concerns import concerns
 from ..training.progress import progress
 from ..transfer import calibrate, firing_as_trained

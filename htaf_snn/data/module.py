@@ -15,13 +15,14 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from ..arguments import in_range
+from ..arguments import in_range, typed
+from ..checkpoint_io import check_import, explained, read_checkpoint, settings_in
 from . import augment as augmentation
 from . import summary
 from .definition import DataConfig
 from .framing import Framing
 from .loader import Drawn, Sampler, TrainLoader
-from .registry import data_set
+from .registry import data_set, is_data_set
 from .splits import Sample, Splits, frames_first
 
 _log = logging.getLogger(__name__)
@@ -57,12 +58,37 @@ class SpikingDataModule(L.LightningDataModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's options are not for it
-        cls, checkpoint_path: Any, **options: Any
+        cls, checkpoint_path: Any, root: Path | None = None, allow: str | None = None
     ) -> Any:
-        """`htaf_snn.training.use.load_data`, which checks a file from elsewhere."""
-        from ..training.use import load_data
+        """Builds the data module of a checkpoint of `fit`; nothing is downloaded.
 
-        return load_data(Path(checkpoint_path), **options)
+        Args:
+            checkpoint_path: a file written by `fit`; each of its settings is checked.
+            root: folder of the data, if it has moved.
+            allow: module that its data set may be imported from.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is not a checkpoint of this library, is damaged, or names a data
+                set of a module that is neither imported nor allowed.
+        """
+        path = Path(checkpoint_path)
+        return cls.of_checkpoint(read_checkpoint(path), path, root, allow)
+
+    @classmethod
+    def of_checkpoint(
+        cls, content: dict[str, Any], path: Path, root: Path | None, allow: str | None
+    ) -> SpikingDataModule:
+        """Builds it from a checkpoint's content, read from ``path``."""
+        with explained(path):
+            settings = settings_in(content, "datamodule_hyper_parameters")
+            check_import("data set", settings.get("name"), is_data_set, allow)
+            settings = {"camera": None, "split": "random"} | settings  # which earlier ones lack
+            seed = typed("seed", settings.pop("seed", None), int)
+            what = "entry of its datamodule_hyper_parameters"
+            config = DataConfig.of(settings, what, complete=True)
+            # A file from elsewhere has nothing fetched or written.
+            return cls(dataclasses.replace(config, download=False, root=root or config.root), seed)
 
     @functools.cached_property
     def _inspected(self) -> tuple[tuple[int, int, int], int]:

@@ -24,10 +24,10 @@ from lightning.pytorch.callbacks import (
 )
 
 from ..arguments import in_range
+from ..checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from ..data import DataConfig, SpikingDataModule
 from ..files import explained, only_writer, refuse_existing, write_whole
 from ..process import advising, physical, raise_if_asked
-from .checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from .concerns import concerns
 from .config import CheckpointConfig, ModelConfig, TrainerConfig
 from .module import SpikingClassifier

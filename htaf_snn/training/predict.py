@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..checkpoint_io import read_checkpoint
 from ..data import SpikingDataModule
 from ..data.framing import Framing
 from ..data.recordings import Events
 from ..files import write_figure, write_whole
 from ..transfer import firing_hard
-from .checkpoint_io import read_checkpoint
 from .module import SpikingClassifier
 
 _MOST_DRAWN = 20  # recordings

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +12,9 @@ import torch
 
 from .. import transfer
 from ..arguments import arguments_of, typed
-from ..data import DataConfig, SpikingDataModule
+from ..checkpoint_io import check_import, explained, read_checkpoint, settings_in
+from ..data import SpikingDataModule
 from ..data.recordings import files_at, recordings_in
-from ..data.registry import is_data_set
 from ..exporting import SUFFIX, Exported, Format, files_of
 from ..exporting import export as export_net
 from ..files import refuse_existing, write_whole
@@ -26,7 +23,6 @@ from ..neurons.host import is_neuron_class
 from ..surrogates.registry import is_spike_function
 from ..transfer import TransferGap, transfer_gap
 from . import predict as prediction
-from .checkpoint_io import read_checkpoint
 from .config import ModelConfig
 from .module import SpikingClassifier
 from .predict import Prediction
@@ -51,11 +47,11 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 
 
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
-    with _of(checkpoint):
+    with explained(checkpoint):
         added = {"freeze_norm": None, "recipe": "hardened"}  # which earlier checkpoints lack
-        settings = added | _settings(content, "hyper_parameters")
+        settings = added | settings_in(content, "hyper_parameters")
         for key, (what, fits) in _IMPORTED.items():
-            _check_import(what, settings.get(key), fits, allow)
+            check_import(what, settings.get(key), fits, allow)
         rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed")}
         config = ModelConfig.of(settings, "entry of its hyper_parameters", complete=True)
         given = arguments_of(SpikingClassifier, rest, "entry of its hyper_parameters")
@@ -70,42 +66,12 @@ def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> Spik
     return model.eval()
 
 
-def load_data(
-    checkpoint: Path, root: Path | None = None, allow: str | None = None
-) -> SpikingDataModule:
-    """The data module of a checkpoint of `fit`, built likewise; nothing is downloaded.
-
-    Args:
-        checkpoint: a file written by `fit`.
-        root: folder of the data, if it has moved.
-        allow: module that its data set may be imported from.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: as `load`.
-    """
-    return _data(read_checkpoint(checkpoint), checkpoint, root, allow)
-
-
-def _data(
-    content: dict[str, Any], checkpoint: Path, root: Path | None, allow: str | None
-) -> SpikingDataModule:
-    with _of(checkpoint):
-        settings = _settings(content, "datamodule_hyper_parameters")
-        _check_import("data set", settings.get("name"), is_data_set, allow)
-        settings = {"camera": None, "split": "random"} | settings  # which earlier checkpoints lack
-        seed = typed("seed", settings.pop("seed", None), int)
-        config = DataConfig.of(settings, "entry of its datamodule_hyper_parameters", complete=True)
-        # A file from elsewhere has nothing fetched or written.
-        config = replace(config, download=False, root=root or config.root)
-        return SpikingDataModule(config, seed)
-
-
 def _load(
     checkpoint: Path, root: Path | None, allow: str | None
 ) -> tuple[SpikingClassifier, SpikingDataModule]:
     content = read_checkpoint(checkpoint)
-    model, data = _model(content, checkpoint, allow), _data(content, checkpoint, root, allow)
+    model = _model(content, checkpoint, allow)
+    data = SpikingDataModule.of_checkpoint(content, checkpoint, root, allow)
     if (data.in_shape, data.num_classes) != (model.in_shape, model.num_classes):
         raise ValueError(
             f"{checkpoint} was trained on frames {model.in_shape} of {model.num_classes} classes; "
@@ -114,49 +80,12 @@ def _load(
     return model, data
 
 
-@contextlib.contextmanager
-def _of(checkpoint: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # whatever crafted settings and weights lead to
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(
-            f"{checkpoint} can't be read as a checkpoint of htaf-snn fit: {reason}"
-        ) from error
-
-
-def _settings(content: dict[str, Any], key: str) -> dict[str, Any]:
-    found = content[key]
-    if not isinstance(found, dict):
-        raise ValueError(f"its {key} are no dict")
-    # Lightning's own entry, in older checkpoints, would name a function to build the class with.
-    return {name: value for name, value in found.items() if name != "_instantiator"}
-
-
 # What may be named by an import path: what it is, and whether something is that.
 _IMPORTED: dict[str, tuple[str, Callable[[object], bool]]] = {
     "spike": ("spike function", is_spike_function),
     "neuron": ("neuron", is_neuron_class),
     "model": ("network", is_network),
 }
-
-
-def _check_import(
-    what: str, spec: object, fits: Callable[[object], bool], allow: str | None
-) -> None:
-    """Refuses what is of a module that would have to be imported, and so run, to see it."""
-    path = str(spec).partition(":")[0]
-    module, dot, name = path.rpartition(".")
-    if not dot or module == allow:
-        return
-    if module not in sys.modules:
-        raise ValueError(
-            f"it names the {what} {path}, and to import {module} is to run it; if you "
-            f"trust it, add --allow {module}"
-        )
-    found = vars(sys.modules[module]).get(name)
-    if not fits(found):
-        raise ValueError(f"it names {path}, which is not a {what}")
 
 
 class Measured(dict[str, float]):

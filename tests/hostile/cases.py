@@ -16,9 +16,9 @@ import lightning as L
 import torch
 
 import htaf_snn
+from htaf_snn.checkpoint_io import read_checkpoint
 from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.training import ModelConfig, SpikingClassifier
-from htaf_snn.training.checkpoint_io import read_checkpoint
 from htaf_snn.training.use import _load
 from tests.data.files import events
 from tests.data.writers import FORMATS

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from htaf_snn.checkpoint_io import read_checkpoint
 from htaf_snn.comparison import read_results
 from htaf_snn.comparison.contender import to_json
-from htaf_snn.training.checkpoint_io import read_checkpoint
 
 _SMALL = ("--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths=[4]")
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 
+from htaf_snn.checkpoint_io import read_checkpoint
+from htaf_snn.data import SpikingDataModule
 from htaf_snn.data.digits_events import encode
 from htaf_snn.training import ModelConfig, SpikingClassifier
-from htaf_snn.training.checkpoint_io import read_checkpoint
 from htaf_snn.training.fit import _Best
-from htaf_snn.training.use import load, load_data
+from htaf_snn.training.use import load
 from tests.helpers import command
 
 SMALL = ["--data.T=2", "--data.batch_size=128", "--model.widths=[4]"]
@@ -278,7 +279,10 @@ def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
     torch.save(content, trained / "checkpoints/earlier.ckpt")
     earlier = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/earlier.ckpt")
     assert earlier.config.freeze_norm is None
-    assert load_data(trained / "checkpoints/earlier.ckpt").config.split == "random"
+    assert (
+        SpikingDataModule.load_from_checkpoint(trained / "checkpoints/earlier.ckpt").config.split
+        == "random"
+    )
     (trained / "checkpoints/earlier.ckpt").unlink()
     assert content["hyper_parameters"]["model"] == "vgg_small"
     model = SpikingClassifier.load_from_checkpoint(trained / "checkpoints/last.ckpt")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from htaf_snn.checkpoint_io import read_checkpoint
 from htaf_snn.training import SpikingClassifier
-from htaf_snn.training.checkpoint_io import read_checkpoint
 from htaf_snn.training.use import load
 from tests.helpers import command
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from htaf_snn.training.checkpoint_io import read_checkpoint
+from htaf_snn.checkpoint_io import read_checkpoint
 from tests.data.files import Columns
 from tests.data.writers import FORMATS, SIDE
 from tests.helpers import command

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from htaf_snn.checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from htaf_snn.cli import main
-from htaf_snn.training.checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from htaf_snn.training.use import load
 
 FIT = [

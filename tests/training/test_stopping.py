@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from htaf_snn.checkpoint_io import read_checkpoint
 from htaf_snn.process import Stopped, advising, raise_if_asked, stoppable
-from htaf_snn.training.checkpoint_io import read_checkpoint
 from tests.helpers import command
 
 OPTIONS = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickletools
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
-from ..files import write_whole
+from .files import write_whole
 
 # What a checkpoint's pickle may name, beside torch's storages. Torch's own list is longer: with it
 # a small file can make objects of any size.
@@ -50,6 +52,45 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
             "more than weights and settings"
         ) from error
     return content
+
+
+@contextlib.contextmanager
+def explained(checkpoint: Path) -> Iterator[None]:
+    """Within it, whatever crafted settings and weights lead to is an error of the file."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(
+            f"{checkpoint} can't be read as a checkpoint of htaf-snn fit: {reason}"
+        ) from error
+
+
+def settings_in(content: dict[str, Any], key: str) -> dict[str, Any]:
+    """Returns the settings under ``key`` of a checkpoint."""
+    found = content[key]
+    if not isinstance(found, dict):
+        raise ValueError(f"its {key} are no dict")
+    # Lightning's own entry, in older checkpoints, would name a function to build the class with.
+    return {name: value for name, value in found.items() if name != "_instantiator"}
+
+
+def check_import(
+    what: str, spec: object, fits: Callable[[object], bool], allow: str | None
+) -> None:
+    """Refuses what is of a module that would have to be imported, and so run, to see it."""
+    path = str(spec).partition(":")[0]
+    module, dot, name = path.rpartition(".")
+    if not dot or module == allow:
+        return
+    if module not in sys.modules:
+        raise ValueError(
+            f"it names the {what} {path}, and to import {module} is to run it; if you "
+            f"trust it, add --allow {module}"
+        )
+    found = vars(sys.modules[module]).get(name)
+    if not fits(found):
+        raise ValueError(f"it names {path}, which is not a {what}")
 
 
 def _check_archive(path: str | Path) -> int:
