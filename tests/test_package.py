@@ -87,6 +87,12 @@ def test_tables_are_those_of_the_records(monkeypatch: pytest.MonkeyPatch) -> Non
         assert not done.code, f"run python docs/tables.py: {done.code}"
 
 
+def test_figures_of_the_docs_are_drawn(tmp_path: Path) -> None:
+    runpy.run_path(str(ROOT / "docs/figures.py"))["main"](tmp_path)
+    drawn, shown = ({p.name for p in f.iterdir()} for f in (tmp_path, ROOT / "docs/figures"))
+    assert drawn == shown and all(f"figures/{name}" in TEXT for name in shown)
+
+
 def test_readme_has_both_set_up_commands() -> None:
     lines = "".join(blocks("bash")).replace("&&\n", "&& ").splitlines()
     assert sum("pip install" in line and "htaf-snn compare" in line for line in lines) == 1
