@@ -56,7 +56,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
 @contextlib.contextmanager
 def explained(checkpoint: Path) -> Iterator[None]:
-    """Within it, whatever crafted settings and weights lead to is an error of the file."""
+    """Turns any error within the block into a ValueError that names the file."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the network that fires exactly costs, counted by SpikingJelly."""
+"""Synaptic operations and energy of the network with exact spikes, counted by SpikingJelly."""
 
 from __future__ import annotations
 

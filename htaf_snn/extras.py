@@ -1,4 +1,4 @@
-"""What an installation of the core alone lacks, and how to get it."""
+"""Optional packages, and how to install those that are missing."""
 
 from __future__ import annotations
 

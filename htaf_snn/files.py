@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 def cache_folder() -> Path:
-    """Where what this library builds lies: ``$HTAF_SNN_CACHE``, else the user's cache folder."""
+    """Returns the cache folder: ``$HTAF_SNN_CACHE``, else one in the user's cache folder."""
     chosen = os.environ.get("HTAF_SNN_CACHE")
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("htaf-snn")
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name is none of the user's data."""
+    """Returns True for names of hidden files and folders."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def others_can_change(path: Path) -> bool:
-    """Whether ``path`` itself is another user's, or may be written by others."""
+    """Returns True if ``path`` itself is another user's, or others may write to it."""
     status = path.lstat()
     loose = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(status.st_mode)
     return is_anothers(path) or (os.name != "nt" and bool(loose))
 
 
 def is_anothers(path: Path) -> bool:
-    """Whether ``path`` itself is another user's; on Windows, where no number says so, False."""
+    """Returns True if ``path`` itself is another user's; False on Windows."""
     return hasattr(os, "getuid") and path.lstat().st_uid != os.getuid()
 
 
@@ -48,7 +48,7 @@ _UNWRITABLE = {
 
 @contextlib.contextmanager
 def explained(path: Path, remedy: str) -> Iterator[None]:
-    """Within it, an error that keeps ``path``, or a file in it, from being written names it.
+    """Adds the path and a remedy to an OSError within the block.
 
     Python's own error of a full disk names no file. Errors about other files pass as they are.
 
@@ -101,7 +101,7 @@ def write_whole(
 
 
 def is_alive(process: str) -> bool:
-    """Whether there is a process of that number on this machine."""
+    """Returns True if there is a process of that number on this machine."""
     try:
         os.kill(int(process), 0)
     except (ValueError, OverflowError, ProcessLookupError):

@@ -43,7 +43,7 @@ def raise_if_asked() -> None:
 
 @contextlib.contextmanager
 def advising(advice: Callable[[], str]) -> Iterator[None]:
-    """Within it, a stop says ``advice()``, whatever the clean-up after it raises."""
+    """Lets a stop within the block say ``advice()``, whatever the clean-up raises."""
     try:
         yield
     except BaseException as error:
@@ -55,7 +55,7 @@ def advising(advice: Callable[[], str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM raise `Stopped`, and a second one ends the process at once.
+    """Lets SIGINT and SIGTERM raise `Stopped` within the block; a second one ends the process.
 
     Processes that are forked meanwhile end as if nothing was changed.
     """

@@ -14,7 +14,7 @@ T = TypeVar("T")
 def find(
     what: str, name: str, known: Mapping[str, T], fits: Callable[[object], bool], kind: str
 ) -> T:
-    """What ``name`` stands for: one of ``known``; with a dot, what a module of one's own has.
+    """Finds what ``name`` stands for: one of ``known``, or, with a dot, an import path.
 
     Args:
         what: it is, for errors.

@@ -166,7 +166,7 @@ class _Comparison:
     def _do(
         self, function: Callable[..., Any], turns: Sequence[_Turn], ahead: Counter[str]
     ) -> Iterator[tuple[_Turn, Any]]:
-        """What ``function`` finds of each turn's task, None of one that diverged.
+        """Yields each turn with the function's result for its task, None if it diverged.
 
         Args:
             ahead: how many tasks of each data set there are to do, these and later ones.
@@ -204,7 +204,7 @@ class _Comparison:
 
 
 def _timed(function: Callable[[Task], Any], turn: _Turn) -> tuple[_Turn, Any, float]:
-    """What ``function`` finds of the task, or the words of its error; and the seconds it took."""
+    """Returns the turn, the function's result or its error's text, and the seconds it took."""
     start = time.monotonic()
     try:
         found = function(turn.task)

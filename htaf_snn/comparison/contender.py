@@ -1,4 +1,4 @@
-"""What is compared, a spike function and how it is trained, and the record of a run."""
+"""Contenders, that is a spike function and how it is trained, and the record of a run."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Contender:
 
     @property
     def spike(self) -> str:
-        """As `spike_function` reads it."""
+        """The spike function's name and parameters, as `spike_function` reads them."""
         spike = self.label.split("@")[0]
         hardened = is_built_in(spike) and ":mode=" not in spike and self._is_hardened()
         return f"{spike}:mode=auto" if hardened else spike
@@ -92,7 +92,7 @@ class Contender:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Of `ModelConfig`, by name."""
+        """The options of `ModelConfig` that the label sets, by name."""
         return {name: value for name, value in self._options().items() if name != "calibrate"}
 
     @property
@@ -193,7 +193,7 @@ class Run:
 
     @property
     def treatment(self) -> str:
-        """How the spike function was trained: "hardened", "surrogate", "surrogate-free", "smooth".
+        """The training's kind: "hardened", "surrogate", "surrogate-free" or "smooth".
 
         A surrogate has the exact step from the start. Smooth is, without an end by the exact step
         or a sharper function, to the end.

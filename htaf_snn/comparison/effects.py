@@ -83,7 +83,7 @@ _ALIKE = {"hardened": "hardened", "surrogate": "as surrogates", "smooth": "smoot
 def _contrasts(
     data_sets: Sequence[Sequence[Summary]],
 ) -> dict[str, tuple[bool, list[str], list[str]]]:
-    """By what each comparison says, whether it is of functions, and the labels on both sides."""
+    """Maps a comparison's words to its kind (of functions or not) and both sides' labels."""
     labels: dict[tuple[str, str, frozenset[str]], str] = {}  # by treatment, function and the rest
     for summary in (s for contenders in data_sets for s in contenders):
         key = (summary.treatment, summary.function, Contender(summary.spike).others)
@@ -130,7 +130,7 @@ def _differences(
 
 
 def seeds_needed(differences: Sequence[float]) -> int | None:
-    """How many seeds tell `POINTS` from zero at the spread of these differences, in pp.
+    """Returns the number of seeds that would tell `POINTS` from zero at this spread.
 
     None where the spread is too small, or too large, to say.
     """
@@ -150,7 +150,7 @@ def say(effect: Effect) -> str:
 
 
 def headline(summaries: Summaries) -> list[str]:
-    """What may be concluded of functions that were treated alike, of hardening, and the gaps."""
+    """Conclusions in sentences: functions treated alike, hardening, and the widest gaps."""
     found = effects(summaries)
     return [
         _verdict(

@@ -113,7 +113,7 @@ def looks(spikes: Sequence[str]) -> dict[str, Look]:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Within it matplotlib draws in the report's style."""
+    """Sets matplotlib to the report's style within the block."""
     with mpl.rc_context(_RC):
         yield
 
@@ -354,7 +354,7 @@ def _norms(runs: Sequence[Run]) -> NDArray[np.float64]:
 
 
 def spike_functions(looks: Looks, reach: float = 2.0) -> Figure:
-    """What each contender outputs in training, and the derivative that its backward pass takes.
+    """Draws each contender's output in training, and the derivative of its backward pass.
 
     Contenders that differ only in how they are trained (after the ``@``) are drawn once.
 

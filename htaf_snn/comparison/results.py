@@ -1,4 +1,4 @@
-"""What a comparison has found so far, in one file that is whole at any time."""
+"""The results of a comparison in one file, which is whole at any time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Results:
         self.runs = {name: self.runs[name] for name in names if name in self.runs} | self.runs
 
     def has_like(self, task: Task) -> bool:
-        """Whether there is a run of the task's data set, contender and seed."""
+        """Returns True if there is a run of the task's data set, contender and seed."""
         key = (task.title, task.contender, task.seed)
         return any((run.data, run.spike, run.seed) == key for run in self.runs.values())
 
@@ -70,7 +70,7 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """What `Results.write` wrote; empty if there is nothing.
+    """Reads what `Results.write` wrote; empty if there is no file.
 
     Raises:
         ValueError: the file can't be read as such.

@@ -116,12 +116,12 @@ class Task:
 
     @property
     def label(self) -> str:
-        """What a person calls it."""
+        """The task's name for people."""
         return f"{self.title}, {self.contender}, seed {self.seed}"
 
     @property
     def config(self) -> ModelConfig:
-        """Of the contender's network."""
+        """The configuration of the contender's network."""
         return replace(self._configured(), spike=Contender(self.contender).spike)
 
     def _configured(self) -> ModelConfig:
@@ -263,7 +263,7 @@ def _spread(data: SpikingDataModule) -> list[Tensor]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide a run."""
+    """Returns the versions of Python and of the packages that decide a run."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -77,12 +77,12 @@ class Summary:
 
     @property
     def treatment(self) -> str:
-        """As `Run.treatment`."""
+        """The runs' kind of training, see `Run.treatment`."""
         return self.runs[0].treatment
 
     @property
     def function(self) -> str:
-        """As `Contender.function`."""
+        """The contender's function, see `Contender.function`."""
         return Contender(self.spike).function
 
     def estimate(self, field: str) -> Estimate:

@@ -1,4 +1,4 @@
-"""What is compared: data sets, their networks, who competes."""
+"""Studies: data sets, their networks, and the contenders on each."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Of the data, in reports."""
+        """The data's name in reports."""
         return self.title or self.data.name
 
     def tasks(self) -> list[Task]:

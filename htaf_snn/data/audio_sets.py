@@ -49,7 +49,7 @@ _SORTED = Format(sort=True)
 
 
 def _file(name: str, root: Path, part: str) -> Path:
-    """Where Tonic puts a part, or the root itself."""
+    """Returns the path where Tonic puts a part, or the root itself."""
     places = [folder / f"{name}_{part}.h5" for folder in (root / AUDIO_SETS[name].tonic, root)]
     found = next((path for path in places if path.is_file()), None)
     if found is None:

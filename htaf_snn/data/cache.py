@@ -36,7 +36,7 @@ def cache_key(*parts: object) -> str:
 
 
 def file_stamp(path: Path) -> tuple[str, int, int]:
-    """What of a file goes into a `cache_key`: its path, size and time of change."""
+    """Returns a file's path, size and time of change, for a `cache_key`."""
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""What a registered data set is, and what it is loaded with."""
+"""The definition of a data set, and the options that it is loaded with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Shape = tuple[int, int, int]  # C, H, W of a frame
 
 @dataclass(frozen=True, kw_only=True)
 class EventOptions(FramingOptions):
-    """What is made of recordings of events, whatever set they are of.
+    """Options of all sets of event recordings.
 
     Args:
         skip_bad: of events: whether recordings that can't be read are left out, and listed.
@@ -42,7 +42,7 @@ class EventOptions(FramingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions(FormatOptions):
-    """What a folder of recordings leaves unsaid.
+    """Options of a folder of recordings, which its files do not tell.
 
     Args:
         sensor_size: of event_folder: (W, H) in pixels, such as 34x34; None takes it from the
@@ -89,7 +89,7 @@ FOLDER_OPTIONS = names(FolderOptions)
 
 @dataclass(frozen=True)
 class DataConfig(EventOptions, FolderOptions):
-    """Which data, and what is made of them: the options ``--data.*``.
+    """The options ``--data.*``: which data, and how they are prepared.
 
     Beside its own, the fields of `EventOptions`, `FolderOptions` and `FormatOptions`.
 
@@ -170,7 +170,7 @@ class DataConfig(EventOptions, FolderOptions):
 
     @property
     def format(self) -> Format:
-        """What a folder's files leave unsaid."""
+        """The options that a folder's files do not tell."""
         return Format(**self.part(FormatOptions))
 
 

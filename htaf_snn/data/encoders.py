@@ -35,7 +35,7 @@ class Encoder:
 
     @property
     def random(self) -> bool:
-        """Whether the same image gives other frames each time."""
+        """True if the same image gives other frames each time."""
         return self.name == "poisson"
 
     def __call__(self, image: Tensor) -> Tensor:

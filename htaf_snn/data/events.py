@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 def or_why_not(read: Callable[[Path], Result], path: Path, skip_bad: bool) -> Result | str:
-    """What is read of a file, or, where bad ones may be left out, what is wrong with it."""
+    """Reads a file; where bad ones may be left out, returns the error's text instead of raising."""
     try:
         return read(path)
     except (ValueError, OSError) as error:
@@ -47,7 +47,7 @@ def or_why_not(read: Callable[[Path], Result], path: Path, skip_bad: bool) -> Re
 
 @dataclass(frozen=True)
 class _Read:
-    """What makes samples of a file, in any process."""
+    """Reads a file's samples, in any process."""
 
     framing: Framing
     skip_bad: bool

@@ -163,7 +163,7 @@ def listed(parts: Parts, root: Path, split_file: Path) -> Parts:
 
 
 def groups_of(files: Sequence[Path], root: Path, pattern: str) -> list[str]:
-    """What ``pattern`` finds in each file's path below ``root``: its first group, if it has one.
+    """Returns the pattern's match in each file's path below ``root``: its first group, if any.
 
     Raises:
         ValueError: a path in which it finds nothing.
@@ -179,7 +179,7 @@ def groups_of(files: Sequence[Path], root: Path, pattern: str) -> list[str]:
 
 
 def unpacked(archive: Path) -> Path:
-    """What ``archive`` holds, unpacked once in the cache; its only folder if that is all."""
+    """Unpacks ``archive`` once into the cache; returns the folder, or its only folder."""
 
     def build(folder: Path) -> None:
         # "data" refuses names that lead out of the folder; zip files are always read so

@@ -1,4 +1,4 @@
-"""How a recording becomes frames: which of its events, cut how."""
+"""Framing: which events of a recording are used, and how they are divided into frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_US = 1 << 53  # of any stretch of time that an option names
 
 @dataclass(frozen=True, kw_only=True)
 class FramingOptions(Options):
-    """Which events of a recording are used, and how they are divided into frames.
+    """Options that choose a recording's events and divide them into frames.
 
     Args:
         frames_by: of events: "time", bins of equal length, or "count", of equally many events;
@@ -59,7 +59,7 @@ class FramingOptions(Options):
 
 @dataclass(frozen=True)
 class Framing(FramingOptions):
-    """How a recording becomes frames [T, P, H, W].
+    """Turns a recording into frames [T, P, H, W].
 
     Args:
         sensor_size: (W, H, P), in pixels and polarities.
@@ -170,7 +170,7 @@ class Framing(FramingOptions):
         return counts.reshape(self.T, polarities, height, width)
 
     def _bounds(self, t: NDArray[np.int64]) -> list[int]:
-        """Where each frame's events begin, and where the last one's end."""
+        """Returns the index where each frame's events begin, and where the last one's end."""
         steps = np.arange(self.T)
         if self.frames_by == "count" or len(t) == 0:
             starts = steps * (len(t) // self.T)
@@ -200,7 +200,7 @@ def _cut(events: Events, window: int) -> list[Events]:
 
 
 def _accompanied(events: Events, size: tuple[int, int], within: int) -> NDArray[np.bool_]:
-    """Which events follow, by less than ``within``, another in one of the four pixels beside.
+    """Marks events that follow one in a pixel beside theirs by less than ``within``.
 
     As Tonic's ``Denoise``, which loops in Python and takes pixels without events for ones that
     fired at 0.

@@ -1,4 +1,4 @@
-"""What a folder of recordings holds: a table and a picture, before anything is trained."""
+"""Inspecting a folder of recordings before training: a table and a picture."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LONGEST_S, _SHORTEST_S = 3600, 1e-3  # of a recording, beyond which the time's 
 
 @dataclass(frozen=True)
 class RecordingSummary:
-    """What one recording holds, or why it can't be read.
+    """The contents of one recording, or the reason why it can't be read.
 
     Args:
         path: of the recording.

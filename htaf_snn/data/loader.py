@@ -42,7 +42,7 @@ class TrainLoader(DataLoader[Any]):
         }
 
     def state_dict(self) -> dict[str, int]:
-        """What `load_state_dict` takes."""
+        """Returns the loader's place, which `load_state_dict` takes."""
         assert isinstance(self.sampler, Sampler)
         return {"epoch": self.sampler.epoch, "batches": self._yielded, **self._sizes()}
 

@@ -119,7 +119,7 @@ class SpikingDataModule(L.LightningDataModule):
         return self.data_set.framing(self.config)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to label other recordings: their framing and the classes."""
+        """Returns the framing and the classes, with which a checkpoint labels other recordings."""
         if self.data_set.framing is None:
             return {}
         framing, classes = self._framing
@@ -152,7 +152,7 @@ class SpikingDataModule(L.LightningDataModule):
 
     @property
     def has_validation(self) -> bool:
-        """Whether there is a part by which the best epoch can be chosen."""
+        """True if there is a validation part."""
         return len(self.splits.validation) > 0  # type: ignore[arg-type]
 
     @property

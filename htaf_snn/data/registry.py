@@ -35,5 +35,5 @@ def data_set(name: str) -> DataSet:
 
 
 def is_data_set(found: object) -> bool:
-    """Whether it is what `data_set` gives."""
+    """Returns True for what `data_set` gives."""
     return isinstance(found, DataSet)

@@ -18,7 +18,7 @@ from .splits import Splits, check_labels, split, split_in_time
 def framing_for(
     sensor_size: SensorSize, format: Format, options: DataConfig, until: int | None = None
 ) -> Framing:
-    """How recordings become frames under ``options``; ``until`` as `Framing` has it."""
+    """Returns the `Framing` under ``options``."""
     return Framing(sensor_size, options.T, format, until, **options.part(FramingOptions))
 
 

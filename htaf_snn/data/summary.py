@@ -1,4 +1,4 @@
-"""What the three parts of a data set hold, and what about them is suspicious."""
+"""Summary of the three parts of a data set, and of what is suspicious about them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def lines(splits: Splits) -> list[str]:
 
 
 def _shared(splits: Splits) -> bool:
-    """Whether a recording's samples stand in several parts."""
+    """Returns True if a recording's samples stand in several parts."""
     seen: set[tuple[int, int]] = set()
     for _, samples, chosen in parts(splits):
         if isinstance(samples, Frames):

@@ -1,4 +1,4 @@
-"""How well an exported network agrees with the one that it is of."""
+"""Agreement between an exported network and its original."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Runs = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Agreement(NamedTuple):
-    """What two runs of one network share.
+    """The agreement of two runs of one network.
 
     Args:
         samples: how many were run.
@@ -31,7 +31,7 @@ class Agreement(NamedTuple):
 
 
 class Recorded:
-    """Within it, the outputs of modules as they run, by name."""
+    """Records the outputs of modules as they run, by name."""
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self._modules = modules

@@ -47,7 +47,7 @@ def hard_copy(net: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def _copyable(net: nn.Module) -> Iterator[None]:
-    """Within it weights that hooks compute (pruning, weight norm) are plain tensors."""
+    """Makes weights that hooks compute (pruning, weight norm) plain tensors within the block."""
     computed = [
         (module, name, value)
         for module in net.modules()

@@ -33,7 +33,7 @@ _POOL_TAU = 2.0
 
 
 class Unsayable(ValueError):
-    """What NIR has no word for, and what to do."""
+    """Error for what NIR cannot express, with the remedy."""
 
 
 def graph_of(flat: fx.GraphModule, x_seq: Tensor) -> nir.NIRGraph:

@@ -104,7 +104,7 @@ def _call(name: str, module: Any) -> str:
 
 
 def _parameters(cls: type) -> list[str]:
-    """Of a class's constructor, and of its bases' as long as it passes others on to them."""
+    """Yields a constructor's parameters, and its bases' where it passes others on to them."""
     names: dict[str, None] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):

@@ -1,4 +1,4 @@
-"""What every network is made of: neurons, norms, a read-out, and the checks of its arguments."""
+"""Parts of every network: neurons, norms, a read-out, and checks of its arguments."""
 
 from __future__ import annotations
 

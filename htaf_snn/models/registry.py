@@ -159,7 +159,7 @@ def _entry(name: str) -> Model:
 
 
 def is_network(found: object) -> bool:
-    """Whether it is a class that `model` builds a network of."""
+    """Returns True for a class that `model` builds a network of."""
     return inspect.isclass(found) and issubclass(found, nn.Module)
 
 

@@ -1,4 +1,4 @@
-"""What HTAF is compared with, beside SpikingJelly's built-in surrogates."""
+"""Spike functions to compare HTAF with, beside SpikingJelly's built-in surrogates."""
 
 from __future__ import annotations
 

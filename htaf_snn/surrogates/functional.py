@@ -121,7 +121,7 @@ class _HTAF(torch.autograd.Function):
 
 
 class _DualHTAF(_HTAF):
-    """With a rule for forward-mode differentiation, which torch.compile does not take."""
+    """Adds a rule for forward-mode differentiation, which torch.compile does not take."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:

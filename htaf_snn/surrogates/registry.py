@@ -61,7 +61,7 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
 
 
 def trains_smooth(function: surrogate.SurrogateFunctionBase) -> bool:
-    """Whether the function is smooth in the forward pass of training.
+    """Returns True if the function is smooth in the forward pass of training.
 
     If so, the network that was trained is not the one that fires, and a transfer gap can exist.
     """
@@ -71,7 +71,7 @@ def trains_smooth(function: surrogate.SurrogateFunctionBase) -> bool:
 
 
 def is_built_in(spec: str) -> bool:
-    """Whether what `spike_function` builds of ``spec`` is a surrogate of SpikingJelly's own."""
+    """Returns True if ``spec`` names a surrogate of SpikingJelly's own."""
     return spec.partition(":")[0] in _built_ins()
 
 
@@ -98,7 +98,7 @@ def _built_ins() -> dict[str, type[surrogate.SurrogateFunctionBase]]:
 
 
 def is_spike_function(found: object) -> bool:
-    """Whether it is a class that `spike_function` builds."""
+    """Returns True for a class that `spike_function` builds."""
     return inspect.isclass(found) and issubclass(found, surrogate.SurrogateFunctionBase)
 
 

@@ -1,4 +1,4 @@
-"""What every spike function of this library shares: parameters, and when it is smooth or exact."""
+"""The base of this library's spike functions: parameters, and smooth or exact output."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class SpikeFunction(SurrogateFunctionBase):
 
     @property
     def spiking(self) -> bool:
-        """Whether the forward pass is the exact step now; SpikingJelly's name for it."""
+        """True if the forward pass is the exact step now; SpikingJelly's name for it."""
         return self.mode == "hard" or (self.mode == "auto" and not self.training)
 
     @spiking.setter
@@ -246,7 +246,7 @@ def take_fields(cls: Any) -> dict[str, float]:
 
 
 def _signature(fields: Mapping[str, float]) -> inspect.Signature:
-    """What ``__init__`` takes of a class that declares its parameters as fields."""
+    """Returns the signature of a class that declares its parameters as fields."""
     either, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     shared: dict[str, object] = {"mode": "auto", "learnable": False, "num_channels": None}
     return inspect.Signature(
@@ -298,7 +298,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 class _DualStraightThrough(_StraightThrough):
-    """With a rule for forward-mode differentiation, which torch.compile does not take."""
+    """Adds a rule for forward-mode differentiation, which torch.compile does not take."""
 
     @staticmethod
     def jvp(ctx: Any, _spike: Tensor | None, smooth: Tensor) -> Tensor:

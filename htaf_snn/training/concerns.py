@@ -1,4 +1,4 @@
-"""What a user should know of a network that was trained: where it fails without an error."""
+"""Warnings about a trained network that fails without an error."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Recipe = Literal["hardened", "surrogate_free", "surrogate"]
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(Options):
-    """What a network is; in a comparison the same for all, but for the spike function.
+    """Options of a network; in a comparison the same for all, but for the spike function.
 
     Args:
         spike: a spike function, ``name`` or ``name:parameter=value``; see
@@ -65,7 +65,7 @@ class NetworkConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Options):
-    """How a network is trained; in a comparison a contender's own, where its label says so.
+    """Options of training; a contender's label may change them.
 
     Args:
         dropout: probability that an input of the read-out is zero, in [0, 1).
@@ -181,7 +181,7 @@ _MINUS_ONE = ("max_epochs", "max_steps", "num_sanity_val_steps")  # means: no li
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig(Options):
-    """What Lightning's `Trainer` takes, as far as a command line has a use for it.
+    """Arguments of Lightning's `Trainer` that are of use on a command line.
 
     Loggers, callbacks and plugins of one's own are given to a `Trainer` in Python.
 
@@ -286,7 +286,7 @@ class TrainerConfig(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig(Options):
-    """Which epoch's weights ``best.ckpt`` has.
+    """Options that choose the epoch of ``best.ckpt``.
 
     Args:
         monitor: the metric.

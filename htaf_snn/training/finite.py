@@ -1,4 +1,4 @@
-"""What to say when a training diverges."""
+"""Errors for trainings that diverge, with the place and the remedy."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def _check_batch(module: SpikingDataModule) -> None:
 
 
 def _to_take_less(data: SpikingDataModule) -> str:
-    """What makes an epoch shorter; the time is in proportion to the pixels, where they are many."""
+    """Returns advice that makes an epoch shorter; the time is proportional to the pixels."""
     longer = max(data.in_shape[1:])
     if data.data_set.kind == "events" and longer >= 64:
         return f"; --data.downsample {longer // 2} takes about a quarter of it"
@@ -295,7 +295,7 @@ def _trainer(config: TrainerConfig, out: Path) -> Any:
 
 @contextlib.contextmanager
 def _writing(trainer: Any, out: Path, made: list[Path], config: dict[str, Any]) -> Iterator[None]:
-    """As the only writer; folders that were made for a training without a step are removed."""
+    """Locks the folder; removes folders made for a training that took no step."""
     if not trainer.is_global_zero:
         yield
         return

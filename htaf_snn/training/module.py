@@ -198,7 +198,7 @@ class SpikingClassifier(L.LightningModule):
 
     @property
     def has_handed_over(self) -> bool:
-        """Whether the exact step is in place after the steps taken so far, or never will be."""
+        """True if the exact step is in place after the steps so far, or never will be."""
         return self._schedule.has_handed_over(self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ class Prediction:
 
 
 def framing_in(checkpoint: Path) -> tuple[Framing, list[str]]:
-    """How a checkpoint's recordings became frames, and its classes' names.
+    """Returns a checkpoint's framing and the names of its classes.
 
     Raises:
         ValueError: it was trained on static images, or its settings are damaged.

@@ -1,4 +1,4 @@
-"""How far a training is: a bar in a terminal, elsewhere a line an epoch; epochs count from 1."""
+"""Progress of a training: a bar in a terminal, else a line an epoch; epochs count from 1."""
 
 from __future__ import annotations
 

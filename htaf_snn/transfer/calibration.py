@@ -87,7 +87,7 @@ class _ReachedError(BaseException):
 
 
 def _calls(net: nn.Module, norms: list[_BatchNorm], x: Tensor) -> Counter[_BatchNorm]:
-    """How often a forward pass calls each norm, in the order of the first calls."""
+    """Counts how often a forward pass calls each norm, in the order of the first calls."""
     calls: Counter[_BatchNorm] = Counter()
     with ExitStack() as hooks:
         for norm in norms:
@@ -143,7 +143,7 @@ def freeze_norms(net: nn.Module, frozen: bool = True) -> None:
 
 @contextmanager
 def batch_statistics(net: nn.Module) -> Iterator[None]:
-    """Within it batch norms normalise with each batch's statistics, and keep none of them.
+    """Lets batch norms use each batch's statistics within the block, and keep none of them.
 
     Those that `freeze_norms` froze use their running statistics, as in training.
     """
@@ -158,7 +158,7 @@ def batch_statistics(net: nn.Module) -> Iterator[None]:
 
 
 def trains_by_batch(net: nn.Module) -> bool:
-    """Whether a batch norm uses each batch's statistics in training, and others at inference."""
+    """Returns True for a norm with each batch's statistics in training, others at inference."""
     return bool(_unfrozen(net))
 
 

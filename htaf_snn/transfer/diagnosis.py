@@ -1,4 +1,4 @@
-"""Where a network's transfer gap is born, and how close its outputs are to 0 and 1."""
+"""Diagnosis of the transfer gap by layer, and of how close outputs are to 0 and 1."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LayerGap:
 
 @dataclass(frozen=True)
 class TransferGap:
-    """What lies between the network that was trained and the one that fires.
+    """The gap between the network that was trained and the one that fires.
 
     Args:
         trained_accuracy: of the network as it is trained: smooth if it is so, each batch norm that
@@ -98,7 +98,7 @@ class TransferGap:
 
 @dataclass(frozen=True)
 class Binarity:
-    """How binary the smooth outputs are.
+    """Measures of how close smooth outputs are to 0 and 1.
 
     Args:
         share: of the outputs within the margin of 0 or 1, in [0, 1].

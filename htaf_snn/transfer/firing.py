@@ -19,14 +19,14 @@ def spike_functions(net: nn.Module) -> list[SurrogateFunctionBase]:
 
 @contextmanager
 def firing_hard(net: nn.Module) -> Iterator[None]:
-    """Within it every spike function fires with the exact step, whatever its mode."""
+    """Lets every spike function fire with the exact step within the block, whatever its mode."""
     with _firing(spike_functions(net), spiking=True):
         yield
 
 
 @contextmanager
 def firing_as_trained(net: nn.Module) -> Iterator[None]:
-    """Within it every spike function's forward pass is that of training.
+    """Lets every spike function's forward pass be that of training within the block.
 
     Smooth for HTAF and the scaled sigmoid; the exact step for surrogates.
     """

@@ -102,7 +102,7 @@ class SharpnessSchedule:
                 function.hardness = min(1.0, max(0.0, (share - begin) / (end - begin)))
 
     def has_handed_over(self, step: int) -> bool:
-        """Whether the exact step is in place at a step, or never will be."""
+        """Returns True if the exact step is in place at a step, or never will be."""
         return (
             not self._smooth
             or self.hardening is None

@@ -44,14 +44,14 @@ class _Table:
         return int(value)
 
     def field(self, number: int) -> int | None:
-        """Where a field lies; None where it has its default."""
+        """Returns a field's position; None if it has its default."""
         if number >= self.fields:
             return None
         offset = self.number("H", self.vtable + 4 + 2 * number)
         return self.at + offset if offset else None
 
     def vector(self, number: int, itemsize: int) -> tuple[int, int]:
-        """Where a vector's items begin, and how many there are."""
+        """Returns the position of a vector's items, and their number."""
         at = self.field(number)
         if at is None:
             return 0, 0

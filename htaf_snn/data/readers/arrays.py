@@ -61,7 +61,7 @@ def read_npz(path: Path, format: Format) -> Columns:
 
 
 def npz_size(path: Path, _: Format) -> Any:
-    """What an .npz file names ``sensor_size``, or None."""
+    """Returns an .npz file's entry ``sensor_size``, or None."""
     with path.open("rb") as file, np.load(file) as arrays:
         if "sensor_size" not in arrays.files:
             return None

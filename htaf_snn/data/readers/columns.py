@@ -1,4 +1,4 @@
-"""What a reader hands over, and how columns are known by their names or their contents."""
+"""Columns of events, found by their names or their contents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATIO = 100  # of bytes in memory to bytes stored, above that
 
 @dataclass(frozen=True, kw_only=True)
 class FormatOptions(Options):
-    """What files of recordings leave unsaid.
+    """Options for what files of recordings do not tell.
 
     Args:
         ordering: of event_folder: the columns of a plain [N, 4] table, a permutation of
@@ -53,7 +53,7 @@ class FormatOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Format(FormatOptions):
-    """How files of recordings are read: `FormatOptions`, and what a published set is known by.
+    """The format of recordings: `FormatOptions`, and what is known of a published set.
 
     Args:
         t_unit: microseconds in one unit of the file's t, where ``time_unit`` is "auto".
@@ -124,7 +124,7 @@ def check_size(declared: int, stored: int, what: str) -> None:
 
 
 def keys_of(names: Any) -> dict[str, str] | None:
-    """Which of ``names`` are x, y, t and p; None where one of them is missing."""
+    """Returns the names of x, y, t and p among ``names``; None if one is missing."""
     by_lower = {str(name).lower(): str(name) for name in names}
     found = {
         field: next((by_lower[o] for o in others if o in by_lower), None)

@@ -110,7 +110,7 @@ def _last(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _loops(high: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    """How often a counter of so many bits began anew before each of its values."""
+    """Counts how often a counter of so many bits began anew before each of its values."""
     back = np.diff(high, prepend=high[:1]) < -(1 << bits - 1)
     loops: NDArray[np.int64] = np.cumsum(back)
     return loops
