@@ -130,6 +130,12 @@ def test_a_launcher_before_the_compiler(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "asked").read_text().splitlines() == [real, real]
 
 
+def test_options_of_cxx_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    find_compiler.cache_clear()
+    monkeypatch.setenv("CXX", "c++ -O0 -DX=1")
+    assert find_compiler().flags[-2:] == ("-O0", "-DX=1")
+
+
 def test_what_killed_compiles_left_is_swept(kernels: Path) -> None:
     kernels.mkdir(mode=0o700)
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],

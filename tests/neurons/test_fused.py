@@ -18,7 +18,7 @@ import htaf_snn
 from htaf_snn import HTAFSpike, ScaledSigmoid, StraightThrough, spike_function, spike_function_names
 from htaf_snn.neurons import Backend
 from htaf_snn.neurons.decide import say_once
-from htaf_snn.neurons.kernels import cpu
+from htaf_snn.neurons.kernels import compiler, cpu
 
 NEURONS: dict[str, Any] = {
     "if": lambda **k: htaf_snn.IFNode(**k),
@@ -52,6 +52,17 @@ TOLERANCE = {
     torch.bfloat16: 2**-7,
     torch.float16: 2**-10,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _flags_of_users() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CXX", raising=False)
+        compiler.find_compiler.cache_clear()
+        cpu.kernel.cache_clear()
+        yield
+    compiler.find_compiler.cache_clear()
+    cpu.kernel.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ class Compiler:
     """A working C++ compiler: its path, its version's first line, and the flags that it gets.
 
     The path is a launcher's, such as ccache's, if ``CXX`` names one; the compiler is then the
-    first of the flags.
+    first of the flags. Options in ``CXX`` come last.
     """
 
     path: str
@@ -89,10 +89,11 @@ def find_compiler() -> Compiler:
         )
     version = done.stdout.partition("\n")[0]
     openmp = _openmp([path, *chosen[1:]]) if "clang" in version else ("-fopenmp",)
-    flags: tuple[str, ...] = (*chosen[1:], *_FLAGS, *openmp)
+    given = next((i for i, part in enumerate(chosen) if part.startswith("-")), len(chosen))
+    flags: tuple[str, ...] = (*chosen[1:given], *_FLAGS, *openmp)
     if "avx512f" in _cpu_features():
         flags += ("-mprefer-vector-width=512",)
-    return Compiler(path, version, flags)
+    return Compiler(path, version, (*flags, *chosen[given:]))  # its options win over ours
 
 
 def check_toolchain() -> None:
