@@ -327,7 +327,7 @@ def draw_classes(seen: Seen, head: nn.Linear, classes: Sequence[str]) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     most = float(weights.abs().max())
     looks = ((shares, "images that have it", plots.MAP, 0, 1),
-             (weights, "head's weight", plots.SIGNED_MAP, -most, most))  # fmt: skip
+             (weights, "head's weight", "PuOr", -most, most))  # fmt: skip
     for axes, (values, title, colors, low, high) in zip(panels, looks, strict=True):
         image = axes.imshow(values[order], colors, aspect="auto", vmin=low, vmax=high)
         axes.set_xticks(range(len(classes)), classes, rotation=90)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
+from common.alphas import over_alphas
 from common.plain import classification_loss, train_plain
 from common.tables import CSVFile, Table, Task, read_csv
 from matplotlib.figure import Figure
@@ -250,7 +251,7 @@ def draw_binarity(studies: Sequence[dict[str, Result]], titles: Sequence[str]) -
         for axes, (panel, field, most) in zip(row, panels, strict=True):
             by_fold = results["HTAF"].validation
             means = {(a, b): float(np.mean([v[a, b][field] for v in by_fold])) for a, b in GRID}
-            plots.over_alphas(axes, means, f"{data}: {panel}", ".3f", cmap=plots.MAP, vmax=most)
+            over_alphas(axes, means, f"{data}: {panel}", ".3f", cmap=plots.MAP, vmax=most)
     for axes in rows[-1]:
         axes.set_xlabel(r"$\alpha_0$")
     return figure

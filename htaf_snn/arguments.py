@@ -204,3 +204,18 @@ class Options:
     def plain(self) -> dict[str, Any]:
         """The options by name, in types that a checkpoint may hold."""
         return {n: str(v) if isinstance(v, Path) else v for n, v in asdict(self).items()}
+
+
+def load_yaml(text: str) -> Any:
+    """Returns the values of YAML; a number such as 1e-3, a string in YAML 1.1, becomes a number.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    import yaml  # not for the core
+
+    value = yaml.safe_load(text)
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

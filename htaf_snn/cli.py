@@ -39,11 +39,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("data.registry:sets", "list the data sets"),
     "data inspect": ("data.inspection:inspect", "show what recordings hold"),
     "backends": ("neurons.kernels.device:show", "list the neurons' backends and their cache"),
-    "bench neuron": ("bench:neuron", "measure the neurons, beside SpikingJelly's"),
-    "bench overhead": ("bench:overhead", "measure what a call costs beside its arithmetic"),
-    "bench train": ("bench:train", "measure a training step, beside a ReLU's"),
-    "bench memory": ("bench:memory", "measure what is kept for the backward pass"),
-    "bench data": ("bench:data", "measure reading and framing"),
 }
 _OF_THE_CORE = {"backends", "neurons"}  # need no extra; what options they have are switches
 # The options that --help shows of commands that have many; --help all shows the others too.
@@ -271,9 +266,6 @@ def configure_logging() -> None:
     """Says on standard error what the library does, and keeps Lightning's notices off it."""
     import lightning  # noqa: F401  # it sets its own log levels, which are ours to choose here
 
-    from .yaml_text import guard_jsonargparse
-
-    guard_jsonargparse()
     _log_to_stderr()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,16 +1,13 @@
-"""This process: what stops it, its random numbers, its memory and the machine's."""
+"""This process: what stops it, its random numbers, and the machine's memory."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 
@@ -96,40 +93,6 @@ def seed_torch(*key: object) -> None:
     import torch  # not for the command line's first moments
 
     torch.manual_seed(seed_of(*key))
-
-
-def peak_resident(restart: bool = False) -> int:
-    """Largest resident size of this process so far, in bytes.
-
-    On Linux it can restart from the present size, and is not `resource.getrusage`'s, which starts
-    at the size of the process's parent.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        if restart:
-            Path("/proc/self/clear_refs").write_text("5")
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-
-
-def keep_memory() -> None:
-    """Lets this process keep the memory that it frees, until it ends, where glibc allocates it.
-
-    By default glibc gives large tensors back to the system and gets them again, page by page, at
-    every training step, which may take as long as the step. Elsewhere this changes nothing.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return
-    mallopt(_M_TRIM_THRESHOLD, -1)  # none is too much to keep
-    mallopt(_M_MMAP_MAX, 0)  # no tensor gets pages of its own, which go when it does
 
 
 def physical() -> int:

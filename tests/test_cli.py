@@ -108,9 +108,7 @@ def test_data_lists_the_sets(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"by file +by folder classes  images", lines["image_folder"])
 
 
-@pytest.mark.parametrize(
-    ("command", "name"), [("fit", "seed"), ("bench train", "rounds"), ("compare", "workers")]
-)
+@pytest.mark.parametrize(("command", "name"), [("fit", "seed"), ("compare", "workers")])
 def test_null_in_a_file_is_refused_where_no_none_is_due(
     command: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

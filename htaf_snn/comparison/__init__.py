@@ -14,6 +14,5 @@ from .results import read_results as read_results
 from .run import Task as Task
 from .study import Study as Study
 from .study import preset as preset
-from .study import sensitivity as sensitivity
 from .tables import aligned as aligned
 from .tables import table as table

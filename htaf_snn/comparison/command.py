@@ -16,9 +16,8 @@ from ..training.fit import default_out
 from .compare import compare as compare_studies
 from .contender import split_labels
 from .page import report
-from .study import Study, check_preset
+from .study import Study, read_preset
 from .study import preset as studies_of
-from .study import sensitivity as grid_of
 
 _DEFAULTS: dict[str, Any] = {
     # HTAF and the scaled sigmoid, each hardened and as a surrogate, and the field's usual choice.
@@ -31,13 +30,12 @@ _DEFAULTS: dict[str, Any] = {
 def compare(
     data: DataConfig = DataConfig(),
     model: ModelConfig = ModelConfig(),
-    preset: str | None = None,
+    preset: Path | None = None,
     data_folder: Path | None = None,
     spikes: str | list[str] | None = None,
     seeds: str | int | list[int] | None = None,
     epochs: int | None = None,
     tune: int | None = None,
-    sensitivity: bool = False,
     workers: int = 1,
     ray_address: str | None = None,
     out: Path | None = None,
@@ -47,8 +45,8 @@ def compare(
     Args:
         data: what is trained on.
         model: the network and its training, the same for all.
-        preset: several data sets, each with its network and budget: standard, fair, depth, all or
-            ablation; instead of the options of data and model.
+        preset: a YAML file of several data sets, each with its network and budget, as those in
+            examples/presets; instead of the options of data and model.
         data_folder: where a preset's data are; $HTAF_SNN_DATA unless given.
         spikes: contenders, separated by commas: name[:parameter=value][@option=value], the option
             one of model's, or calibrate; htaf,atan,sigmoid, or the preset's, unless given.
@@ -56,8 +54,6 @@ def compare(
         epochs: budget of a run; 12, or the preset's, unless given.
         tune: learning rates tried for each contender, on the validation split; 0, or the preset's,
             unless given.
-        sensitivity: whether to run HTAF over a grid of alpha0 and alpha1 too, untuned, one seed
-            each.
         workers: runs at a time, one core each.
         ray_address: of a Ray cluster that does the runs.
         out: folder of the results, where a comparison that is there goes on; runs/<time> unless
@@ -86,8 +82,6 @@ def compare(
     }
     with advising(lambda: f"stopped; the same command goes on, with --out {out}"):
         compare_studies(studies, out, **how)
-        if sensitivity:
-            compare_studies([grid_of(study) for study in studies], out / "sensitivity", **how)
     page = report(out)
     parts = "report.html, figures/, table.csv, table.tex, results.json, checkpoints/"
     return f"{(out / 'table.txt').read_text()}{out}/: {parts}\nnext: open {page}"
@@ -96,32 +90,32 @@ def compare(
 def _studies(
     data: DataConfig,
     model: ModelConfig,
-    name: str | None,
+    file: Path | None,
     folder: Path | None,
     changes: dict[str, Any],
 ) -> list[Study]:
     if model.spike != ModelConfig().spike:
         raise ValueError(f"`model.spike` (={model.spike}): name the contenders with --spikes")
-    if name is None:
+    if file is None:
         if folder is not None:
             raise ValueError(
                 f"`data_folder` (={folder}) is where a preset's data are; without --preset, name "
                 "the folder with --data.root"
             )
         return [Study(**_DEFAULTS | {"data": data, "model": model} | changes)]
-    check_preset(name)
+    read_preset(file)
     if (data, model) != (DataConfig(), ModelConfig()):
         raise ValueError(
-            f"`preset` (={name}) brings its own data and model; leave their options out, or the "
+            f"`preset` (={file}) brings its own data and model; leave their options out, or the "
             "preset"
         )
     where = folder or os.environ.get("HTAF_SNN_DATA")
     if where is None:
         raise ValueError(
-            f"`preset` (={name}) needs the folder of its data, which docs/comparing.md describes: "
+            f"`preset` (={file}) needs the folder of its data, which docs/comparing.md describes: "
             "--data_folder DIR"
         )
-    return [replace(study, **changes) for study in studies_of(name, Path(where))]
+    return [replace(study, **changes) for study in studies_of(file, Path(where))]
 
 
 def _seeds(given: str | int | list[int]) -> list[int]:

@@ -11,10 +11,9 @@ from typing import Any, TypedDict
 
 import yaml
 
-from ..arguments import in_range, one_of, quoted, typed
+from ..arguments import in_range, load_yaml, one_of, quoted, typed
 from ..surrogates import is_built_in, spike_function, trains_smooth
 from ..training.config import ModelConfig, TrainingConfig
-from ..yaml_text import load_yaml
 
 _LABEL = re.compile(r"[\w.:=@+\-,\[\]{} ]{1,200}")
 _OWN = ["neuron_options", *(option.name for option in dataclasses.fields(TrainingConfig))]

@@ -1,16 +1,12 @@
-"""Comparisons of contenders that were treated alike, of hardening, and ranks over everything."""
+"""Comparisons of contenders that were treated alike, and of hardening."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
-import scikit_posthocs
-from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from .contender import Contender
@@ -23,7 +19,6 @@ from .statistics import (
     counted,
     estimate,
     holm,
-    listed,
     p_value,
     paired_p,
 )
@@ -150,7 +145,7 @@ def seeds_needed(differences: Sequence[float]) -> int | None:
 
 def say(effect: Effect) -> str:
     """The difference, and whether the seeds tell it from zero: ``+0.42 ± 0.30, p = 0.011``."""
-    after = "" if effect.p is None else f", p {_equals(effect.p)}"
+    after = "" if effect.p is None else f", p {equals_p(effect.p)}"
     return f"{effect.points:+z.2f}{after}"
 
 
@@ -218,60 +213,7 @@ def _gaps(contenders: Sequence[Summary]) -> str:
     return f"{'; '.join(said)}.".capitalize()
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """The contenders' ranks by hard accuracy, 1 the best, within each data set and seed.
-
-    Attributes:
-        mean: by label, best first.
-        blocks: pairs of a data set and a seed that all contenders have, >= 2.
-        p: of Friedman's test that all contenders are alike.
-        pairs: p of Nemenyi's test for each pair of labels.
-
-    Source:
-        J. Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 7 (2006).
-        His blocks are data sets; seeds of one data set say nothing of other data sets.
-    """
-
-    mean: dict[str, float]
-    blocks: int
-    p: float
-    pairs: Any
-
-
-def ranks(summaries: Summaries) -> Ranks | None:
-    """The ranks, over the contenders of all data sets; None of fewer than 3, or than 2 blocks."""
-    runs = [run for contenders in summaries.values() for s in contenders for run in s.runs]
-    records = pd.DataFrame([(r.data, r.seed, r.spike, r.hard_accuracy) for r in runs])
-    accuracies = records.pivot(index=[0, 1], columns=2, values=3).dropna()
-    if accuracies.shape[0] < 2 or accuracies.shape[1] < 3:
-        return None
-    mean = accuracies.rank(axis=1, ascending=False).mean().sort_values()
-    p = float(stats.friedmanchisquare(*accuracies.to_numpy().T).pvalue)
-    pairs = scikit_posthocs.posthoc_nemenyi_friedman(accuracies.reset_index(drop=True))
-    return Ranks({str(k): float(v) for k, v in mean.items()}, len(accuracies), p, pairs)
-
-
-def conclude_ranks(found: Ranks) -> str:
-    """Friedman's p, and whom Nemenyi's test tells from HTAF's default."""
-    order = ", ".join(f"{label} {rank:.2f}" for label, rank in found.mean.items())
-    text = (
-        f"Mean ranks over {found.blocks} pairs of a data set and a seed: {order}. Friedman's test "
-        f"that all are alike: p {_equals(found.p)}."
-    )
-    if REFERENCE not in found.mean:
-        return text
-    own = found.mean[REFERENCE]
-    told = [
-        label
-        for label in found.mean
-        if label != REFERENCE and float(found.pairs.loc[REFERENCE, label]) < LEVEL
-    ]
-    below = listed([label for label in told if found.mean[label] > own])
-    above = listed([label for label in told if found.mean[label] < own])
-    return f"{text} Nemenyi's test tells from {REFERENCE}, above it: {above}; below it: {below}."
-
-
-def _equals(p: float) -> str:
+def equals_p(p: float) -> str:
+    """Returns ``= 0.011``, or ``< 0.001`` where it is less."""
     text = p_value(p)
     return text if text.startswith("<") else f"= {text}"

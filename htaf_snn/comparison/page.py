@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from ..files import write_whole
 from . import plots
 from .contender import Run
-from .effects import conclude_ranks, differences, effects, headline, ranks
+from .effects import differences, effects, headline
 from .plots import Looks, Picture, drawing, looks
 from .results import FILE, read_results
 from .statistics import REFERENCE, Summary, summarize
@@ -27,9 +27,6 @@ def render(
     looks: Looks,
     figures: Mapping[str, Sequence[Picture]],
     functions: Picture,
-    sensitivity: Sequence[Picture],
-    ranking: Picture | None,
-    ranks: str,
     findings: Sequence[str],
     found: Sequence[Sequence[str]],
     command: str,
@@ -41,9 +38,6 @@ def render(
         looks: of each contender.
         figures: of each data set.
         functions: the spike functions.
-        sensitivity: one a data set, or none.
-        ranking: the critical-difference diagram, if there is one.
-        ranks: what it says.
         findings: sentences about all data sets.
         found: rows of differences, the first their head; or none.
         command: what a reader types to repeat the comparison.
@@ -57,8 +51,6 @@ def render(
         reference=REFERENCE,
         findings=findings,
         found=found,
-        ranking=ranking,
-        ranks=ranks,
         concerns=[
             f"{run.spike}, {run.data}, seed {run.seed}: {concern}"
             for run in runs
@@ -69,7 +61,6 @@ def render(
         looks=looks,
         figures=figures,
         functions=functions,
-        sensitivity=sensitivity,
         command=command,
         runs=runs,
         settings={
@@ -111,9 +102,7 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def write_report(
-    runs: Sequence[Run], out: Path, command: str, sensitivity: Sequence[Run] = ()
-) -> None:
+def write_report(runs: Sequence[Run], out: Path, command: str) -> None:
     """Writes the comparison into ``out`` as a page, figures and tables.
 
     ``report.html`` is one file that needs no network; ``figures/`` has each of its figures as PNG
@@ -123,15 +112,12 @@ def write_report(
         runs: each (data set, spike function, seed) once; at least one.
         out: a folder, made if need be; files of an earlier report are replaced.
         command: what a reader types to repeat the comparison.
-        sensitivity: runs over a grid of HTAF's parameters, labelled ``htaf:alpha0=A:alpha1=B``.
 
     Raises:
-        ValueError: no runs, a run twice, a label that `spike_function` can't build, or one of
-            another form in ``sensitivity``.
+        ValueError: no runs, a run twice, or a label that `spike_function` can't build.
         OSError: a file can't be written.
     """
     summaries = summarize(runs)
-    ranking = ranks(summaries)
     findings = headline(summaries)
     found = differences(effects(summaries))
     folder = out / "figures"
@@ -142,16 +128,10 @@ def write_report(
             for data, contenders in summaries.items()
         }
         functions = plots.of_functions(shown)
-        maps = list(plots.of_sensitivity(sensitivity))
-        diagram = None if ranking is None else plots.of_ranks(ranking)
         folder.mkdir(parents=True, exist_ok=True)
-        drawn = (*(p for own in figures.values() for p in own), functions, *maps, diagram)
-        for picture in filter(None, drawn):
+        for picture in (*(p for own in figures.values() for p in own), functions):
             picture.save(folder)
-        page = render(
-            summaries, shown, figures, functions, maps, diagram,
-            "" if ranking is None else conclude_ranks(ranking), findings, found, command,
-        )  # fmt: skip
+        page = render(summaries, shown, figures, functions, findings, found, command)
     for name, text in (
         ("table.txt", "\n\n".join([table(runs), *(fill(text, 100) for text in findings)]) + "\n"),
         ("table.csv", to_csv(summaries)),
@@ -178,8 +158,7 @@ def report(folder: Path, out: Path | None = None) -> Path:
     results = read_results(folder)
     if not results.runs:
         raise FileNotFoundError(f"no runs in {folder / FILE}; htaf-snn compare makes them")
-    grid = read_results(folder / "sensitivity").runs
-    write_report(list(results.runs.values()), out or folder, results.command, list(grid.values()))
+    write_report(list(results.runs.values()), out or folder, results.command)
     return (out or folder) / "report.html"
 
 

@@ -14,12 +14,10 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import scikit_posthocs
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm, LogNorm
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
@@ -28,12 +26,10 @@ from torch import Tensor
 from ..files import save_figure
 from ..surrogates import spike_function, trains_smooth
 from .contender import Contender, Epoch, Run
-from .effects import Ranks
-from .statistics import LEVEL, REFERENCE, Summary
+from .statistics import REFERENCE, Summary
 
 COLUMN = 3.5  # inches: a column of a two-column paper, and about a phone's width
 MAP = "cividis"  # reads the same with every kind of colour vision
-SIGNED_MAP = "PuOr"  # white at 0, safe for the colour-blind
 
 # HTAF's blue, then Paul Tol's "muted" scheme (personal.sron.nl/~pault) without its own, sand
 # darkened for white, and five more.
@@ -304,7 +300,6 @@ def output_shares(summaries: Sequence[Summary], looks: Looks) -> Figure:
     return figure
 
 
-_POINT = re.compile(r"htaf:alpha0=(?P<alpha0>[^:@]+):alpha1=(?P<alpha1>[^:@]+)")
 _TINIEST = 1e-12  # a gradient norm below this is drawn as this
 
 
@@ -356,83 +351,6 @@ def _norms(runs: Sequence[Run]) -> NDArray[np.float64]:
     logs = np.log(np.where(np.isfinite(values), np.maximum(values, _TINIEST), np.nan))
     means: NDArray[np.float64] = np.exp(logs.mean(0))
     return means
-
-
-def sensitivity(runs: Sequence[Run]) -> Figure:
-    """Hard accuracy and gap over (alpha0, alpha1), means over seeds.
-
-    Args:
-        runs: of one data set; labels ``htaf:alpha0=A:alpha1=B``, not necessarily a full grid.
-
-    Raises:
-        ValueError: a label of another form.
-    """
-    points: dict[tuple[float, float], list[Run]] = {}
-    for run in runs:
-        points.setdefault(grid_point(run.spike), []).append(run)
-    figure = new_figure(1.2 + 2 * (0.3 + 0.24 * len({alpha1 for _, alpha1 in points})))
-    panels: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
-        ("hard_accuracy", "hard test accuracy", ".3f", {"cmap": MAP}),
-        ("gap_pp", "gap (pp)", "+z.1f", {"cmap": SIGNED_MAP, "norm": CenteredNorm()}),
-    )
-    for axes, (field, title, form, look) in zip(
-        figure.subplots(2, 1, sharex=True), panels, strict=True
-    ):
-        means = {p: float(np.mean([getattr(r, field) for r in rs])) for p, rs in points.items()}
-        over_alphas(axes, means, title, form, **look)
-    axes.set_xlabel(r"$\alpha_0$")
-    return figure
-
-
-def over_alphas(
-    axes: Axes, points: Mapping[tuple[float, float], float], title: str, form: str, **look: Any
-) -> None:
-    """Draws a map over (alpha0, alpha1) with each cell's number; an absent pair stays empty.
-
-    Args:
-        axes: where; its x axis gets no label, so that maps may stand above each other.
-        points: the value at each (alpha0, alpha1), at least one.
-        title: of the axes.
-        form: format of the numbers.
-        **look: arguments of ``Axes.imshow``.
-    """
-    alpha0s, alpha1s = (sorted({point[axis] for point in points}) for axis in (0, 1))
-    values = np.full((len(alpha1s), len(alpha0s)), np.nan)
-    for (alpha0, alpha1), value in points.items():
-        values[alpha1s.index(alpha1), alpha0s.index(alpha0)] = value
-    image = axes.imshow(values, aspect="auto", origin="lower", **look)
-    _write_values(axes, image, values, form)
-    axes.set_yticks(range(len(alpha1s)), [f"{a:g}" for a in alpha1s])
-    axes.set_xticks(range(len(alpha0s)), [f"{a:g}" for a in alpha0s])
-    axes.set_title(title)
-    axes.set_ylabel(r"$\alpha_1$")
-    axes.grid(visible=False)
-
-
-def _write_values(axes: Axes, image: AxesImage, values: NDArray[np.float64], form: str) -> None:
-    """Each cell's number, in black or white, whichever the cell's colour lets one read."""
-    colors = image.to_rgba(values)
-    for (row, column), value in np.ndenumerate(values):
-        if math.isfinite(value):
-            red, green, blue, _ = colors[row, column]
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-            axes.text(
-                column, row, format(value, form), ha="center", va="center", fontsize=6,
-                color="white" if dark else "black",
-            )  # fmt: skip
-
-
-def grid_point(spike: str) -> tuple[float, float]:
-    """The (alpha0, alpha1) of a label ``htaf:alpha0=A:alpha1=B``.
-
-    Raises:
-        ValueError: a label of another form.
-    """
-    if (found := _POINT.fullmatch(spike.partition("@")[0])) is None:
-        raise ValueError(
-            f"{spike!r} is no point of a sensitivity grid; it must read htaf:alpha0=A:alpha1=B"
-        )
-    return float(found["alpha0"]), float(found["alpha1"])
 
 
 def spike_functions(looks: Looks, reach: float = 2.0) -> Figure:
@@ -487,25 +405,6 @@ def value_and_derivative(spec: str, x: Tensor) -> tuple[NDArray[np.float64], NDA
     output = function(points)
     (slope,) = torch.autograd.grad(output.sum(), points)
     return output.detach().numpy(), slope.numpy()
-
-
-def critical_difference(found: Ranks) -> Figure:
-    """Mean ranks on a line; bars join contenders that are not told apart."""
-    longest = max(len(f"{label} (0.00)") for label in found.mean)
-    figure = new_figure(0.5 + 0.16 * len(found.mean), max(COLUMN, 1.6 + 0.055 * longest))
-    axes = figure.subplots()
-    axes.grid(visible=False)
-    scikit_posthocs.critical_difference_diagram(
-        found.mean,
-        found.pairs,
-        ax=axes,
-        alpha=LEVEL,
-        left_only=True,
-        label_fmt_left="{label} ({rank:.2f})",
-        label_props={"fontsize": 6.5},
-        color_palette=dict.fromkeys(found.mean, "#444444"),
-    )
-    return figure
 
 
 @dataclass(frozen=True)
@@ -586,29 +485,6 @@ def of_functions(looks: Looks) -> Picture:
         "exact step. Below, the derivative that training uses.",
         spike_functions(looks),
     )
-
-
-def of_ranks(found: Ranks) -> Picture:
-    """The critical-difference diagram."""
-    return Picture(
-        "ranks",
-        "Mean ranks",
-        "Within each data set and seed the contenders are ranked by hard accuracy, 1 the best. "
-        "A bar joins those that Nemenyi's test does not tell apart at 5 %.",
-        critical_difference(found),
-    )
-
-
-def of_sensitivity(runs: Sequence[Run]) -> Iterator[Picture]:
-    """A map over (alpha0, alpha1) for each data set."""
-    for data in dict.fromkeys(run.data for run in runs):
-        yield Picture(
-            f"{file_name(data)}-sensitivity",
-            f"Sensitivity on {data}",
-            "HTAF's hard test accuracy and gap over the inner sharpness alpha0 and the outer "
-            "saturation alpha1, mean over seeds.",
-            sensitivity([run for run in runs if run.data == data]),
-        )
 
 
 def file_name(data: str) -> str:

@@ -62,10 +62,6 @@ class Difference:
     seeds: int
     p: float | None
 
-    @property
-    def significant(self) -> bool:
-        return self.p is not None and self.p < LEVEL
-
 
 @dataclass(frozen=True)
 class Summary:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..arguments import in_range, one_of
+from ..arguments import in_range, load_yaml
 from ..data import DataConfig, SpikingDataModule
 from ..training import ModelConfig
 from .contender import Contender
@@ -101,27 +98,29 @@ class Study:
 _CHANGED = ("contenders", "seeds", "trials")  # by a preset that is like another one
 
 
-def preset(name: str, folder: Path) -> list[Study]:
-    """The studies of a preset, a YAML file in ``presets``.
+def preset(file: Path, folder: Path) -> list[Study]:
+    """Reads the studies of a preset.
 
     Args:
-        name: a file in ``presets``, such as "standard" or "fair".
+        file: YAML, as those in ``examples/presets``: ``studies``, each with the arguments of
+            `Study`, and ``contenders``, ``seeds`` and ``trials`` of all; or ``like``, another file
+            beside it whose studies (``only`` those titles) these are for.
         folder: where the data are, each set in a folder or archive as the preset names it.
 
     Raises:
-        ValueError: an unknown preset.
+        ValueError: no such file, or it is no preset.
         FileNotFoundError: a data set is not in the folder.
     """
-    described = _read_preset(name)
+    described = read_preset(file)
     changes = {key: described[key] for key in _CHANGED if key in described}
-    base = _read_preset(described["like"]) if "like" in described else described
+    base = read_preset(file.parent / described["like"]) if "like" in described else described
     studies = []
     only = described.get("only", [entry["title"] for entry in base["studies"]])
     for entry in (one for one in base["studies"] if one["title"] in only):
         root = folder / entry["data"]["root"]
         if not root.exists():
             raise FileNotFoundError(
-                f"no {root}: the preset {name!r} reads {entry['title']} there; "
+                f"no {root}: the preset {file} reads {entry['title']} there; "
                 "name the folder of the data with --data_folder"
             )
         data = DataConfig.of(entry["data"] | {"root": str(root)}, "option of data")
@@ -130,24 +129,15 @@ def preset(name: str, folder: Path) -> list[Study]:
     return studies
 
 
-def check_preset(name: str) -> None:
-    """Raises a ValueError that lists the presets, unless ``name`` is one."""
-    presets = resources.files(__package__) / "presets"
-    one_of("preset", name, sorted(path.name.removesuffix(".yaml") for path in presets.iterdir()))
+def read_preset(file: Path) -> dict[str, Any]:
+    """Returns what a preset's file holds.
 
-
-def _read_preset(name: str) -> dict[str, Any]:
-    presets = resources.files(__package__) / "presets"
-    check_preset(name)
-    described: dict[str, Any] = yaml.safe_load((presets / f"{name}.yaml").read_text())
+    Raises:
+        ValueError: no such file, or it is no preset.
+    """
+    if not file.is_file():
+        raise ValueError(f"`preset` (={file}) is no file; examples/presets has some")
+    described = load_yaml(file.read_text(encoding="utf-8"))
+    if not isinstance(described, dict) or not {"studies", "like"} & described.keys():
+        raise ValueError(f"`preset` (={file}) has neither `studies` nor `like`")
     return described
-
-
-def sensitivity(study: Study) -> Study:
-    """The same data and network with HTAF over a grid of (alpha0, alpha1), on the first seed."""
-    grid = [
-        f"htaf:alpha0={alpha0}:alpha1={alpha1}"
-        for alpha0 in (0.33, 0.67, 1.0, 1.5, 2.0, 3.0)
-        for alpha1 in (3.0, 6.0, 11.0)
-    ]
-    return replace(study, contenders=grid, seeds=study.seeds[:1], trials=0)

@@ -13,7 +13,7 @@ from . import torch_state
 from .kernels import cpu
 from .kernels.buffers import DTYPES
 from .kernels.compiler import BackendUnavailableError
-from .kernels.device import Backend, toolchain_obstacle, warn_once
+from .kernels.device import Backend, toolchain_obstacle, warn_once, warned
 from .step.graph import Scope, decode
 from .step.simplify import with_norm
 from .traced import NodeStep
@@ -106,5 +106,5 @@ def say_once(name: str, reason: str | None, kernel: str) -> None:
     """Logs what backend "auto" runs, and why where it is torch."""
     if reason is None:
         _logger.info("backend 'auto' runs %r for %s", kernel, name)
-    else:
+    elif reason not in warned:
         _logger.info("backend 'auto' runs 'torch' for %s: %s", name, reason)

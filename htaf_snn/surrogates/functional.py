@@ -6,7 +6,6 @@ rounded once, at the end.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,66 +56,6 @@ def htaf_derivative(x: Tensor, alpha0: Parameter, alpha1: Parameter) -> Tensor:
     if x.dtype == torch.float16:
         slope = slope.clamp(max=torch.finfo(x.dtype).max)
     return slope.to(x.dtype)
-
-
-def slope_at_zero(alpha0: float, alpha1: float) -> float:
-    """HTAF's greatest slope, at 0: ``alpha0 * alpha1 / 4``."""
-    return alpha0 * alpha1 / 4
-
-
-def tail_rate(alpha0: float) -> float:
-    """The rate r at which the derivative decays, as ``exp(-r |x|)``: ``2 * alpha0``.
-
-    A scaled sigmoid of the same slope decays at the rate ``alpha0 * alpha1``, so HTAF's tail is
-    the heavier one exactly when ``alpha1 > 2``.
-    """
-    return 2 * alpha0
-
-
-def tail_coefficient(alpha0: float, alpha1: float) -> float:
-    """The factor before ``exp(-tail_rate |x|)`` in the derivative, far from 0."""
-    return 4 * alpha0 * alpha1 * math.exp(-alpha1) / (1 + math.exp(-alpha1)) ** 2
-
-
-def gradient_mass(radius: float, alpha0: float, alpha1: float) -> float:
-    """The integral of HTAF's derivative over ``[-radius, radius]``: ``2 HTAF(radius) - 1``.
-
-    Args:
-        radius: half-width of the interval around the threshold, >= 0.
-        alpha0: inner sharpness, > 0.
-        alpha1: outer saturation, > 0.
-    """
-    return math.tanh(alpha1 * math.tanh(alpha0 * radius) / 2)
-
-
-def from_tolerance(eps: float, delta: float, alpha1: float) -> float:
-    """The least ``alpha0`` that brings HTAF within ``eps`` of the step beyond ``delta``.
-
-    ``|HTAF(x) - 1[x >= 0]| <= eps`` for every ``|x| >= delta`` holds if ``alpha1 > L`` and
-    ``alpha0 >= atanh(L / alpha1) / delta``, where ``L = ln((1 - eps) / eps)``.
-
-    Args:
-        eps: tolerance on the output, in (0, 1/2).
-        delta: half-width of the band around 0 that is left out, > 0.
-        alpha1: outer saturation, > L.
-
-    Raises:
-        ValueError: an argument lies outside its range.
-
-    Source:
-        Proposition 3.1 of arXiv 2605.11558.
-    """
-    if not 0 < eps < 0.5:
-        raise ValueError(f"`eps` (={eps}) must lie in (0, 0.5)")
-    if not (delta > 0 and math.isfinite(delta)):
-        raise ValueError(f"`delta` (={delta}) must be positive and finite")
-    limit = math.log((1 - eps) / eps)
-    if not alpha1 > limit:
-        raise ValueError(
-            f"`alpha1` (={alpha1}) must exceed ln((1 - eps) / eps) = {limit:.6g}, "
-            f"or no alpha0 reaches eps = {eps}; raise alpha1 or eps"
-        )
-    return math.atanh(limit / alpha1) / delta
 
 
 def heaviside(x: Tensor) -> Tensor:

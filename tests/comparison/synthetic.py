@@ -122,19 +122,3 @@ def make_runs(
                 )
             )
     return runs
-
-
-def make_grid(data: str = "nmnist", seeds: Sequence[int] = (0,)) -> list[Run]:
-    """Runs of HTAF over a grid of (alpha0, alpha1)."""
-    return [
-        make_run(
-            data=data,
-            spike=f"htaf:alpha0={alpha0}:alpha1={alpha1}",
-            seed=seed,
-            hard_accuracy=0.95 - 0.02 * np.log(alpha0 * alpha1 / 4) ** 2,
-            gap_pp=2 / alpha0 - 0.8,
-        )
-        for alpha0 in (0.5, 0.67, 1.0, 1.5, 2.0, 4.0)
-        for alpha1 in (4.0, 6.0, 8.0, 11.0)
-        for seed in seeds
-    ]

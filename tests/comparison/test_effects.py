@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,15 +12,11 @@ from scipy import stats
 
 from htaf_snn.comparison.contender import Run
 from htaf_snn.comparison.effects import (
-    Ranks,
-    conclude_ranks,
     differences,
     effects,
     headline,
-    ranks,
     seeds_needed,
 )
-from htaf_snn.comparison.plots import drawing, of_ranks
 from htaf_snn.comparison.statistics import summarize
 
 from .synthetic import make_run
@@ -133,33 +127,6 @@ def test_a_win_is_no_win_on_one_seed_or_over_another_treatment() -> None:
     assert differences([]) == []
 
 
-def test_ranks_by_hand() -> None:
-    found = ranks(summarize(runs() + runs("mnist", 3)))
-    assert found is not None and found.blocks == 7
-    by_seed = [stats.rankdata([-v[s] for v in ACCURACIES.values()]) for s in (0, 1, 2, 3, 0, 1, 2)]
-    expected = dict(zip(ACCURACIES, np.mean(by_seed, axis=0), strict=True))
-    assert found.mean == pytest.approx(expected) and next(iter(found.mean)) == "htaf"
-    text = conclude_ranks(found)
-    assert text.startswith("Mean ranks over 7 pairs of a data set and a seed: htaf 1.")
-    assert "Nemenyi's test tells from htaf, above it: none; below it: " in text
-    assert ranks(summarize(runs(seeds=1))) is None
-    assert ranks(summarize([run for run in runs() if run.spike in ("htaf", "atan")])) is None
-
-
-def test_two_blocks_and_three_contenders_have_ranks() -> None:
-    three = ("htaf", "sigmoid", "atan")
-    found = ranks(summarize([run for run in runs(seeds=2) if run.spike in three]))
-    assert found is not None and found.blocks == 2
-    assert found.mean == {"htaf": 1.0, "sigmoid": 2.5, "atan": 2.5}
-
-
-def test_an_equal_rank_is_neither_above_nor_below() -> None:
-    mean = {"above": 1.0, "htaf": 2.0, "equal": 2.0, "below": 4.0}
-    pairs = pd.DataFrame(0.01, index=list(mean), columns=list(mean))
-    text = conclude_ranks(Ranks(mean, 10, 0.01, pairs))
-    assert text.endswith("tells from htaf, above it: above; below it: below.")
-
-
 def test_an_effect_is_of_the_seeds_that_all_share() -> None:
     made = [
         make_run(spike=spike, seed=seed, hard_accuracy=value / 100)
@@ -176,27 +143,3 @@ def test_an_effect_is_of_the_seeds_that_all_share() -> None:
     hardening = found["hardened minus as a surrogate, mean of 1 function"]
     assert hardening.seeds == 2 and hardening.points.mean == pytest.approx(1.0)
     assert headline(summarize(made))[0].startswith("Treated alike, htaf")
-
-
-def test_no_label_of_the_diagram_is_cut_off(tmp_path: Path) -> None:
-    spikes = [
-        "htaf@hardening=null@sharpness={alpha0: [0.67, 4.0]}@calibrate=50",
-        *(f"{name}@hardening=[0,0.8]" for name in ("htaf", "piecewise_quadratic", "erf")),
-    ]
-    found = ranks(
-        summarize(
-            [
-                make_run(spike=spike, seed=seed, hard_accuracy=0.9 + 0.01 * i + 0.001 * seed)
-                for i, spike in enumerate(spikes)
-                for seed in range(3)
-            ]
-        )
-    )
-    assert found is not None
-    with drawing():
-        picture = of_ranks(found)
-        picture.save(tmp_path)
-        edge = picture.figure.bbox
-        boxes = [text.get_window_extent() for text in picture.figure.axes[0].texts]
-    assert len(boxes) >= len(spikes)
-    assert all(edge.x0 <= box.x0 and box.x1 <= edge.x1 for box in boxes)

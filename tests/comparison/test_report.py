@@ -34,7 +34,7 @@ from htaf_snn.comparison.tables import escape_latex, table, to_csv, to_latex
 from htaf_snn.surrogates import functional
 from tests.helpers import command
 
-from .synthetic import CONTENDERS, make_grid, make_run, make_runs
+from .synthetic import CONTENDERS, make_run, make_runs
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 FEW = ("htaf", "htaf@hardening=null", "scaled_sigmoid:beta=4", "atan")
 DATA = "N-MNIST <b>&_1"  # to be escaped in HTML, LaTeX and paths
 COMMAND = "htaf-snn compare --spikes 'htaf,atan' --out <runs> && true"
-KINDS = ("accuracy", "gap", "learning", "rates", "outputs", "gradients", "sensitivity")
+KINDS = ("accuracy", "gap", "learning", "rates", "outputs", "gradients")
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("comparison") / "report"
     runs = make_runs(DATA, seeds=(0, 1, 2), contenders=FEW, epochs=3)
-    write_report(runs, out, COMMAND, make_grid(DATA))
+    write_report(runs, out, COMMAND)
     return out
 
 
@@ -155,17 +155,6 @@ def test_gradient_maps_are_geometric_means_over_seeds() -> None:
     assert np.allclose(image.get_array(), [[10, 10 / 1.3]] * 5)
 
 
-def test_sensitivity_places_each_pair() -> None:
-    runs = [r for r in make_grid() if r.spike != "htaf:alpha0=4.0:alpha1=11.0"]
-    hard: Any = plots.sensitivity(runs).axes[0].images[0]
-    values = hard.get_array()
-    assert values.shape == (4, 6) and np.ma.getmaskarray(values).sum() == 1
-    assert values[0, 1] == pytest.approx(0.95 - 0.02 * np.log(0.67) ** 2)  # alpha1 4, alpha0 0.67
-    assert plots.grid_point("htaf:alpha0=0.5:alpha1=6@hardening=null") == (0.5, 6)
-    with pytest.raises(ValueError, match="'htaf:alpha0=2' is no point of a sensitivity grid"):
-        plots.sensitivity([make_run(spike="htaf:alpha0=2")])
-
-
 def test_derivatives_are_those_of_the_backward_pass() -> None:
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)
     for spec in ("htaf:alpha0=1.5:alpha1=6", "htaf:alpha0=1.5:alpha1=6:mode=hard"):
@@ -232,7 +221,7 @@ def test_settings_that_differ_say_whose_they_are() -> None:
 
 
 def test_report_writes_page_figures_and_tables(report: Path) -> None:
-    names = {"functions", "ranks", *(f"N-MNIST-b-_1-{kind}" for kind in KINDS)}
+    names = {"functions", *(f"N-MNIST-b-_1-{kind}" for kind in KINDS)}
     found = {path.name for path in (report / "figures").iterdir()}
     assert found == {f"{name}.{ending}" for name in names for ending in ("png", "pdf")}
     for path in (report / "figures").iterdir():
@@ -267,8 +256,6 @@ def test_a_report_that_can_not_be_made_leaves_nothing(tmp_path: Path) -> None:
     for wrong in ([make_run(spike="no_such")], []):
         with pytest.raises(ValueError, match=r"unknown spike function 'no_such'|`runs` is empty"):
             write_report(wrong, tmp_path / "out", COMMAND)
-    with pytest.raises(ValueError, match="no point of a sensitivity grid"):
-        write_report([make_run()], tmp_path / "out", COMMAND, [make_run()])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -322,7 +309,7 @@ def test_page_in_a_browser(report: Path, browser: Chrome) -> None:
     ]
     assert requested and all(url.startswith(("file:", "data:")) for url in requested)
     widths = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
-    assert len(widths) == 9 and min(widths) > 0
+    assert len(widths) == 7 and min(widths) > 0
 
     def column(index: int) -> list[str]:
         cells: list[str] = browser.execute_script(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from htaf_snn.process import peak_resident
+from benchmarks.measure import peak_resident
 
 from .cases import KINDS
 from .outcomes import ACCEPTED, REFUSED, TRACEBACK, Change

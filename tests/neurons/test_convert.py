@@ -298,7 +298,7 @@ def test_nothing_changes_before_the_backend_is_known_to_run(
     def no_compiler() -> None:
         raise htaf_snn.BackendUnavailableError("no compiler")
 
-    monkeypatch.setattr(device, "find_compiler", no_compiler)
+    monkeypatch.setattr(device, "check_toolchain", no_compiler)
     with pytest.raises(htaf_snn.BackendUnavailableError, match="no compiler"):
         htaf_snn.convert(net, "cpu")
     assert classes(net) == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -48,10 +47,14 @@ def toolchain_obstacle(device: str, ask: bool = True) -> str | None:
     return _toolchain_obstacles.get(device)
 
 
-@functools.cache
+warned: set[str] = set()  # reasons, each told once
+
+
 def warn_once(reason: str) -> None:
     """Warns that what this machine lacks makes neurons slow, and what to do."""
-    _logger.warning("neurons run on backend 'torch', several times slower: %s", reason)
+    if reason not in warned:
+        warned.add(reason)
+        _logger.warning("neurons run on backend 'torch', several times slower: %s", reason)
 
 
 def _no_compiler() -> str | None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..neurons import Backend, LIFNode, check_backend
+from htaf_snn.neurons import Backend, LIFNode, check_backend
+
 from . import measure
 from .layers import (
     FUNCTIONS,
@@ -85,15 +86,11 @@ def neuron(
         return _on_cuda([*_layers("cupy", wanted, inductor), flexsn()], sizes, rounds)
     counts = measure.thread_counts(threads)
     layers = _layers("cpu", wanted, inductor)
-    for T, N in tqdm(
-        sizes, desc="bench neuron: comparing with the reference", unit="size", disable=None
-    ):
+    for T, N in tqdm(sizes, desc="neuron: comparing with the reference", unit="size", disable=None):
         with measure.using_threads(counts[-1]):
             check(layers, *random_input(T, N))
     parts = [f"LIF layer, forward + backward, on the CPU ({measure.setting()})"]
-    with tqdm(
-        total=len(sizes) * rounds, desc="bench neuron", unit="round", disable=None
-    ) as progress:
+    with tqdm(total=len(sizes) * rounds, desc="neuron", unit="round", disable=None) as progress:
         for T, N in sizes:
             x_seq, grad = random_input(T, N)
             tasks = {
@@ -132,9 +129,7 @@ def _zoo(size: tuple[int, int], rounds: int) -> str:
         x = x_seq.clone().requires_grad_()
         tasks[name, True] = functools.partial(forward_backward, zoo(name, "cpu"), x, grad)
         tasks[name, False] = functools.partial(forward_backward, zoo(name, None), x, grad)
-    with tqdm(
-        total=rounds, desc="bench neuron: other neurons", unit="round", disable=None
-    ) as progress:
+    with tqdm(total=rounds, desc="neuron: other neurons", unit="round", disable=None) as progress:
         timings = measure.interleave(tasks, rounds, [1], progress)
     rows = []
     for name in ZOO:
@@ -145,15 +140,11 @@ def _zoo(size: tuple[int, int], rounds: int) -> str:
 
 
 def _on_cuda(layers: Sequence[Layer], sizes: Sequence[tuple[int, int]], rounds: int) -> str:
-    for T, N in tqdm(
-        sizes, desc="bench neuron: comparing with the reference", unit="size", disable=None
-    ):
+    for T, N in tqdm(sizes, desc="neuron: comparing with the reference", unit="size", disable=None):
         check(layers, *random_input(T, N), device="cuda")
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
     parts = [f"LIF layer, forward + backward, on {properties.name} ({measure.setting()})"]
-    with tqdm(
-        total=len(sizes) * rounds, desc="bench neuron", unit="round", disable=None
-    ) as progress:
+    with tqdm(total=len(sizes) * rounds, desc="neuron", unit="round", disable=None) as progress:
         for T, N in sizes:
             x_seq, grad = (t.cuda() for t in random_input(T, N))
             tasks = {

@@ -11,8 +11,9 @@ from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..neurons import LIFNode, convert
-from ..surrogates import HTAFSpike
+from htaf_snn.neurons import LIFNode, convert
+from htaf_snn.surrogates import HTAFSpike
+
 from . import measure
 
 _SHAPE = (4, 2, 64)  # of the input, [T, N, C]
@@ -36,7 +37,7 @@ def overhead(rounds: int = 15) -> str:
     torch.manual_seed(0)
     x_seq = torch.randn(_SHAPE)
     tasks = {name: _pass(make(), x_seq, before) for name, (make, before) in _layers().items()}
-    with tqdm(total=rounds, desc="bench overhead", unit="round") as progress:
+    with tqdm(total=rounds, desc="overhead", unit="round") as progress:
         timings = measure.interleave(tasks, rounds, [1], progress)
     limit = timings[measure.LIMIT, 1].cpu
     rows = [

@@ -14,16 +14,17 @@ import torch
 from jsonargparse import auto_cli
 from tqdm import tqdm
 
+import benchmarks as bench
 import htaf_snn
-from htaf_snn import HTAFSpike, LIFNode, bench
-from htaf_snn.bench import layers, measure
+from benchmarks import layers, measure
+from htaf_snn import HTAFSpike, LIFNode
 from htaf_snn.neurons import resolve
 
 # The functions of the same names hide these modules.
-neuron_module = importlib.import_module("htaf_snn.bench.neuron")
-train_module = importlib.import_module("htaf_snn.bench.train")
-memory_module = importlib.import_module("htaf_snn.bench.memory")
-data_module = importlib.import_module("htaf_snn.bench.data")
+neuron_module = importlib.import_module("benchmarks.neuron")
+train_module = importlib.import_module("benchmarks.train")
+memory_module = importlib.import_module("benchmarks.memory")
+data_module = importlib.import_module("benchmarks.data")
 
 
 @pytest.fixture(autouse=True)
@@ -181,7 +182,7 @@ def test_the_check_leaves_out_spikes_at_the_threshold_alone() -> None:
 
 @pytest.fixture
 def _memory_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_module, "keep_memory", lambda: None)  # or all tests' would stay
+    monkeypatch.setattr(measure, "keep_memory", lambda: None)  # or all tests' would stay
 
 
 @pytest.mark.usefixtures("_memory_goes_back")

@@ -11,12 +11,13 @@ import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from ..data import DataConfig, SpikingDataModule
-from ..data.events import Frames
-from ..data.splits import frames_first
-from ..models import SpikingVGG
-from ..neurons import LIFNode
-from ..surrogates import HTAFSpike
+from htaf_snn.data import DataConfig, SpikingDataModule
+from htaf_snn.data.events import Frames
+from htaf_snn.data.splits import frames_first
+from htaf_snn.models import SpikingVGG
+from htaf_snn.neurons import LIFNode
+from htaf_snn.surrogates import HTAFSpike
+
 from . import measure
 from .train import training_step
 
@@ -87,7 +88,7 @@ def data(
         _LOADER: lambda: next(batches),
         _STEP: lambda: training_step(network, optimizer, x_seq, labels),
     }
-    with tqdm(total=rounds, desc="bench data", unit="round", disable=None) as progress:
+    with tqdm(total=rounds, desc="data", unit="round", disable=None) as progress:
         timings = measure.interleave(tasks, rounds, [1], progress)
     seconds = {task: timings[task, 1].cpu for task in tasks}
     # an epoch's last batch may be smaller

@@ -14,9 +14,9 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
-from ..neurons import Backend, LIFNode, convert
-from ..surrogates import HTAFSpike
-from ..surrogates.functional import htaf
+from htaf_snn.neurons import Backend, LIFNode, convert
+from htaf_snn.surrogates import HTAFSpike
+from htaf_snn.surrogates.functional import htaf
 
 FUNCTIONS: dict[str, Callable[[], surrogate.SurrogateFunctionBase]] = {
     "HTAF soft": lambda: HTAFSpike(mode="soft"),

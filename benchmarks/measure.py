@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import math
 import statistics
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -281,3 +283,37 @@ def setting() -> str:
     """The versions and the instruction set that a benchmark ran with."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "spikingjelly"))
     return f"{versions}; {torch.backends.cpu.get_cpu_capability()}"
+
+
+def peak_resident(restart: bool = False) -> int:
+    """Largest resident size of this process so far, in bytes.
+
+    On Linux it can restart from the present size, and is not `resource.getrusage`'s, which starts
+    at the size of the process's parent.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        if restart:
+            Path("/proc/self/clear_refs").write_text("5")
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def keep_memory() -> None:
+    """Lets this process keep the memory that it frees, until it ends, where glibc allocates it.
+
+    By default glibc gives large tensors back to the system and gets them again, page by page, at
+    every training step, which may take as long as the step. Elsewhere this changes nothing.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return
+    mallopt(_M_TRIM_THRESHOLD, -1)  # none is too much to keep
+    mallopt(_M_MMAP_MAX, 0)  # no tensor gets pages of its own, which go when it does

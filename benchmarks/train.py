@@ -13,12 +13,12 @@ from spikingjelly.activation_based import neuron as host
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..arguments import one_of
-from ..models import model, model_names
-from ..neurons import Backend, LIFNode, check_backend
-from ..neurons.norm_fusion import unfuse_norms
-from ..process import keep_memory, peak_resident
-from ..surrogates import HTAFSpike
+from htaf_snn.arguments import one_of
+from htaf_snn.models import model, model_names
+from htaf_snn.neurons import Backend, LIFNode, check_backend
+from htaf_snn.neurons.norm_fusion import unfuse_norms
+from htaf_snn.surrogates import HTAFSpike
+
 from . import measure
 from .layers import FUNCTIONS
 
@@ -48,7 +48,7 @@ def train(
     A step is forward, cross-entropy, backward and AdamW on frames [T, N, 2, 34, 34] in channels
     last, the layout that `htaf-snn fit` uses. Every network takes a step a round, in turn, from the
     same weights, after the loss and gradient norm of ours have been compared with SpikingJelly's.
-    On the CPU, in a process that keeps the memory it frees (`htaf_snn.process.keep_memory`): what
+    On the CPU, in a process that keeps the memory it frees (`measure.keep_memory`): what
     glibc does by default may double a step's time, by chance of where tensors lie.
 
     Args:
@@ -86,15 +86,13 @@ def train(
     if device == "cuda":
         check_backend("cupy")
         where = torch.cuda.get_device_name()
-    keep_memory()
+    measure.keep_memory()
     frames, labels = (t.to(device) for t in _data(steps, batch))
     parts = [
         f"training step, frames {list(frames.shape)} in channels last, on {where} "
         f"({measure.setting()}); ms a step"
     ]
-    with tqdm(
-        total=rounds * len(networks), desc="bench train", unit="round", disable=None
-    ) as progress:
+    with tqdm(total=rounds * len(networks), desc="train", unit="round", disable=None) as progress:
         for name in networks:
             parts.append(
                 f"{name}\n"
@@ -153,9 +151,9 @@ def _peak(name: str, row: str, width: float, steps: int, batch: int) -> int:
     optimizer = torch.optim.AdamW(network.parameters())
     training_step(network, optimizer, *_data(steps, 2))  # loads and allocates what all steps need
     frames, labels = _data(steps, batch)
-    before = peak_resident(restart=True)
+    before = measure.peak_resident(restart=True)
     training_step(network, optimizer, frames, labels)
-    return peak_resident() - before
+    return measure.peak_resident() - before
 
 
 def _peak_on_cuda(step: Callable[[], object]) -> int:

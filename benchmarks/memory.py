@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from ..process import peak_resident
 from . import measure
 from .layers import Layer, forward_backward, limits, ours, random_input, spikingjelly
 
@@ -36,7 +35,7 @@ def memory(steps: Sequence[int] = (4, 16), elements: int = 4_000_000) -> str:
         raise ValueError(f"`elements` (={elements}) must be at least `steps` (={max(steps)})")
     rows = []
     runs = [(T, layer) for T in steps for layer in _layers()]
-    for T, layer in tqdm(runs, desc="bench memory", unit="layer", disable=None):
+    for T, layer in tqdm(runs, desc="memory", unit="layer", disable=None):
         count = T * (elements // T)
         kept, beyond = _kept(layer, T, elements // T)
         peak = measure.in_fresh_process(_peak, layer.name, T, elements // T)
@@ -77,8 +76,8 @@ def _peak(name: str, steps: int, count: int) -> int:
     for size in (1, count):  # the first loads what the pass needs
         x_seq = torch.randn(steps, size, requires_grad=True)  # and nothing freed that has room
         grad = torch.ones_like(x_seq)
-        before = peak_resident(restart=True)
+        before = measure.peak_resident(restart=True)
         result = forward_backward(module, x_seq, grad)
-        after = peak_resident()
+        after = measure.peak_resident()
         del result
     return after - before
