@@ -105,6 +105,28 @@ def _cext_neuron() -> dict[str, Any]:
     } | {"BaseNode": CLOCK_DRIVEN["BaseNode"]}
 
 
+def table(names: dict[str, dict[str, list[str]]]) -> str:
+    """What old names become, as a Markdown table, by module.
+
+    Args:
+        names: those of `install`'s two packages, by package and module.
+    """
+    rows = ["| old module | the same | on our nodes, or as they were | raises; use instead |"]
+    rows.append("|---|---|---|---|")
+    for package, modules in names.items():
+        for name, old in modules.items():
+            gone = GONE.get(name, {})
+            own = {**_shared(name), **(_clock_driven(name) if package == _OLD else {})}
+            kept = [f"`{one}`" for one in old if one not in own]
+            ours = [f"`{one}`" for one in old if one in own and one not in gone]
+            left = [f"`{one}`" + (f": `{gone[one]}`" if gone[one] else "")
+                    for one in old if one in gone]  # fmt: skip
+            cells = [f"`{package.rpartition('.')[2]}.{name}`",
+                     *(", ".join(cell) for cell in (kept, ours, left))]  # fmt: skip
+            rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 _undo: list[tuple[Any, str, Any]] = []
 _ABSENT = object()
 

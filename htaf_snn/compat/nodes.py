@@ -59,9 +59,9 @@ class BaseNode(BackendNode, neuron.BaseNode, metaclass=StandsFor):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = {name for c in traced.users_classes(cls) for name in vars(c)}
         if own.intersection(PARTS) and "single_step_functional_forward" not in own:
-            cls.single_step_functional_forward = _step_in_parts  # type: ignore[method-assign]
+            cls.single_step_functional_forward = _step_in_parts
         if "single_step_forward" in own and "multi_step_forward" not in own:
-            cls.multi_step_forward = _step_by_step
+            cls.multi_step_forward = _step_by_step  # type: ignore[method-assign]
         super().__init_subclass__(**kwargs)
 
     def __init__(self, *args: Any, backend: str = "auto", **kwargs: Any) -> None:

@@ -22,6 +22,7 @@ from tests.compat import cases
 HERE = Path(__file__).parent
 OLD: dict[str, dict[str, Any]] = json.loads((HERE / "old.json").read_text())
 RELEASES = ("12", "14")
+PAGE = HERE.parents[1] / "docs/coming_from.md"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,7 +114,6 @@ def test_a_copy_a_pickle_a_reset_and_a_way_back() -> None:
 def test_parts_of_a_step_are_fused_where_they_can_be() -> None:
     networks = importlib.import_module("tests.compat.networks_12")
     charged, own = networks.OwnCharge(v_threshold=0.4), networks.OwnNode(step_mode="m")
-    node: Any
 
     class Counting(networks.OwnNode):  # type: ignore[name-defined]
         def neuronal_charge(self, x: torch.Tensor) -> None:
@@ -122,11 +122,13 @@ def test_parts_of_a_step_are_fused_where_they_can_be() -> None:
 
     counting = Counting(step_mode="m")
     x = cases.wave(4, 2, 3)
-    for node, reason in ((charged, None), (own, None), (counting, "changes attributes")):
+    nodes: Any = ((charged, None), (own, None), (counting, "changes attributes"))
+    for node, reason in nodes:
         spikes = node(x)
         why = htaf_snn.neurons.host.why_not(node)
         assert why is reason is None or (reason and reason in str(why))
-        htaf_snn.convert(node, backend="torch").reset()
+        htaf_snn.convert(node, backend="torch")
+        node.reset()
         assert node(x).equal(spikes)
     assert counting.seen == 8
 
@@ -207,3 +209,20 @@ def test_the_command(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
     )  # fmt: skip
     assert done.stdout == "__main__ ['--epochs', '2'] MultiStepIFNode auto 3\n"
+
+
+def test_the_table_in_the_docs(compat: Any) -> None:
+    """Write it anew with ``python -m tests.compat.test_compat``."""
+    assert page(compat) == PAGE.read_text()
+
+
+def page(compat: Any) -> str:
+    names = {cases.OLD[release]: OLD[release]["names"] for release in RELEASES}
+    before, rest = PAGE.read_text().split("<!-- old names -->\n")
+    after = rest.split("<!-- end old names -->")[1]
+    table = compat.table(names)
+    return f"{before}<!-- old names -->\n{table}\n<!-- end old names -->{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(importlib.import_module("htaf_snn.compat")))
