@@ -286,12 +286,7 @@ MODELS: dict[str, Model] = {
             reference=((1, 1, 700), 20),
         ),
         *(
-            Model(
-                name,
-                partial(_transformer, name),
-                f"{source}; SpikingJelly's",
-                smallest_side=16,
-            )
+            Model(name, partial(_transformer, name), f"{source}; SpikingJelly's")
             for name, source in _TRANSFORMERS.items()
         ),
         *(

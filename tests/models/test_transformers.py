@@ -82,6 +82,11 @@ def test_large_frames_have_large_patches(name: str, patch: int) -> None:
     assert sizes == [64 // patch]
 
 
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_the_smallest_frame(name: str) -> None:
+    assert small(name, 8, backend="torch")(torch.rand(T, 2, 2, 8, 8)).shape == (T, 2, 3)
+
+
 NORMS = {"spikformer": 0, "qkformer": 14, "maxformer": 4, "spike_driven_transformer": 5, "masnn": 0}
 
 
