@@ -46,7 +46,8 @@ def close(made: list[float], old: list[float]) -> bool:
 def test_the_old_packages_own_numbers(
     release: str, title: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cases, "BACKEND", ["torch"])
+    if title == "nodes":  # the networks run on kernels
+        monkeypatch.setattr(cases, "BACKEND", ["torch"])
     old = OLD[release][title]
     made = {name: case() for name, case in cases.CASES[title](release) if name in old}
     assert made.keys() == old.keys()
