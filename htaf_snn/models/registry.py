@@ -88,7 +88,8 @@ def model(
 
     A name with ``imagenet_`` is SpikingJelly's own function of that name, which takes 3 channels
     and has its own norm and dropout. Its MS-ResNets, whose logits are averaged over time already,
-    and its transformers are not among them.
+    are not among them. "spikformer", "qkformer", "maxformer", "spike_driven_transformer" and
+    "masnn" are SpikingJelly's; see `transformers.transformer` for ``depths`` and masnn's ``T``.
 
     Args:
         name: one of `model_names`; or the import path of a class of one's own,
@@ -187,6 +188,20 @@ def _imagenet(
     return net
 
 
+def _transformer(name: str, *args: Any, **kwargs: Any) -> nn.Module:
+    from .transformers import transformer  # SpikingJelly's take 1 s to import
+
+    return transformer(name, *args, **kwargs)
+
+
+_TRANSFORMERS = {
+    "spikformer": "Zhou et al. 2023, arXiv 2209.15425",
+    "qkformer": "Zhou et al. 2024, arXiv 2403.16552",
+    "maxformer": "Fang et al. 2025, arXiv 2505.18608",
+    "spike_driven_transformer": "Yao et al. 2023, arXiv 2307.01694",
+    "masnn": "Yao et al. 2023, MA-SNN, arXiv 2209.13929",
+}
+
 _HE = "He et al. 2016, arXiv 1512.03385"
 _SIMONYAN = "Simonyan and Zisserman 2015, arXiv 1409.1556, with batch norm"
 _FANG = "Fang et al. 2021, arXiv 2102.04159"
@@ -269,6 +284,10 @@ MODELS: dict[str, Model] = {
             smallest_side=1,
             largest_side=None,
             reference=((1, 1, 700), 20),
+        ),
+        *(
+            Model(name, partial(_transformer, name), f"{source}; SpikingJelly's")
+            for name, source in _TRANSFORMERS.items()
         ),
         *(
             Model(

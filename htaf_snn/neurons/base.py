@@ -7,17 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import base
+from spikingjelly.activation_based import base, neuron
+from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from ..surrogates.spike_function import say_once
 from . import torch_state
 from .decide import fused
 from .kernels import Backend, check_backend, compiled
 from .resolve import Calls, call, resolve
-from .traced import register, step_in_graph, step_of
+from .traced import register, step_in_graph, step_of, users_classes
 
 _WIDE = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+
+# The step in parts, of SpikingJelly before 2 and of its SimpleBaseNode.
+PARTS = ("neuronal_charge", "neuronal_adaptation", "neuronal_fire", "neuronal_reset")
 
 # What a user's class may change of a call, beside the step itself.
 _CALLED = ("forward", "single_step_forward", "multi_step_forward", "materialize_states",
@@ -35,10 +40,19 @@ class BackendNode(base.MemoryModule):
     backend "torch", SpikingJelly's code runs as it is.
     """
 
+    _takes_parts = False  # whether a user's class may define PARTS
     _steps_singly = False  # whether a user's class redefines the single step, not the sequence
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not (cls._takes_parts or issubclass(cls, neuron.SimpleBaseNode)):
+            for owner in users_classes(cls):
+                if part := next((name for name in PARTS if name in vars(owner)), None):
+                    raise TypeError(
+                        f"{owner.__name__} defines {part}, which SpikingJelly 2 does not call; "
+                        "define charge(x, v), or step in a htaf_snn.Neuron, or import "
+                        "htaf_snn.compat first, under which old classes run"
+                    )
         single, multi = (
             next(
                 place
@@ -218,6 +232,18 @@ class BackendNode(base.MemoryModule):
     def _on_torch(self, _dimensions: int) -> Any:
         """The node that steps on torch for a step of so many dimensions: this one."""
         return self
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Passes over the constants of another spike function than this neuron has."""
+        function = getattr(self, "surrogate_function", None)
+        start = f"{prefix}surrogate_function."
+        known = function.state_dict() if isinstance(function, SurrogateFunctionBase) else {}
+        for key, value in list(state_dict.items()):
+            constant = value.ndim == 0 and value.dtype == torch.float64
+            if key.startswith(start) and key.removeprefix(start) not in known and constant:
+                del state_dict[key]
+                say_once("the state dict has constants of other spike functions: passed over")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_resolved", "_key")}

@@ -48,7 +48,7 @@ class ActivationAwareIFNode(BackendNode, neuron.ActivationAwareIFNode):
     """SpikingJelly's, its per-channel threshold and offset shaped outside of the step."""
 
     def _broadcast_parameter(self, param: Tensor, x: Tensor, name: str) -> Tensor:
-        if param.shape == x.shape:  # a trace's stand-in
+        if param.ndim > 1:  # a trace's stand-in
             return param
         shaped: Tensor = super()._broadcast_parameter(param, x, name)
         return shaped
@@ -56,7 +56,8 @@ class ActivationAwareIFNode(BackendNode, neuron.ActivationAwareIFNode):
     def shape_parameter(self, value: Tensor, dimensions: int) -> Tensor:
         if value.numel() == 1:
             return value
-        after = dimensions - 1 - self.channel_dim % dimensions
+        channel = self._canonical_channel_dim(torch.empty([0] * dimensions))  # or raises
+        after = dimensions - 1 - channel
         return value.view(-1, *[1] * after)
 
 

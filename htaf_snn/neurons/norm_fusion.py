@@ -115,7 +115,7 @@ class Proof:
     def __init__(self, owners: Sequence[nn.Module], reader: Any) -> None:
         self.owners, self.reader = owners, reader
         # What a forward branches on is its module's own, or of a module that a user wrote within.
-        within = [m for owner in owners for m in owner.children() if users_classes(m)]
+        within = [m for owner in owners for m in owner.children() if users_classes(type(m))]
         ignored = {"training", "v_seq", "state_seqs"}
         self.snapshot = Snapshot([*owners, *within], [], ignored)
         forwards: list[Any] = [inspect.unwrap(type(owner).forward) for owner in owners]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,6 +51,7 @@ def neuron_class(name: str) -> Callable[..., nn.Module]:
     if issubclass(found, BackendNode):
         return found
 
+    @functools.wraps(found, updated=())
     def made(backend: Backend = "auto", **arguments: Any) -> nn.Module:
         node: Any = found(**arguments)
         return convert(node, backend)

@@ -58,7 +58,7 @@ class Snapshot:
                 continue
             self.dicts += [own, own["_parameters"], own["_buffers"], own["_modules"]]
             self.dicts += [own["_memories_rv"]] if "_memories_rv" in own else []
-            self.dicts += map(vars, users_classes(module))
+            self.dicts += map(vars, users_classes(type(module)))
         self.dicts += [module.__dict__[name] for module in hooked for name in _HOOKS]
         self._views = [group.values() for group in self.dicts]
         self._keys = tuple(chain.from_iterable(self.dicts))

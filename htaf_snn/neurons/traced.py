@@ -173,15 +173,15 @@ def _signature(module: nn.Module) -> tuple[Any, ...]:
                 found.append(name)
             else:
                 found.append((name, frozen(value)))
-    for kind in users_classes(module):
+    for kind in users_classes(type(module)):
         found += [(name, frozen(value)) for name, value in vars(kind).items()]
     return tuple(found)
 
 
-def users_classes(module: nn.Module) -> list[type]:
-    """The classes of a module that are neither torch's nor SpikingJelly's nor ours."""
+def users_classes(kind: type) -> list[type]:
+    """The classes behind a class, and itself, that are neither torch's, SpikingJelly's nor ours."""
     libraries = ("torch.", "spikingjelly.", "htaf_snn.", "builtins")
-    return [c for c in type(module).__mro__ if not f"{c.__module__}.".startswith(libraries)]
+    return [c for c in kind.__mro__ if not f"{c.__module__}.".startswith(libraries)]
 
 
 _DEEPEST = 8

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 from . import functional
 
 Mode = Literal["auto", "soft", "hard"]
+
+_logger = logging.getLogger(__name__)
+say_once = functools.cache(_logger.warning)  # of a process
 
 
 class SpikeFunction(SurrogateFunctionBase):
@@ -212,6 +217,12 @@ class SpikeFunction(SurrogateFunctionBase):
         constants = [
             name for name, value in self.current_parameters().items() if isinstance(value, float)
         ]
+        if not any(prefix + name in state_dict for name in constants):
+            constants = []
+            say_once(
+                "the state dict is of a network with other spike functions: this one's keep the "
+                "constants that they were made with"
+            )
         for name in constants:
             if prefix + name not in state_dict:
                 missing_keys.append(prefix + name)

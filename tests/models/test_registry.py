@@ -16,7 +16,8 @@ import htaf_snn
 from htaf_snn import cli
 from htaf_snn.models import MODELS, ThresholdDependentBatchNorm2d, default_model, model, model_names
 
-OURS = [name for name in model_names() if not name.startswith("imagenet_")]
+TRANSFORMERS = ["spikformer", "qkformer", "maxformer", "spike_driven_transformer", "masnn"]
+OURS = [n for n in model_names() if not n.startswith("imagenet_") and n not in TRANSFORMERS]
 IMAGENET = [name for name in model_names() if name.startswith("imagenet_")]
 FORMS = ["", "sew_", "ms_"]
 SMALL = ["vgg_small", "vgg9", "vgg11", "resnet19", "resnet20", "sew_resnet20", "ms_resnet20"]
@@ -31,6 +32,7 @@ def test_names() -> None:
     resnets = [f"{form}resnet{depth}" for form in FORMS for depth in (18, 19, 20, 32, 34)]
     vggs = ["vgg_small", "vgg_snn", *(f"vgg{depth}" for depth in (5, 9, 11, 13, 16))]
     assert sorted(OURS) == sorted([*vggs, *resnets, "mlp"])
+    assert set(TRANSFORMERS) < set(model_names())
     assert {"imagenet_spiking_vgg16_bn", "imagenet_sew_resnet50"} <= set(IMAGENET)
     assert all(name == entry.name for name, entry in MODELS.items())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import pickle
 from collections.abc import Callable
@@ -15,8 +16,11 @@ from spikingjelly.activation_based.model import spiking_resnet
 from torch import Tensor, nn
 
 import htaf_snn
+from htaf_snn import HTAFSpike
 from htaf_snn.neurons import Backend
+from htaf_snn.neurons.host import why_not
 from htaf_snn.neurons.kernels import device
+from htaf_snn.surrogates.spike_function import say_once
 
 PAIRS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "if": (neuron.IFNode, htaf_snn.IFNode),
@@ -157,6 +161,53 @@ def test_state_dicts_are_exchanged() -> None:
     htaf_snn.convert(net).load_state_dict(host.state_dict())
     assert net[1].w.item() == host[1].w.item()
     host.load_state_dict(net.state_dict())
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_state_dicts_of_other_spike_functions(
+    strict: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    say_once.cache_clear()
+    kinds = [surrogate.ATan, HTAFSpike, htaf_snn.ScaledSigmoid]
+    for source, target in itertools.permutations(kinds, 2):
+        net, other = (
+            nn.Sequential(nn.Linear(2, 2), htaf_snn.LIFNode(surrogate_function=kind()))
+            for kind in (source, target)
+        )
+        before = {k: v for k, v in other.state_dict().items() if k.startswith("1.")}
+        other.load_state_dict(net.state_dict(), strict)
+        after = other.state_dict()
+        assert all(after[key].equal(value) for key, value in before.items())
+        assert after["0.weight"].equal(net[0].weight)
+    said = [r.getMessage() for r in caplog.records if "the state dict" in r.getMessage()]
+    assert len(said) == len(set(said)) == 2
+    learned = htaf_snn.LIFNode(surrogate_function=HTAFSpike(learnable=True))
+    with pytest.raises(RuntimeError, match="alpha0"):
+        learned.load_state_dict({})
+    with pytest.raises(RuntimeError, match="alpha0"):
+        htaf_snn.LIFNode().load_state_dict(learned.state_dict())
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("channel_dim", [3, -4])
+def test_a_channel_dimension_that_is_not_there(channel_dim: int, backend: Any) -> None:
+    node = neuron.ActivationAwareIFNode(torch.ones(5), torch.ones(5), channel_dim=channel_dim)
+    node.step_mode = "m"
+    with pytest.raises(ValueError, match="out of range for input with 3 dimensions"):
+        htaf_snn.convert(node, backend)(torch.ones(2, 5, 5, 5))
+
+
+def test_a_step_in_parts_that_spikingjelly_ignores_raises() -> None:
+    def neuronal_charge(self: Any, x: Tensor) -> None:
+        self.v = self.v + 2 * x
+
+    parts = {"neuronal_charge": neuronal_charge}
+    with pytest.raises(TypeError, match=r"Mine defines neuronal_charge.*htaf_snn\.compat"):
+        type("Mine", (htaf_snn.LIFNode,), parts)
+    host = type("Mine", (neuron.LIFNode,), parts)
+    assert "Mine defines neuronal_charge" in str(why_not(host()))
+    simple = type("Mine", (neuron.SimpleLIFNode,), parts)  # whose step it is
+    assert why_not(simple(2.0, True)) is None
 
 
 def test_a_neuron_by_itself() -> None:

@@ -124,8 +124,8 @@ def test_state_dict_round_trips_the_sharpness(learnable: bool) -> None:
     for target in (HTAFSpike(), HTAFSpike(learnable=True)):
         target.load_state_dict(state)
         assert torch.equal(target(X), HTAFSpike(0.75, 8)(X))
-    with pytest.raises(RuntimeError, match="alpha0"):
-        HTAFSpike().load_state_dict({})
+    with pytest.raises(RuntimeError, match="alpha1"):
+        HTAFSpike().load_state_dict({"alpha0": torch.tensor(1.0)})
     with pytest.raises(RuntimeError, match="num_channels"):
         HTAFSpike().load_state_dict(HTAFSpike(learnable=True, num_channels=2).state_dict())
 

@@ -1,0 +1,144 @@
+"""SpikingJelly's spiking transformers, for small inputs, with any neuron and spike function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based.model import (
+    masnn,
+    maxformer,
+    qkformer,
+    spike_driven_transformer,
+    spikformer,
+)
+from torch import Tensor, nn
+
+from ..neurons.norm_fusion import fuse_norms
+from .parts import Norm
+
+_LARGE = 64  # pixels, from which patches are four times as large
+_HEADS = 24  # what channel counts are multiples of, for heads and stages
+_CHANNELS = 384
+_CONSTANTS = ("tau", "decay_input", "v_threshold", "v_reset", "detach_reset", "surrogate_function")
+
+
+class QKFormer(qkformer.QKFormer):
+    """SpikingJelly's, with logits [T, N, num_classes] at each time step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _logits(self, _stages(self, x).flatten(3).mean(-1))
+
+
+class MaxFormer(maxformer.MaxFormer):
+    """SpikingJelly's, with logits [T, N, num_classes] at each time step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _logits(self, self.head_lif(_stages(self, x).flatten(3).mean(-1)))
+
+
+class SpikeDrivenTransformer(spike_driven_transformer.SpikeDrivenTransformer):
+    """SpikingJelly's, with logits [T, N, num_classes] at each time step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch_embed(x)
+        for block in self.blocks:
+            x = block(x)
+        return _logits(self, self.head_lif(x.flatten(3).mean(-1)))
+
+
+class MASNN(masnn.MASNN):
+    """SpikingJelly's, with spikes [T, N, num_classes] at each time step, for T steps alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.fc_blocks(self.conv_blocks(self._to_sequence(x)).flatten(2))
+        return made
+
+
+def _stages(net: Any, x: Tensor) -> Tensor:
+    for place in (1, 2, 3):
+        x = getattr(net, f"patch_embed{place}")(x)
+        for block in getattr(net, f"stage{place}"):
+            x = block(x)
+    return x
+
+
+def _logits(net: Any, features: Tensor) -> Tensor:
+    made: Tensor = net.head(features)  # linear: SpikingJelly takes the mean over time before it
+    return made
+
+
+def transformer(
+    name: str,
+    in_shape: tuple[int, int, int],
+    num_classes: int,
+    spiking_neuron: Callable[..., nn.Module],
+    width: float,
+    norm: Norm,
+    dropout: float,
+    depths: Any = None,
+    T: int = 10,
+    **kwargs: Any,
+) -> nn.Module:
+    """Builds one of SpikingJelly's transformers, its neurons with what it sets for its own.
+
+    Args:
+        name: "spikformer", "qkformer", "maxformer", "spike_driven_transformer" or "masnn".
+        in_shape: (C, H, W) of a frame; from 64 pixels patches are of 16 pixels, else of 4
+            (Q-K-Former: always 16).
+        num_classes: outputs.
+        spiking_neuron: the neurons' class. Of the time constant, the threshold, the resets, the
+            decay and the spike function that a network sets for each of its neurons, it is given
+            those that it takes; for example 0.5 for the attention's threshold.
+        width: factor on every channel count, rounded to a multiple of 24 (MASNN: of 8).
+        norm: "bn".
+        dropout: 0.
+        depths: blocks, or of each of three stages; None for those published for CIFAR.
+        T: time steps of MASNN, whose attention has weights for each.
+        **kwargs: arguments of every neuron, in the place of what the network sets.
+
+    Raises:
+        ValueError: a size that the network does not take, or another norm or dropout.
+    """
+    if norm != "bn" or dropout:
+        raise ValueError(
+            f"`norm` (={norm!r}) and `dropout` (={dropout}) must be 'bn' and 0: "
+            "SpikingJelly's own network is fixed"
+        )
+    channels, height, breadth = in_shape
+    large = max(height, breadth) >= _LARGE
+    sizes: dict[str, Any] = {"in_channels": channels, "num_classes": num_classes}
+    sizes["embed_dims"] = max(1, round(width * _CHANNELS / _HEADS)) * _HEADS
+    if depths is not None:
+        sizes["depths"] = depths
+    if name == "spikformer":
+        shape = {"img_size_h": height, "img_size_w": breadth, "patch_size": 16 if large else 4}
+        net = spikformer.Spikformer(**{"num_heads": 12} | shape | sizes)
+    elif name == "qkformer":
+        net = QKFormer(**{"num_heads": (6, 6, 6), "depths": (1, 1, 2)} | sizes)
+    elif name == "maxformer":
+        net = MaxFormer(**{"depths": (1, 1, 2), "cifar": not large} | sizes)
+    elif name == "spike_driven_transformer":
+        pooling = "1111" if large else "0011"
+        net = SpikeDrivenTransformer(**{"depths": 2, "pooling_stat": pooling} | sizes)
+    else:
+        own = [8 * max(1, round(width * one / 8)) for one in (64, 128, 128, 256)]
+        net = MASNN(T, channels, num_classes, (height, breadth), (*own[:3],), fc_hidden=own[3])
+    for path, node in [(p, m) for p, m in net.named_modules() if type(m) is neuron.LIFNode]:
+        parent, _, child = path.rpartition(".")
+        setattr(net.get_submodule(parent), child, _in_place_of(node, spiking_neuron, kwargs))
+    functional.set_step_mode(net, "m")
+    fuse_norms(net)
+    return net  # type: ignore[no-any-return]
+
+
+def _in_place_of(node: Any, kind: Callable[..., nn.Module], kwargs: dict[str, Any]) -> nn.Module:
+    """A neuron of another class with a LIF neuron's constants, as far as it has them."""
+    parameters = inspect.signature(kind).parameters
+    given = {name: getattr(node, name) for name in parameters if name in _CONSTANTS}
+    if "init_tau" in parameters:
+        given["init_tau"] = node.tau
+    return kind(**given | deepcopy(kwargs))
