@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from .graph import Program, Scope
-from .operations import LONG, OPERATIONS, TRUTH
+from .operations import CUDA_OPERATIONS, LONG, OPERATIONS, TRUTH
 
 
 def print_counts(program: Program) -> str:
@@ -57,6 +57,7 @@ class _Body:
         program: the step.
         writes: by the name of an array, the values that are written into it.
         reads: by the name of an array, the values that are read from it, in its order.
+        texts: of the operations.
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class _Body:
         program: Program,
         writes: _Arrays,
         reads: _Arrays,
+        texts: Mapping[str, str] = OPERATIONS,
     ) -> None:
-        self.program = program
+        self.program, self._texts = program, texts
         self.writes = [
             (array, k, v) for array, values in writes.items() for k, v in enumerate(values)
         ]
@@ -89,7 +91,7 @@ class _Body:
         return [
             self._declared(
                 value,
-                OPERATIONS[self.program.ops[value].name].format(
+                self._texts[self.program.ops[value].name].format(
                     *map(self._text, self.program.arguments_of(value))
                 ),
             )
@@ -209,7 +211,7 @@ def print_cuda_passes(program: Program) -> str:
         "R* gs, R* gx, R* gp",
     }  # fmt: skip
     functions = [
-        _function(f"{name}_step", arguments[name], _Body(program, writes, reads))
+        _function(f"{name}_step", arguments[name], _Body(program, writes, reads, CUDA_OPERATIONS))
         for name, (writes, reads) in _passes(program).items()
     ]
     return "\n".join(["namespace htaf_snn {", *functions, "}"])
