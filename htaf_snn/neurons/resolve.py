@@ -184,7 +184,7 @@ class Resolved:
 
     @property
     def is_captured(self) -> bool:
-        """Whether a CUDA graph reads its numbers."""
+        """Returns True if a CUDA graph reads its numbers."""
         return any(layer.is_captured for layer in self._layers.values())
 
     def refresh(self) -> bool:

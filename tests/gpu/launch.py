@@ -4,6 +4,7 @@
 
 needs no GPU: a LIF layer with HTAF on [4, 1, 64], forward and backward, one thread, in us.
 """
+# ruff: noqa: T201  # a command
 
 from __future__ import annotations
 

@@ -79,18 +79,18 @@ NORM_BACKWARD = (
     Buffer("sums", "double*"),  # both, [2, C], for other processes to add to, or null
     Buffer("scaling", "double*"),
 )  # fmt: skip
-# The layer's numbers in the device's memory, where a replay of a captured graph reads them, or null.
-LIVE = Buffer("live", "const Number*")
-GRID_BACKWARD = (LIVE, Buffer("period", "i64"))  # of the neurons that a thread on CUDA has
+GRID_FORWARD = (Buffer("live", "const Number*"),)  # numbers where a captured graph reads them
+GRID_BACKWARD = (*GRID_FORWARD, Buffer("period", "i64"))  # of the neurons that a thread has
 SUM = (  # of what the backward pass left on CUDA
     Buffer("channels", "i64"), Buffer("inner", "i64"),
     Buffer("sums", "i64"), Buffer("block_sums", "i64"),  # how many there are
     Buffer("table", "const R*", "LEARNED"), Buffer("grad", "R*", "LEARNED"),
 )  # fmt: skip
+SEQUENCES = ("x", "o", "s_seq", "go", "gs_seq", "gx")  # those that have a row for each step
 STRUCTS = {
     "Call": (*SCALARS, *ADDRESSES), "Forward": FORWARD, "Backward": BACKWARD,
-    "NormForward": NORM, "NormBackward": NORM_BACKWARD, "GridForward": (LIVE,), "GridBackward": GRID_BACKWARD,
-    "Sum": SUM,
+    "NormForward": NORM, "NormBackward": NORM_BACKWARD,
+    "GridForward": GRID_FORWARD, "GridBackward": GRID_BACKWARD, "Sum": SUM,
 }  # fmt: skip
 _BASES = {
     "Forward": "Call", "Backward": "Call", "NormForward": "Forward", "NormBackward": "Backward",
@@ -218,7 +218,7 @@ def cuda_source(
             read_header("hardware.h"),
             print_counts(program),
             print_hoisted(program),
-            print_cuda_passes(program),
+            print_cuda_passes(program, dtype != torch.float64),
             _structs(program, _CUDA_STRUCTS, "Number"),
             "}",
             read_header("kernel_cuda.h"),

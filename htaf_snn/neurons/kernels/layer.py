@@ -139,7 +139,7 @@ class Layer:
 
     @property
     def is_captured(self) -> bool:
-        """Whether a CUDA graph reads its numbers."""
+        """Returns True if a CUDA graph reads its numbers."""
         return self.live is not None and self.live.is_captured
 
     def takes(self, states: Sequence[Any]) -> bool:
