@@ -121,7 +121,7 @@ def print_zoo(architecture: int) -> None:
     """Prints the longest sequence that spills nothing, and what a launch does, for every class."""
     from tests.neurons.test_zoo import FUSED
 
-    print("| class | forward, longest T | backward, longest T | a launch | registers | occupancy |")
+    print("| class | forward, at least | backward | a launch, backward | registers | occupancy |")
     print("|---|---|---|---|---|---|")
     for name, make in FUSED.items():
         torch.manual_seed(0)
