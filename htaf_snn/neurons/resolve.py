@@ -103,11 +103,13 @@ class Calls:
     Attributes:
         plain, normed: how it is called, without and with the batch norm before it.
         waiting: a batch norm that left its work to this node, and the norm's input.
+        captured: how it was called when a CUDA graph was captured.
     """
 
-    __slots__ = ("normed", "plain", "waiting")
+    __slots__ = ("captured", "normed", "plain", "waiting")
 
     def __init__(self) -> None:
+        self.captured: list[Resolved] = []
         self.plain: Resolved | None = None
         self.normed: Resolved | None = None
         self.waiting: tuple[DeferredNorm, Tensor] | None = None
@@ -170,14 +172,29 @@ class Resolved:
             if not broadcasts(self._step, x.shape[1:] if self.multi else x.shape):
                 return None  # torch explains
             if len(self._layers) >= _MOST_SHAPES:
-                self._layers.clear()
+                self._layers = {k: one for k, one in self._layers.items() if one.is_captured}
             shaped = self._step.parameters(x.ndim - self.multi)
             given = [None if p else t.detach() for t, p in zip(shaped, self._packed, strict=True)]
             rest = self.rest if all(type(r) is float for r in self.rest) else ()
             layer = Layer(self._program, x, self.multi, given, rest, self.before is not None)
             self._layers[key] = layer
+            layer.keep(layer.head(self._numbers))
         self._last = made = layer, layer.head(self._numbers)
         return made
+
+    @property
+    def is_captured(self) -> bool:
+        """Returns True if a CUDA graph reads its numbers."""
+        return any(layer.is_captured for layer in self._layers.values())
+
+    def refresh(self) -> bool:
+        """Writes numbers that changed where replays read them; False if more than these changed."""
+        changed = self._snapshot.changed()
+        if changed is None or (changed and not self._take(changed)):
+            return False
+        for layer in self._layers.values():
+            layer.keep(layer.head(self._numbers))
+        return True
 
     def fresh(self, node: Any, x: Tensor, multi: bool, before: Any) -> tuple[Layer, Words] | None:
         """The layer for ``x`` and its constants, unless something changed or listens."""
@@ -284,6 +301,8 @@ def resolve(
     if not fused(step, node.backend, x, multi):
         return None
     if before is None:
+        if calls.plain is not None and calls.plain.is_captured:
+            calls.captured.append(calls.plain)
         found = calls.plain = Resolved(node, step, x, multi)
     elif not node._is_called_plainly() or before.obstacle(x, multi, step.traced.program):
         return None
@@ -293,6 +312,27 @@ def resolve(
             return None  # a parameter of the neurons varies along more than the channels
         calls.normed = found
     return found, found._last
+
+
+def refresh(net: nn.Module) -> None:
+    """Lets replays of captured CUDA graphs see numbers that a schedule changed, such as hardness.
+
+    Args:
+        net: the network that was captured, in the mode, training or not, that it was captured in.
+
+    Raises:
+        RuntimeError: something else of a neuron changed, so that it is to be captured anew.
+    """
+    for name, module in net.named_modules():
+        calls = module.__dict__.get("_resolved")
+        known = [] if calls is None else [calls.plain, *calls.captured]
+        captured = [one for one in known if one is not None and one.is_captured]
+        done = [one.refresh() for one in captured or known[:1] if one is not None]
+        if captured and not any(done):
+            raise RuntimeError(
+                f"neuron {name!r} changed in more than its numbers since a CUDA graph was "
+                "captured; capture it anew"
+            )
 
 
 def call(node: BackendNode, x: Tensor, before: DeferredNorm | None = None) -> Any:
