@@ -36,7 +36,7 @@ _MOST_SHAPES = 8  # of inputs that a `Resolved` remembers
 
 
 class Snapshot:
-    """What something was decided from: every attribute of modules and of their users' classes.
+    """A snapshot of every attribute of modules and of their users' classes.
 
     It is compared by identity, and what may be changed in place by what it holds.
 
@@ -88,7 +88,7 @@ class Snapshot:
         return list(compress(count(), map(is_not, now, self.held)))
 
     def place(self, module: int, name: str) -> int:
-        """Where an attribute of a module's own is among those that are held."""
+        """Returns the position of a module's attribute among those that are held."""
         wanted, at = self.modules[module].__dict__, 0
         for group in self.dicts:
             if group is wanted:
@@ -98,7 +98,7 @@ class Snapshot:
 
 
 class Calls:
-    """What is known of a node between its calls; neither copied nor pickled with it.
+    """A node's resolved calls; neither copied nor pickled with it.
 
     Attributes:
         plain, normed: how it is called, without and with the batch norm before it.
@@ -284,7 +284,7 @@ class Resolved:
 def resolve(
     node: BackendNode, x: Tensor, multi: bool, before: DeferredNorm | None = None
 ) -> tuple[Resolved, tuple[Layer, Words]] | None:
-    """What the node needs for ``x``, and the layer and constants; None for the slow door.
+    """Returns the node's resolved call for ``x``, its layer and constants; None for the slow door.
 
     Raises:
         BackendUnavailableError: the backend that was asked for can't run it.

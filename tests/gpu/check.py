@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import htaf_snn
-from htaf_snn.bench import layers, measure
-from htaf_snn.bench.train import _data, _networks, _peak_on_cuda, training_step
+from benchmarks import layers, measure
+from benchmarks.train import _data, _networks, _peak_on_cuda, training_step
 
 _SECONDS = 330  # after which nothing more is begun
 

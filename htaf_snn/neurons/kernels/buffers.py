@@ -99,7 +99,7 @@ _BASES = {
 
 
 def counts(program: Program) -> dict[str, int]:
-    """How many there are of each kind of buffer."""
+    """The number of buffers of each kind."""
     uniform = program.parameters.count(Scope.LAYER)
     return {
         "": 1, "STATES": program.states, "INPUTS": program.inputs, "OUTPUTS": program.outputs,
@@ -146,7 +146,7 @@ def scalars(program: Program, values: Mapping[str, Sequence[float]], number: str
 def arrangement(
     program: Program, name: str, places: Mapping[str, Sequence[int]]
 ) -> Callable[[Sequence[int]], tuple[int, ...]]:
-    """What puts addresses in the order of the struct: of (0, addresses...), those at ``places``.
+    """Returns a function that puts addresses in the struct's order: those at ``places``.
 
     A buffer without places, and what it has too few of, is null.
     """
@@ -238,7 +238,7 @@ def read_header(name: str) -> str:
 
 
 def packer(name: str) -> Callable[[Mapping[str, float]], Words]:
-    """What packs the buffers of a struct, of one element each, by name."""
+    """Returns a function that packs the one-element buffers of a struct by name."""
     buffers = STRUCTS[name]
     kinds = "".join("d" if buffer.type == "double" else "q" for buffer in buffers)
     layout, order = struct.Struct(kinds), itemgetter(*(buffer.name for buffer in buffers))

@@ -27,7 +27,7 @@ Launch = Callable[[int, int, Words], None]
 
 
 def unavailable() -> str | None:
-    """Why the CUDA kernels can't run here, with the remedy; None if they can."""
+    """Returns the reason and remedy if CUDA kernels can't run here, else None."""
     try:
         import cupy
     except ImportError as error:

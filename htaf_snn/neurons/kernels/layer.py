@@ -143,7 +143,7 @@ class Layer:
         return self.live is not None and self.live.is_captured
 
     def takes(self, states: Sequence[Any]) -> bool:
-        """Whether states are tensors as the kernel reads and writes them, in any layout."""
+        """Returns True if states are tensors that the kernel can read and write, in any layout."""
         for state in states:
             if type(state) is not Tensor or state.shape != self._step_shape:
                 return False
@@ -291,7 +291,7 @@ class Layer:
         return made
 
     def _order_of(self, key: Any, name: str, present: Sequence[bool]) -> Any:
-        """What orders addresses of (0, tensors, those that ``present`` marks of the struct's)."""
+        """Returns a function that orders the addresses of a call's tensors as the struct does."""
         program, (at_rest, *_) = self.program, key
         first = 1 + program.inputs + program.states
         places: dict[str, list[int]] = {"x": list(range(1, 1 + program.inputs))}
@@ -347,7 +347,7 @@ _is_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
 def saved(ctx: Any, grads: Sequence[Tensor | None]) -> Any:
-    """What a function saved for its backward pass; read once, as checkpoints ask for.
+    """Reads what a function saved for its backward pass, once, as checkpoints demand.
 
     Raises:
         RuntimeError: one of the tensors was changed in place since, or the gradients are a batch.

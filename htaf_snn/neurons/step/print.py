@@ -10,7 +10,7 @@ from .operations import CUDA_OPERATIONS, LONG, OPERATIONS, TRUTH
 
 
 def print_counts(program: Program) -> str:
-    """What the drivers need to know of the step: how many there are of each thing."""
+    """Prints the step's numbers of states, parameters and the like for the drivers."""
     numbers = {
         "INPUTS": program.inputs,
         "STATES": program.states,
@@ -143,7 +143,7 @@ def _function(name: str, arguments: str, body: _Body) -> str:
 
 
 def print_hoisted(program: Program) -> str:
-    """What is computed once a layer, of its numbers, and once a neuron, of its parameters."""
+    """Prints what is computed once a layer or once a neuron, before the time loop."""
     by_letter = {
         letter: [k for k, found in enumerate(program.parameters) if found == letter]
         for letter in Scope
