@@ -71,7 +71,7 @@ class DeferredNorm(AveragedNorm):
         return None
 
     def described(self) -> Norm:
-        """Returns its arguments for the neurons' kernel, with its running statistics in training."""
+        """Returns its arguments for the neurons' kernel, with running statistics in training."""
         batch = self.training or self.running_mean is None
         group = None
         if batch and isinstance(self, nn.SyncBatchNorm) and _world() > 1:
