@@ -15,5 +15,6 @@ from .firing import firing_as_trained as firing_as_trained
 from .firing import firing_hard as firing_hard
 from .firing import harden as harden
 from .firing import spike_functions as spike_functions
+from .initial import initialise as initialise
 from .schedule import Shape as Shape
 from .schedule import SharpnessSchedule as SharpnessSchedule
