@@ -1,5 +1,7 @@
 """From the smooth network that is trained to the hard one that fires, and the gap between them."""
 
+from .binary import BinarySteps as BinarySteps
+from .binary import binary_steps as binary_steps
 from .calibration import batch_statistics as batch_statistics
 from .calibration import calibrate as calibrate
 from .calibration import freeze_norms as freeze_norms

@@ -270,7 +270,8 @@ def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
         "backend", "checkpoint_activations", "compile", "dropout", "freeze_norm", "hardening",
         "in_shape", "initialise", "label_smoothing", "learning_rate", "loss", "model", "neuron",
         "neuron_options", "norm", "num_classes", "optimizer", "recipe", "seed", "sharpness",
-        "sharpness_shape", "spike", "tbptt_steps", "warmup_epochs", "weight_decay", "width", "widths",
+        "sharpness_shape", "spike", "tbptt_steps", "warmup_epochs", "weight_decay", "width",
+        "widths",
     ]  # fmt: skip
     data = content["datamodule_hyper_parameters"]
     assert len(data) == 34
