@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .transfer import binarity as binarity
     from .transfer import calibrate as calibrate
     from .transfer import harden as harden
+    from .transfer import initialise as initialise
     from .transfer import transfer_gap as transfer_gap
 
 # Where each name is. It is imported when it is first asked for: `htaf-snn --help` and a signal that
@@ -41,7 +42,7 @@ _MODULES = {
     "neurons.registry": "register",
     "surrogates": "HTAF HTAFSpike ScaledSigmoid SpikeFunction StraightThrough spike_function "
     "spike_function_names",
-    "transfer": "SharpnessSchedule binarity calibrate harden transfer_gap",
+    "transfer": "SharpnessSchedule binarity calibrate harden initialise transfer_gap",
 }  # fmt: skip
 _PACKAGES = ("exporting", "neurons", "surrogates", "transfer", "data", "models", "training")
 _WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}

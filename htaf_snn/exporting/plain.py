@@ -135,6 +135,11 @@ def _made_plain(name: str, node: Any) -> list[str]:
                 f"{host.__name__} does not have: export it to ONNX, or train without num_channels"
             )
     if isinstance(node.surrogate_function, SpikeFunction):
+        if node.surrogate_function.levels > 1:
+            reasons.append(
+                f"{name} fires up to {node.surrogate_function.levels} times a step, which no "
+                "neuron of SpikingJelly's does so: export it to ONNX, or train with levels=1"
+            )
         node.surrogate_function = surrogate.ATan()
     return reasons
 

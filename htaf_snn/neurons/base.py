@@ -260,6 +260,16 @@ def _one(outputs: tuple[Tensor, ...]) -> Any:
     return outputs[0] if len(outputs) == 1 else outputs
 
 
+def check_subtracts(v_reset: object, function: object) -> None:
+    """Raises a ValueError for integer spikes and a reset to a value, which scales by 1 - spike."""
+    levels = getattr(function, "levels", 1)
+    if v_reset is not None and levels > 1:
+        raise ValueError(
+            f"`v_reset` (={v_reset}) must be None where the spike function has levels (={levels}): "
+            "what is fired is subtracted; with fit, --model.neuron_options '{v_reset: null}'"
+        )
+
+
 def finite(name: str, value: float) -> float:
     """``value`` as a float.
 

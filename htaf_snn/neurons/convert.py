@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .base import BackendNode
+from .base import BackendNode, check_subtracts
 from .batch_norm import average_norms
 from .host import ORIGINAL_OF, backend_class, is_neuron, why_not
 from .kernels import Backend, check_backend
@@ -38,8 +38,9 @@ def convert(net: nn.Module, backend: Backend = "auto", fuse_norm: bool = False) 
         ``net``.
 
     Raises:
-        ValueError: an unknown backend, no neuron to convert, or one that SpikingJelly's precision
-            configuration governs. Nothing has been changed then.
+        ValueError: an unknown backend, no neuron to convert, one that SpikingJelly's precision
+            configuration governs, or one with integer spikes and a reset that does not subtract.
+            Nothing has been changed then.
         BackendUnavailableError: a backend that cannot run here. Nothing has been changed then.
     """
     check_backend(backend)
@@ -60,6 +61,9 @@ def convert(net: nn.Module, backend: Backend = "auto", fuse_norm: bool = False) 
             f"{others or 'none'}"
         )
     for name, module in chosen:
+        if not isinstance(module, BackendNode):
+            function = getattr(module, "surrogate_function", None)
+            check_subtracts(getattr(module, "v_reset", None), function)
         if getattr(module, "_neuron_precision", None) is not None:
             raise ValueError(
                 f"{name or 'the network'} runs in SpikingJelly's neuron precision "

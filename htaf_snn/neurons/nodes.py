@@ -8,12 +8,13 @@ from typing import Any
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor
 
-from .base import finite, time_constant
+from .base import check_subtracts, finite, time_constant
 from .kernels import Backend
 from .own import TensorConstants
 
 
 def _checked(v_threshold: float, v_reset: float | None, function: Any) -> tuple[Any, Any, Any]:
+    check_subtracts(v_reset, function)
     return (
         finite("v_threshold", v_threshold),
         None if v_reset is None else finite("v_reset", v_reset),
@@ -28,7 +29,8 @@ class IFNode(TensorConstants, neuron.IFNode):
 
     Args:
         v_threshold: firing threshold.
-        v_reset: potential after a spike; None subtracts ``v_threshold`` instead (soft reset).
+        v_reset: potential after a spike; None subtracts ``v_threshold`` instead (soft reset), times
+            the output where that is an integer (`HTAFSpike(levels=4)`), which needs None.
         surrogate_function: the firing function, of ``h - v_threshold``: `HTAFSpike` or any
             other; None is SpikingJelly's default, a new ``Sigmoid()``.
         detach_reset: whether no gradient flows through the spike that resets.

@@ -63,6 +63,11 @@ def heaviside(x: Tensor) -> Tensor:
     return torch.where(x.isnan(), x, (x >= 0).to(x.dtype))
 
 
+def staircase(x: Tensor, levels: int) -> Tensor:
+    """The sum of ``levels`` exact steps, at 0, 1, 2, ...: an integer; NaN stays NaN."""
+    return heaviside(x) if levels == 1 else (x.floor() + 1).clamp(0, levels)
+
+
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which a spike function of ``dtype`` is computed."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

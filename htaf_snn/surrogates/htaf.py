@@ -25,6 +25,7 @@ class HTAFSpike(SpikeFunction):
         mode: "auto", "soft" or "hard"; see `SpikeFunction`.
         learnable: whether alpha0 and alpha1 are trained.
         num_channels: one pair a channel instead of one for all; with ``learnable`` only.
+        levels: the largest output, for integer spikes from 0 to it; see `SpikeFunction`.
 
     Shape:
         input and output ``[N, *]``; ``[N, C, *]`` with ``num_channels`` = C.
@@ -50,10 +51,12 @@ class HTAFSpike(SpikeFunction):
         mode: Mode = "auto",
         learnable: bool = False,
         num_channels: int | None = None,
+        levels: int = 1,
     ) -> None:
         super().__init__(
-            alpha0=alpha0, alpha1=alpha1, mode=mode, learnable=learnable, num_channels=num_channels
-        )
+            alpha0=alpha0, alpha1=alpha1, mode=mode, learnable=learnable,
+            num_channels=num_channels, levels=levels,
+        )  # fmt: skip
 
     @staticmethod
     def primitive_function(

@@ -37,6 +37,11 @@ class SpikeFunction(SurrogateFunctionBase):
     The step is 1 at exactly 0. In mode "hard" and in ``eval()`` the output is exactly 0 or 1.
     NaN stays NaN in every mode.
 
+    With ``levels`` = D above 1 an output is an integer from 0 to D, the spikes of a time step, or
+    while it is smooth the sum of D primitives, of ``x``, ``x - 1``, ..., ``x - D + 1``, with its
+    true derivative. A neuron with ``v_reset=None`` then subtracts the output times its threshold.
+    The steps lie 1 apart; for another ``v_threshold`` than 1 divide the neuron's input by it.
+
     A subclass is its `primitive_function`, in plain torch, and its parameters as class fields with
     their defaults, ``sigma: float = 0.4``; ``__init__`` takes them by name. A parameter is a
     positive float, or, if learnable, an `nn.Parameter` of shape ``[]`` or ``[num_channels]``
@@ -46,16 +51,18 @@ class SpikeFunction(SurrogateFunctionBase):
         mode: "auto", "soft" or "hard".
         learnable: whether the parameters are trained.
         num_channels: one value a channel instead of one for all; with ``learnable`` only.
+        levels: the largest output, >= 1.
         *values, **parameters: initial value of each parameter, > 0, dimensionless.
 
     Raises:
         ValueError: an unknown mode, a parameter that is not positive and finite, or
-            ``num_channels`` below 1 or without ``learnable``.
+            ``num_channels`` below 1 or without ``learnable``, or ``levels`` below 1.
     """
 
     parameter_names: ClassVar[tuple[str, ...]] = ()
     fields: ClassVar[dict[str, float]] = {}  # the parameters that are declared, with defaults
     __signature__: ClassVar[inspect.Signature | None] = None
+    levels: int = 1
     _hardness: Tensor
     _hardened: bool
 
@@ -65,6 +72,7 @@ class SpikeFunction(SurrogateFunctionBase):
         mode: Mode = "auto",
         learnable: bool = False,
         num_channels: int | None = None,
+        levels: int = 1,
         **parameters: float,
     ) -> None:
         super().__init__()
@@ -74,6 +82,9 @@ class SpikeFunction(SurrogateFunctionBase):
             raise ValueError(
                 f"`num_channels` (={num_channels}) must be at least 1 and needs learnable=True"
             )
+        if levels != int(levels) or levels < 1:
+            raise ValueError(f"`levels` (={levels}) must be an integer of at least 1")
+        self.levels = int(levels)
         for name in self.parameter_names:
             value = _positive(name, parameters[name])
             if learnable:
@@ -162,17 +173,29 @@ class SpikeFunction(SurrogateFunctionBase):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.spiking:
-            smooth: Tensor = self.primitive_function(x, **self._broadcast_parameters(x))
+            smooth = self._smooth(x)
             if not self._hardened:
                 return smooth
             hardness = self._hardness.to(smooth.dtype)
-            return smooth + hardness * (functional.heaviside(x) - smooth).detach()
+            return smooth + hardness * (functional.staircase(x, self.levels) - smooth).detach()
         if self.mode == "auto" or not torch.is_grad_enabled():
-            return functional.heaviside(x)  # differentiable, with the step's gradient: zero
-        smooth = self.primitive_function(x, **self._broadcast_parameters(x))
+            return functional.staircase(x, self.levels)  # with the step's gradient: zero
+        smooth = self._smooth(x)
         through = _StraightThrough if torch.compiler.is_compiling() else _DualStraightThrough
-        output: Tensor = through.apply(functional.heaviside(x.detach()), smooth)
+        output: Tensor = through.apply(functional.staircase(x.detach(), self.levels), smooth)
         return output
+
+    def _smooth(self, x: Tensor) -> Tensor:
+        parameters = self._broadcast_parameters(x)
+        if self.levels == 1:
+            made: Tensor = self.primitive_function(x, **parameters)
+            return made
+        wide = x.to(functional.compute_dtype(x.dtype))
+        total: Any = sum(
+            self.primitive_function(wide - k, **parameters) for k in range(self.levels)
+        )
+        summed: Tensor = total.to(x.dtype)
+        return summed
 
     def _broadcast_parameters(self, x: Tensor) -> dict[str, functional.Parameter]:
         parameters = self.current_parameters()
@@ -194,6 +217,8 @@ class SpikeFunction(SurrogateFunctionBase):
                 shown.append(f"{name}={value.detach().mean().item():.4g} ({kind})")
             else:
                 shown.append(f"{name}={value}")
+        if self.levels > 1:
+            shown.append(f"levels={self.levels}")
         if self._hardened:
             shown.append(f"hardness={self.hardness:.4g}")
         return ", ".join([*shown, f"mode={self.mode!r}"])
@@ -260,6 +285,7 @@ def _signature(fields: Mapping[str, float]) -> inspect.Signature:
     """Returns the signature of a class that declares its parameters as fields."""
     either, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     shared: dict[str, object] = {"mode": "auto", "learnable": False, "num_channels": None}
+    shared["levels"] = 1
     return inspect.Signature(
         [inspect.Parameter(name, either, default=value) for name, value in fields.items()]
         + [inspect.Parameter(name, keyword, default=value) for name, value in shared.items()]

@@ -92,6 +92,9 @@ class TrainingConfig(Options):
         freeze_norm: share of the training after which batch norms, calibrated once more, use their
             running statistics, as at inference; see `freeze_norms`. None never, as in the recipe
             "surrogate_free".
+        initialise: share of the potentials that reach the threshold before the first step, the
+            weights before each layer of neurons without a norm being scaled for it, in (0, 1); see
+            `htaf_snn.initialise`. None leaves torch's initialisation.
         checkpoint_activations: whether the backward pass computes each block's activations
             again instead of keeping them.
 
@@ -112,9 +115,12 @@ class TrainingConfig(Options):
     recipe: Recipe = "hardened"
     hardening: tuple[float, float] | None = (0.0, 0.8)
     freeze_norm: float | None = 0.9
+    initialise: float | None = None
     checkpoint_activations: bool = False
 
     def check(self) -> None:
+        if self.initialise is not None and not 0 < self.initialise < 1:
+            raise ValueError(f"`initialise` (={self.initialise}) must lie in (0, 1)")
         in_range("learning_rate", self.learning_rate, 0, 1e6, open_=True)
         in_range("weight_decay", self.weight_decay, 0, 1e6)
         in_range("warmup_epochs", self.warmup_epochs, 0)

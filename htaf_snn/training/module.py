@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from ..transfer import (
     firing_as_trained,
     firing_hard,
     freeze_norms,
+    initialise,
     norms_of,
     spike_functions,
     trains_by_batch,
@@ -38,6 +40,8 @@ from ..transfer import (
 from .config import ModelConfig
 from .finite import DivergedError, first_not_finite
 from .losses import LOSSES
+
+_logger = logging.getLogger(__name__)
 
 CALIBRATION_BATCHES = 32  # of training samples, for the statistics that are frozen
 # A network as it is used, exact; as it is used, but smooth if it was trained so; and as it was
@@ -154,10 +158,13 @@ class SpikingClassifier(L.LightningModule):
             parts.append(self.net(part))
         return torch.cat(parts)
 
-    def on_train_batch_start(self, _batch: Batch, batch_index: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         self._seed(batch_index)
         self._schedule.total_steps = self._total_steps()
         self._schedule.set(self.global_step)
+        if self.config.initialise and not (self.global_step or batch_index):
+            self._initialise(self.config.initialise, batch[0])
+            self._seed(batch_index)
         share = None if self.config.recipe == "surrogate_free" else self.config.freeze_norm
         due = share is not None and self.global_step >= share * self._schedule.total_steps
         if due != self._frozen and norms_of(self.net):
@@ -169,6 +176,17 @@ class SpikingClassifier(L.LightningModule):
     def on_train_batch_end(self, _outputs: Any, _batch: Batch, batch_index: int) -> None:
         if self.config.recipe == "surrogate_free" and self.global_step == self._total_steps():
             self._calibrate(batch_index, hard=True)
+
+    def _initialise(self, share: float, x_seq: Tensor) -> None:
+        """Scales the weights so that layers without a norm fire; on all devices the same."""
+        with self.trainer.precision_plugin.forward_context():
+            factors = initialise(self.net, x_seq, share)
+        self.net.load_state_dict(self.trainer.strategy.broadcast(self.net.state_dict()))
+        if not factors:
+            _logger.warning(
+                "`initialise` (=%s) changes nothing: every layer of neurons has a norm before it",
+                share,
+            )
 
     def _calibrate(self, batch_index: int, hard: bool) -> None:
         """Re-estimates batch norm from training samples, with exact spikes or as in training."""

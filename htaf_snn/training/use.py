@@ -48,7 +48,11 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
     with explained(checkpoint):
-        added = {"freeze_norm": None, "recipe": "hardened"}  # which earlier checkpoints lack
+        added = {
+            "freeze_norm": None,
+            "recipe": "hardened",
+            "initialise": None,
+        }  # which earlier checkpoints lack
         settings = added | settings_in(content, "hyper_parameters")
         for key, (what, fits) in _IMPORTED.items():
             check_import(what, settings.get(key), fits, allow)

@@ -1,5 +1,7 @@
 """From the smooth network that is trained to the hard one that fires, and the gap between them."""
 
+from .binary import BinarySteps as BinarySteps
+from .binary import binary_steps as binary_steps
 from .calibration import batch_statistics as batch_statistics
 from .calibration import calibrate as calibrate
 from .calibration import freeze_norms as freeze_norms
@@ -15,5 +17,6 @@ from .firing import firing_as_trained as firing_as_trained
 from .firing import firing_hard as firing_hard
 from .firing import harden as harden
 from .firing import spike_functions as spike_functions
+from .initial import initialise as initialise
 from .schedule import Shape as Shape
 from .schedule import SharpnessSchedule as SharpnessSchedule

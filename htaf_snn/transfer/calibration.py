@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from spikingjelly.activation_based import functional
@@ -16,6 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..neurons.batch_norm import average_norms
 from .firing import firing_as_trained, firing_hard, modes_kept
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def calibrate(
@@ -72,9 +74,9 @@ def calibrate(
         torch.compiler.set_stance("force_eager"),  # which a forward pass that ends early needs
     ):
         net.eval()
-        calls = _calls(net, norms, next(inputs()))
+        counts = calls(net, norms, next(inputs()))
         try:
-            for norm, count in calls.items():
+            for norm, count in counts.items():
                 _estimate(net, norm, count, inputs())
         except BaseException:
             for norm, state in before:
@@ -82,19 +84,19 @@ def calibrate(
             raise
 
 
-class _ReachedError(BaseException):
-    """Ends a forward pass where the norm in question has seen its input."""
+class ReachedError(BaseException):
+    """Ends a forward pass where the module in question has seen its input."""
 
 
-def _calls(net: nn.Module, norms: list[_BatchNorm], x: Tensor) -> Counter[_BatchNorm]:
-    """Counts how often a forward pass calls each norm, in the order of the first calls."""
-    calls: Counter[_BatchNorm] = Counter()
+def calls(net: nn.Module, modules: Iterable[_Module], x: Tensor) -> Counter[_Module]:
+    """Counts how often a forward pass calls each module, in the order of the first calls."""
+    found: Counter[_Module] = Counter()
     with ExitStack() as hooks:
-        for norm in norms:
-            handle = norm.register_forward_hook(lambda norm, *_: calls.update([norm]))
+        for module in modules:
+            handle = module.register_forward_hook(lambda module, *_: found.update([module]))
             hooks.callback(handle.remove)
         net(x)
-    return calls
+    return found
 
 
 def _estimate(net: nn.Module, norm: _BatchNorm, count: int, inputs: Iterable[Tensor]) -> None:
@@ -105,7 +107,7 @@ def _estimate(net: nn.Module, norm: _BatchNorm, count: int, inputs: Iterable[Ten
         nonlocal seen
         seen += 1
         if seen == count:
-            raise _ReachedError
+            raise ReachedError
 
     momentum, norm.momentum = norm.momentum, None  # the plain mean
     norm.reset_running_stats()
@@ -114,7 +116,7 @@ def _estimate(net: nn.Module, norm: _BatchNorm, count: int, inputs: Iterable[Ten
     try:
         for x in inputs:
             seen = 0
-            with suppress(_ReachedError):
+            with suppress(ReachedError):
                 net(x)
     finally:
         norm.training = False

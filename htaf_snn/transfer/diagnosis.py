@@ -25,10 +25,11 @@ class LayerGap:
 
     Args:
         name: of the neuron layer or activation.
-        soft_rate: mean output in the network that fires as it was trained, in [0, 1].
-        hard_rate: mean output in the network that fires exactly, in [0, 1].
-        difference: mean absolute difference of the two networks' outputs, in [0, 1].
-        uncertain: share of the smooth outputs within the band around 1/2, in [0, 1].
+        soft_rate: mean output in the network that fires as it was trained, in [0, levels].
+        hard_rate: mean output in the network that fires exactly, in [0, levels].
+        difference: mean absolute difference of the two networks' outputs, in [0, levels].
+        uncertain: share of the smooth outputs within the band around 1/2, or, of integer spikes,
+            halfway between two integers, in [0, 1].
         hard_accuracy: of the network whose layers up to this one fire exactly, in [0, 1].
         gap_pp: accuracy lost by this layer's step, after those before it, in percentage points.
     """
@@ -145,7 +146,8 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
             with firing_hard(net), _outputs(layers) as hard:
                 _logits(net, x)
             for row, s, h in zip(totals, soft, hard, strict=True):
-                uncertain = ((s > band) & (s < 1 - band)).double().mean()
+                between = s.remainder(1)  # also of integer spikes
+                uncertain = ((between > band) & (between < 1 - band)).double().mean()
                 means = [s.mean(), h.mean(), (s - h).abs().mean(), uncertain]
                 row += len(labels) / samples * torch.stack(means)
         accuracies = [
@@ -197,7 +199,7 @@ def binarity(net: nn.Module, inputs: Iterable[Tensor], margin: float = 0.05) -> 
         for x in inputs:
             with _outputs(layers) as outputs:
                 _logits(net, x)
-            for p in outputs:
+            for p in (output.remainder(1) for output in outputs):  # also of integer spikes
                 close += float(((p <= margin) | (p >= 1 - margin)).sum())
                 entropy -= float((torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).sum())
                 count += p.numel()
@@ -227,7 +229,7 @@ def _layers(net: nn.Module) -> list[_Layer]:
 
 @contextmanager
 def _outputs(layers: Sequence[_Layer]) -> Iterator[list[Tensor]]:
-    """A list that holds, after a forward pass, each layer's outputs in [0, 1] as float64."""
+    """A list that holds, after a forward pass, each layer's outputs in [0, levels] as float64."""
     collected: dict[nn.Module, list[Tensor]] = {layer.module: [] for layer in layers}
 
     def keep(module: nn.Module, _inputs: object, output: Tensor) -> None:

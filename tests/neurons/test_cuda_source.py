@@ -154,6 +154,17 @@ def test_long_sequences_are_cut_into_segments(T: int, function: str) -> None:
 
 
 @pytest.mark.usefixtures("on_the_shim")
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_integer_spikes(mode: Any) -> None:
+    def make(**options: Any) -> neuron.BaseNode:
+        function = HTAFSpike(levels=3, mode=mode)
+        return htaf_snn.LIFNode(surrogate_function=function, v_reset=None, step_mode="m", **options)
+
+    assert_backends_agree(make, 3 * torch.randn(5, 3, 15, dtype=torch.float64))
+    assert len(launches) == 2
+
+
+@pytest.mark.usefixtures("on_the_shim")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("size", [7, 8])  # N = 42, of which 16-bit neurons go one by one; and 48
 def test_dtypes(size: int, dtype: torch.dtype) -> None:

@@ -170,6 +170,7 @@ def test_predict_labels_a_recording_and_a_folder(
         ({"learning_rate": 0.0}, r"`learning_rate` \(=0.0\)"),
         ({"weight_decay": -1.0}, r"`weight_decay` \(=-1.0\)"),
         ({"freeze_norm": 1.5}, r"`freeze_norm` \(=1.5\)"),
+        ({"initialise": 1.0}, r"`initialise` \(=1.0\) must lie in \(0, 1\)"),
     ],
 )
 def test_refuses(arguments: dict[str, Any], message: str) -> None:
@@ -267,13 +268,18 @@ def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     assert sorted(content["hyper_parameters"]) == [
         "backend", "checkpoint_activations", "compile", "dropout", "freeze_norm", "hardening",
-        "in_shape", "label_smoothing", "learning_rate", "loss", "model", "neuron", "neuron_options",
-        "norm", "num_classes", "optimizer", "recipe", "seed", "sharpness", "sharpness_shape",
-        "spike", "tbptt_steps", "warmup_epochs", "weight_decay", "width", "widths",
+        "in_shape", "initialise", "label_smoothing", "learning_rate", "loss", "model", "neuron",
+        "neuron_options", "norm", "num_classes", "optimizer", "recipe", "seed", "sharpness",
+        "sharpness_shape", "spike", "tbptt_steps", "warmup_epochs", "weight_decay", "width",
+        "widths",
     ]  # fmt: skip
     data = content["datamodule_hyper_parameters"]
     assert len(data) == 34
-    for name in ("freeze_norm", "recipe"):  # which earlier versions had not, as these two
+    for name in (
+        "freeze_norm",
+        "initialise",
+        "recipe",
+    ):  # which earlier versions had not, as these two
         del content["hyper_parameters"][name]
     del data["camera"], data["split"]
     torch.save(content, trained / "checkpoints/earlier.ckpt")

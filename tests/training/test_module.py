@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based.layer import Flatten, Linear
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -230,6 +231,26 @@ def test_norms_are_frozen_from_their_share_of_the_training_on() -> None:
     assert all(int(norm.state_dict()["num_batches_tracked"]) == half for norm in norms)
     train(module, loader, max_epochs=2, callbacks=[Watch()])  # a new run thaws them
     assert not any(map(any, frozen[2 * half : 3 * half])) and all(map(all, frozen[3 * half :]))
+
+
+def test_weights_are_scaled_before_the_first_step(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    module = classifier(initialise=0.3, learning_rate=1e-9)
+    linear = Linear(64, 20)
+    before = linear.weight.detach().clone()
+    loader: Any = DataLoader(list(Batches()), batch_size=None)  # type: ignore[arg-type]
+    norms, module.net = (
+        module.net,
+        nn.Sequential(Flatten(), linear, LIFNode(), Linear(20, 3)),
+    )
+    functional.set_step_mode(module.net, "m")
+    train(module, loader, max_epochs=2)
+    factors = linear.weight.detach() / before
+    assert factors.mean() > 1.5 and factors.std() < 1e-4
+    assert "initialise" not in caplog.text
+    module.net = norms
+    train(module, loader, max_epochs=1)
+    assert "`initialise` (=0.3) changes nothing: every layer of neurons has a norm" in caplog.text
 
 
 def test_a_half_hardened_network_is_restored_and_averages_keep_the_sharpness() -> None:
