@@ -57,6 +57,9 @@ def test_importing_through_a_root_link_fails_loudly(link: str) -> None:
 
 @pytest.mark.parametrize("code", sorted(set(blocks("python"))))
 def test_readme_python(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "htaf_snn.compat" in code:  # which changes SpikingJelly for the whole process
+        assert python(code).returncode == 0
+        return
     monkeypatch.chdir(ROOT)
     exec(compile(code, "a page's code", "exec"), {"__name__": "__main__"})
 

@@ -59,7 +59,7 @@ def test_fit_predict_and_inspect(shd: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command(
         "fit", "--data=shd", f"--data.root={shd}", "--data.T=5", "--data.batch_size=16",
-        "--data.augment=", "--trainer.max_epochs=15",
+        "--data.augment=", "--trainer.max_epochs=10",
         "--trainer.enable_progress_bar=false", f"--out={out}",
     )  # fmt: skip
     file = shd / "SHD/shd_test.h5"
