@@ -13,7 +13,7 @@ _TRAIN = (
 # The modules of each extra of pyproject.toml, those of the extras within it included.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": _TRAIN,
-    "compare": (*_TRAIN, "jinja2", "pandas", "statsmodels"),
+    "compare": (*_TRAIN, "jinja2"),
     "events": (*_TRAIN, "h5py", "hdf5plugin", "lz4", "tonic", "zstandard"),
     "ros": ("rosbags",),
     "ray": ("ray",),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from .contender import Contender, Run
 
@@ -119,7 +118,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
         S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal
         of Statistics 6 (1979).
     """
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+    order = np.argsort(p_values)
+    ascending = np.arange(len(order), 0, -1) * np.asarray(p_values, float)[order]
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(ascending), 1)
+    return [float(p) for p in corrected]
 
 
 def summarize(runs: Sequence[Run]) -> dict[str, list[Summary]]:
