@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .neurons import backends as backends
     from .neurons import convert as convert
     from .neurons import explain as explain
+    from .neurons import refresh as refresh
     from .neurons import revert as revert
     from .neurons.registry import register as register
     from .surrogates import HTAF as HTAF
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "exporting": "export",
     "neurons": "BackendUnavailableError IFNode LIFNode Neuron ParametricLIFNode backends convert "
-    "explain revert",
+    "explain refresh revert",
     "neurons.registry": "register",
     "surrogates": "HTAF HTAFSpike ScaledSigmoid SpikeFunction StraightThrough spike_function "
     "spike_function_names",

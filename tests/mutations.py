@@ -21,7 +21,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,6 @@ TARGETS = (
     "comparison/statistics.py", "comparison/effects.py",
 )  # fmt: skip
 _FILES = 5  # of tests at most
-_SECONDS = 300  # that tests may take; a change with which they hang is seen
 _SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -139,30 +139,49 @@ def draw(count: int, seed: int) -> list[Mutation]:
     return found[:count]
 
 
-def survives(mutation: Mutation, root: Path) -> bool:
-    """Whether the nearest tests pass in the tree at ``root`` with the change."""
-    path = root / "htaf_snn" / mutation.path
-    whole = path.read_text(encoding="utf-8")
-    tests = nearest_tests(mutation.path, root)
-    path.write_text(mutation.apply(whole), encoding="utf-8")
+def passes(tests: Sequence[str], root: Path, seconds: float | None = None) -> bool:
+    """Runs tests in the tree at ``root``; True if they pass within ``seconds``."""
     # A session of its own: tests of signals and of stopped compilers end their whole group.
-    process = None
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=root, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider",
-             *tests],
-            cwd=root, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        return process.wait(_SECONDS) == 0
+        return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
         return False
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def patience(tests: tuple[str, ...], root: Path, known: dict[tuple[str, ...], float]) -> float:
+    """Returns the seconds to wait for tests of a changed tree, three times those of this one.
+
+    Raises:
+        RuntimeError: the tests fail without any change.
+    """
+    if tests not in known:
+        start = time.monotonic()
+        if not passes(tests, root):
+            raise RuntimeError(f"{', '.join(tests)} fail without a change; mend them first")
+        known[tests] = 60 + 3 * (time.monotonic() - start)
+    return known[tests]
+
+
+def survives(mutation: Mutation, root: Path, known: dict[tuple[str, ...], float]) -> bool:
+    """Whether the nearest tests pass in the tree at ``root`` with the change."""
+    path = root / "htaf_snn" / mutation.path
+    whole = path.read_text(encoding="utf-8")
+    tests = tuple(nearest_tests(mutation.path, root))
+    seconds = patience(tests, root, known)  # a change with which they hang is seen
+    path.write_text(mutation.apply(whole), encoding="utf-8")
+    try:
+        return passes(tests, root, seconds)
+    finally:
         path.write_text(whole, encoding="utf-8")
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def main() -> None:
@@ -172,14 +191,14 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=0, help="so many of them, tried before")
     options = parser.parse_args()
     drawn = draw(options.count, options.seed)[options.skip :]
-    survivors = 0
+    survivors, known = 0, dict[tuple[str, ...], float]()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "tree"
         left_out = shutil.ignore_patterns(".*", "__pycache__", "runs", "site")
         shutil.copytree(ROOT, root, ignore=left_out, symlinks=True)
         for number, mutation in enumerate(drawn, options.skip + 1):
             source = (root / "htaf_snn" / mutation.path).read_text(encoding="utf-8")
-            survived = survives(mutation, root)
+            survived = survives(mutation, root, known)
             survivors += survived
             before, after = (
                 text.splitlines()[mutation.line - 1].strip()

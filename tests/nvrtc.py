@@ -46,14 +46,25 @@ ARCHITECTURES = tuple(a for a in (75, 80, 86, 90, 100, 120) if a in _known())
 
 def compile_ptx(source: str, architecture: int, flags: tuple[str, ...]) -> bytes:
     """PTX of ``source`` for compute_<architecture>; a failure raises with NVRTC's log."""
+    return _compiled(source, f"compute_{architecture}", flags, "PTX").rstrip(b"\0")
+
+
+def compile_cubin(source: str, architecture: int, flags: tuple[str, ...]) -> bytes:
+    """The machine code of ``source`` for sm_<architecture>."""
+    return _compiled(source, f"sm_{architecture}", flags, "CUBIN")
+
+
+def _compiled(source: str, architecture: str, flags: tuple[str, ...], kind: str) -> bytes:
     nvrtc = library()
     assert nvrtc is not None
+    for builtins in Path(nvrtc._name).parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
     program = ctypes.c_void_p()
     assert (
         nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"k.cu", 0, None, None)
         == 0
     )
-    options = [f"--gpu-architecture=compute_{architecture}".encode(), *(f.encode() for f in flags)]
+    options = [f"--gpu-architecture={architecture}".encode(), *(f.encode() for f in flags)]
     status = nvrtc.nvrtcCompileProgram(
         program, len(options), (ctypes.c_char_p * len(options))(*options)
     )
@@ -62,11 +73,11 @@ def compile_ptx(source: str, architecture: int, flags: tuple[str, ...]) -> bytes
     log = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetProgramLog(program, log)
     assert status == 0, log.value.decode()
-    nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size))
-    ptx = ctypes.create_string_buffer(size.value)
-    nvrtc.nvrtcGetPTX(program, ptx)
+    getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))
+    made = ctypes.create_string_buffer(size.value)
+    getattr(nvrtc, f"nvrtcGet{kind}")(program, made)
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return ptx.value
+    return made.raw
 
 
 def resources(ptx: bytes, architecture: int) -> dict[str, Resources]:

@@ -14,3 +14,4 @@ from .nodes import IFNode as IFNode
 from .nodes import LIFNode as LIFNode
 from .nodes import ParametricLIFNode as ParametricLIFNode
 from .own import Neuron as Neuron
+from .resolve import refresh as refresh

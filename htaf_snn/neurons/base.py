@@ -1,4 +1,4 @@
-"""What our neurons add to SpikingJelly's: a backend, and states that stay float32."""
+"""The base of our neurons: a backend, and states that stay float32."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class BackendNode(base.MemoryModule):
         cls._steps_singly = single < multi
 
     def _is_called_plainly(self) -> bool:
-        """Whether a call is what `forward` makes of one, and nothing of a user's changes it."""
+        """Returns True if `forward` and nothing of a user's decides what a call does."""
         kind, names = type(self), _CALLED
         behind = kind.__mro__[kind.__mro__.index(BackendNode) + 1 :]
         host = next(c for c in behind if "materialize_states" in vars(c))
@@ -76,7 +76,7 @@ class BackendNode(base.MemoryModule):
 
     @property
     def backend(self) -> Backend:
-        """Where the time loop runs: "auto", "torch", "cpu" or "cupy"."""
+        """The backend of the time loop: "auto", "torch", "cpu" or "cupy"."""
         return self._backend
 
     @backend.setter

@@ -49,7 +49,7 @@ class AveragedNorm(_BatchNorm):
         return made
 
     def _is_settled(self, count: Tensor, momentum: float) -> bool:
-        """Whether torch's own rule averages alike from now on; not asked of a GPU, which waits."""
+        """Returns True if torch's own rule averages alike from now on; does not wait for a GPU."""
         if torch.compiler.is_compiling() or count.device.type != "cpu":
             return False
         return (int(count) + 1) * momentum >= 1

@@ -1,4 +1,4 @@
-"""Whether a layer runs on a kernel, and if not, why: the slow door."""
+"""The slow door: decides whether a layer runs on a kernel, and gives the reason if not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 def fused(step: NodeStep, backend: Backend, x: Tensor, multi: bool, states: Any = ()) -> bool:
-    """Whether a layer that "torch" was not asked for runs on a kernel: for "auto", if it can.
+    """Returns True if the layer runs on a kernel; with backend "auto", if it can.
 
     Args:
         step: the node's.
@@ -74,7 +74,7 @@ def _obstacle(
 
 
 def broadcasts(step: NodeStep, shape: torch.Size) -> bool:
-    """Whether the step's parameters broadcast to a step of a shape."""
+    """Returns True if the step's parameters broadcast to a step of a shape."""
     return Scope.CHANNEL not in step.traced.letters or all(
         _broadcasts(p, shape) for p in step.parameters(len(shape))
     )
@@ -91,7 +91,7 @@ def _broadcasts(parameter: Tensor, shape: torch.Size) -> bool:
 
 @functools.cache
 def compile_obstacle(text: str, dtype: torch.dtype, normed: bool = False) -> str | None:
-    """Why the CPU's compiler can't make a step, or the step with its batch norm; or None."""
+    """Compiles a step, or a step with its batch norm; returns the reason if that fails, or None."""
     try:
         program = decode(text)
         cpu.kernel(with_norm(program) if normed else program, dtype, normed)

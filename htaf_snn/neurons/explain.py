@@ -56,7 +56,7 @@ def _python(node: nn.Module) -> str:
 
 
 def _outside(node: nn.Module) -> str:
-    """What a step reads that is no attribute, so that a change of it goes unseen."""
+    """Names what a step reads that is no attribute, so that a change of it goes unseen."""
     found = inspect.getclosurevars(_step(node))
     kinds = (bool, int, float, str, list, tuple, dict, torch.Tensor)
     read = [

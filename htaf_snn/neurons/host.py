@@ -125,12 +125,12 @@ ORIGINAL_OF: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def is_neuron(module: nn.Module) -> bool:
-    """Whether a module is a neuron of SpikingJelly's, of ours, or of a subclass."""
+    """Returns True for a neuron of SpikingJelly's, of ours, or of a subclass."""
     return is_neuron_class(type(module))
 
 
 def is_neuron_class(found: object) -> bool:
-    """Whether it is a class of neurons: SpikingJelly's, ours, or a subclass of one."""
+    """Returns True for a class of neurons: SpikingJelly's, ours, or a subclass of one."""
     return (
         isinstance(found, type)
         and issubclass(found, base.MemoryModule | base.MultiStepModule)
@@ -177,7 +177,7 @@ def _empty(host: type[nn.Module]) -> nn.Module:
 
 
 def why_not(node: nn.Module) -> str | None:
-    """Why a neuron can't be fused, or None if it can; no kernel is compiled."""
+    """Returns the reason why a neuron can't be fused, or None; compiles no kernel."""
     try:
         ours = backend_class(type(node))
     except TypeError as error:

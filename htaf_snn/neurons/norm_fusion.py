@@ -71,7 +71,7 @@ class DeferredNorm(AveragedNorm):
         return None
 
     def described(self) -> Norm:
-        """What it does to an input; in training its running statistics take part."""
+        """Returns its arguments for the neurons' kernel, with running statistics in training."""
         batch = self.training or self.running_mean is None
         group = None
         if batch and isinstance(self, nn.SyncBatchNorm) and _world() > 1:
@@ -83,7 +83,7 @@ class DeferredNorm(AveragedNorm):
         return Norm(self.eps, momentum, batch, running, self.training and bool(running), group)
 
     def obstacle(self, x: Tensor, multi: bool, text: str | None) -> str | None:
-        """Why the neurons' kernel can't compute it on ``x``; None if it can."""
+        """Returns the reason why the neurons' kernel can't compute it on ``x``, or None."""
         state = torch.float64 if x.dtype == torch.float64 else torch.float32
         channel = 2 if multi else 1
         dimensions = _DIMENSIONS.get(type(self).__name__[-2:], (2, 3, 4, 5))
@@ -103,7 +103,7 @@ class DeferredNorm(AveragedNorm):
 
 
 class Proof:
-    """That a norm's output is for one reader: whose forward was followed, and what it was then.
+    """The proof that a norm's output has one reader, and the state of the modules it holds for.
 
     Attributes:
         owners: the modules whose forwards call each other, from the norm's own to the one that
@@ -122,12 +122,12 @@ class Proof:
         self._codes = [forward.__code__ for forward in forwards]
 
     def is_stale(self) -> bool:
-        """Whether the owners changed since their forwards were followed."""
+        """Returns True if the owners changed since their forwards were followed."""
         changed = self.snapshot.changed()
         return changed is None or not self.snapshot.ignored.issuperset(changed)
 
     def holds_in(self, frame: Any) -> bool:
-        """Whether the owners' forwards run in and around ``frame``."""
+        """Returns True if the owners' forwards run in and around ``frame``."""
         for owner, code in zip(self.owners, self._codes, strict=True):
             if frame is None or frame.f_code is not code or _module_of(frame) is not owner:
                 return False
@@ -135,7 +135,7 @@ class Proof:
         return True
 
     def is_watched(self) -> bool:
-        """Whether a hook sees what the reader is given, or that it is called."""
+        """Returns True if a hook sees what the reader is given, or that it is called."""
         own = self.reader
         return bool(
             own._forward_hooks or own._forward_pre_hooks

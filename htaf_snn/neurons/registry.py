@@ -38,7 +38,7 @@ def neuron_options(name: str, options: Mapping[str, object]) -> dict[str, Any]:
 
 
 def neuron_class(name: str) -> Callable[..., nn.Module]:
-    """What makes the neurons that ``name`` names, of their arguments and a ``backend``.
+    """Returns a function that makes the neurons that ``name`` names.
 
     Args:
         name: "if", "lif" or "plif"; or the import path of a class, one's own or SpikingJelly's:

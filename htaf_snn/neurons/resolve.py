@@ -36,7 +36,7 @@ _MOST_SHAPES = 8  # of inputs that a `Resolved` remembers
 
 
 class Snapshot:
-    """What something was decided from: every attribute of modules and of their users' classes.
+    """A snapshot of every attribute of modules and of their users' classes.
 
     It is compared by identity, and what may be changed in place by what it holds.
 
@@ -88,7 +88,7 @@ class Snapshot:
         return list(compress(count(), map(is_not, now, self.held)))
 
     def place(self, module: int, name: str) -> int:
-        """Where an attribute of a module's own is among those that are held."""
+        """Returns the position of a module's attribute among those that are held."""
         wanted, at = self.modules[module].__dict__, 0
         for group in self.dicts:
             if group is wanted:
@@ -98,16 +98,18 @@ class Snapshot:
 
 
 class Calls:
-    """What is known of a node between its calls; neither copied nor pickled with it.
+    """A node's resolved calls; neither copied nor pickled with it.
 
     Attributes:
         plain, normed: how it is called, without and with the batch norm before it.
         waiting: a batch norm that left its work to this node, and the norm's input.
+        captured: how it was called when a CUDA graph was captured.
     """
 
-    __slots__ = ("normed", "plain", "waiting")
+    __slots__ = ("captured", "normed", "plain", "waiting")
 
     def __init__(self) -> None:
+        self.captured: list[Resolved] = []
         self.plain: Resolved | None = None
         self.normed: Resolved | None = None
         self.waiting: tuple[DeferredNorm, Tensor] | None = None
@@ -170,14 +172,29 @@ class Resolved:
             if not broadcasts(self._step, x.shape[1:] if self.multi else x.shape):
                 return None  # torch explains
             if len(self._layers) >= _MOST_SHAPES:
-                self._layers.clear()
+                self._layers = {k: one for k, one in self._layers.items() if one.is_captured}
             shaped = self._step.parameters(x.ndim - self.multi)
             given = [None if p else t.detach() for t, p in zip(shaped, self._packed, strict=True)]
             rest = self.rest if all(type(r) is float for r in self.rest) else ()
             layer = Layer(self._program, x, self.multi, given, rest, self.before is not None)
             self._layers[key] = layer
+            layer.keep(layer.head(self._numbers))
         self._last = made = layer, layer.head(self._numbers)
         return made
+
+    @property
+    def is_captured(self) -> bool:
+        """Returns True if a CUDA graph reads its numbers."""
+        return any(layer.is_captured for layer in self._layers.values())
+
+    def refresh(self) -> bool:
+        """Writes numbers that changed where replays read them; False if more than these changed."""
+        changed = self._snapshot.changed()
+        if changed is None or (changed and not self._take(changed)):
+            return False
+        for layer in self._layers.values():
+            layer.keep(layer.head(self._numbers))
+        return True
 
     def fresh(self, node: Any, x: Tensor, multi: bool, before: Any) -> tuple[Layer, Words] | None:
         """The layer for ``x`` and its constants, unless something changed or listens."""
@@ -267,7 +284,7 @@ class Resolved:
 def resolve(
     node: BackendNode, x: Tensor, multi: bool, before: DeferredNorm | None = None
 ) -> tuple[Resolved, tuple[Layer, Words]] | None:
-    """What the node needs for ``x``, and the layer and constants; None for the slow door.
+    """Returns the node's resolved call for ``x``, its layer and constants; None for the slow door.
 
     Raises:
         BackendUnavailableError: the backend that was asked for can't run it.
@@ -284,6 +301,8 @@ def resolve(
     if not fused(step, node.backend, x, multi):
         return None
     if before is None:
+        if calls.plain is not None and calls.plain.is_captured:
+            calls.captured.append(calls.plain)
         found = calls.plain = Resolved(node, step, x, multi)
     elif not node._is_called_plainly() or before.obstacle(x, multi, step.traced.program):
         return None
@@ -293,6 +312,27 @@ def resolve(
             return None  # a parameter of the neurons varies along more than the channels
         calls.normed = found
     return found, found._last
+
+
+def refresh(net: nn.Module) -> None:
+    """Lets replays of captured CUDA graphs see numbers that a schedule changed, such as hardness.
+
+    Args:
+        net: the network that was captured, in the mode, training or not, that it was captured in.
+
+    Raises:
+        RuntimeError: something else of a neuron changed, so that it is to be captured anew.
+    """
+    for name, module in net.named_modules():
+        calls = module.__dict__.get("_resolved")
+        known = [] if calls is None else [calls.plain, *calls.captured]
+        captured = [one for one in known if one is not None and one.is_captured]
+        done = [one.refresh() for one in captured or known[:1] if one is not None]
+        if captured and not any(done):
+            raise RuntimeError(
+                f"neuron {name!r} changed in more than its numbers since a CUDA graph was "
+                "captured; capture it anew"
+            )
 
 
 def call(node: BackendNode, x: Tensor, before: DeferredNorm | None = None) -> Any:

@@ -59,7 +59,7 @@ def transforming() -> bool:
 
 
 def obstacle(x: Tensor, named: bool = False) -> str | None:
-    """Why no kernel of ours may run on ``x`` now, for what torch is doing; None if one may.
+    """Returns the reason in torch's state why no kernel may run on ``x`` now, or None.
 
     `torch.compile`, `torch.export` and `make_fx` take the operator, and are no obstacle; nor is a
     mode that only looks on, such as SpikingJelly's counters, where the backend was named.

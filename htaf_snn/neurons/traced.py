@@ -127,7 +127,7 @@ def step_in_graph(node: Any) -> NodeStep:
 
 @torch_state.constant_result
 def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    """Of a node and the modules within: the path, and what a trace depends on that is no tensor."""
+    """Yields, of a node and the modules within, the path and what a trace depends on."""
     found = []
     for path, module in _NODES[int(key)].named_modules():
         names = [
@@ -157,7 +157,7 @@ def _tensors(modules: Sequence[nn.Module]) -> Iterator[tuple[int, str, Tensor]]:
 
 
 def _signature(module: nn.Module) -> tuple[Any, ...]:
-    """What a trace of the module depends on, but for the values of its tensors.
+    """Returns what a trace of the module depends on, but for the values of its tensors.
 
     The parameters of a spike function that are numbers are left out too: a schedule changes them.
     """
@@ -188,7 +188,7 @@ _DEEPEST = 8
 
 
 def is_mutable(value: object) -> bool:
-    """Whether a value may be changed in place, so that it is to be compared by `frozen`."""
+    """Returns True if a value may be changed in place; it is then compared by `frozen`."""
     if isinstance(value, bool | int | float | complex | str | bytes | None | type | Tensor):
         return False
     if isinstance(value, tuple):
@@ -234,7 +234,7 @@ def _held(value: object) -> dict[str, Any]:
 
 
 def _is_buffer(value: object) -> bool:
-    """Whether it is an array of numbers."""
+    """Returns True for an array of numbers."""
     try:
         return not memoryview(value).format.startswith("O")  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):

@@ -16,7 +16,7 @@ import torch
 
 import htaf_snn
 from htaf_snn import HTAFSpike
-from htaf_snn.neurons.kernels.buffers import cpu_source, cuda_source
+from htaf_snn.neurons.kernels.buffers import cpu_source, cuda_source, read_header
 from htaf_snn.neurons.step.graph import decode
 from htaf_snn.neurons.step.simplify import with_norm
 from htaf_snn.neurons.traced import step_of
@@ -42,8 +42,9 @@ def nodes() -> Iterator[tuple[str, Any]]:
 
 
 def printed(source: str) -> str:
-    """What the program printed of a text: between the first header and the struct."""
-    body = source.split("exp_between(V(-2) * u))) - V(1);\n}\n")[1]
+    """What the program printed of a text: between the first headers and the struct."""
+    body = source.replace(read_header("hardware.h") + "\n", "")
+    body = body.split("exp_between(V(-2) * u))) - V(1);\n}\n")[1]
     return body.partition("\nnamespace htaf_snn {\nconst int UNIFORM")[0] + "\n"
 
 

@@ -161,6 +161,8 @@ CHANGES: dict[str, Callable[[Any, random.Random], None]] = {
 class Recorded:
     """In the place of a kernel: nothing is compiled, and nothing computed."""
 
+    number = "d"
+
     def __init__(self, program: Any, *_: Any, **__: Any) -> None:
         self.program = program
 

@@ -203,6 +203,28 @@ def test_captured_as_a_graph() -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_a_replay_sees_hardness() -> None:
+    node, x_seq = lif(), torch.randn(4, 5, 8, device="cuda")
+
+    def run(hardness: float) -> Tensor:
+        node.surrogate_function.hardness = hardness
+        node.reset()
+        spikes: Tensor = node(x_seq)
+        return spikes
+
+    with torch.cuda.stream(torch.cuda.Stream()):
+        run(0.5)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run(0.5)
+    for hardness in (0.5, 0.9):
+        node.surrogate_function.hardness = hardness
+        htaf_snn.refresh(node)
+        graph.replay()
+        assert torch.equal(captured, run(hardness))
+
+
 def test_more_elements_than_an_int_counts() -> None:
     T, N = 2, (1 << 30) + 77
     x_seq = torch.empty(T, N, dtype=torch.bfloat16, device="cuda").uniform_(-1, 3)

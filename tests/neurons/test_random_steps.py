@@ -177,7 +177,8 @@ def test_the_text_of_a_step_compiles_on_both_devices_from_the_same_bodies() -> N
     on_cpu, on_cuda = (
         {line.strip() for line in source.splitlines() if line.strip().startswith("const R a")}
         for source in (
-            cpu_source(program, torch.float32), cuda_source(program, torch.float32, 4)
+            cpu_source(program, torch.float32),
+            cuda_source(program, torch.float32, 4).replace("hardware::", ""),
         )
     )  # fmt: skip
     computed = {line for line in on_cpu if "load(" not in line and "[i]" not in line}

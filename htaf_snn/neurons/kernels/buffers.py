@@ -40,6 +40,8 @@ class Buffer(NamedTuple):
     many: str = ""
 
 
+MOST_THREADS = 128  # of a block on CUDA
+
 # Scalars, then addresses. An array is [T, N], [N] or [channels]; X is the input's type, R the
 # state's; neuron i has the parameters of channel (i / inner) % channels.
 SCALARS = (
@@ -77,17 +79,27 @@ NORM_BACKWARD = (
     Buffer("sums", "double*"),  # both, [2, C], for other processes to add to, or null
     Buffer("scaling", "double*"),
 )  # fmt: skip
+GRID_FORWARD = (Buffer("live", "const Number*"),)  # numbers where a captured graph reads them
+GRID_BACKWARD = (*GRID_FORWARD, Buffer("period", "i64"))  # of the neurons that a thread has
+SUM = (  # of what the backward pass left on CUDA
+    Buffer("channels", "i64"), Buffer("inner", "i64"),
+    Buffer("sums", "i64"), Buffer("block_sums", "i64"),  # how many there are
+    Buffer("table", "const R*", "LEARNED"), Buffer("grad", "R*", "LEARNED"),
+)  # fmt: skip
+SEQUENCES = ("x", "o", "s_seq", "go", "gs_seq", "gx")  # those that have a row for each step
 STRUCTS = {
     "Call": (*SCALARS, *ADDRESSES), "Forward": FORWARD, "Backward": BACKWARD,
     "NormForward": NORM, "NormBackward": NORM_BACKWARD,
+    "GridForward": GRID_FORWARD, "GridBackward": GRID_BACKWARD, "Sum": SUM,
 }  # fmt: skip
 _BASES = {
     "Forward": "Call", "Backward": "Call", "NormForward": "Forward", "NormBackward": "Backward",
+    "GridForward": "Forward", "GridBackward": "Backward",
 }  # fmt: skip
 
 
 def counts(program: Program) -> dict[str, int]:
-    """How many there are of each kind of buffer."""
+    """The number of buffers of each kind."""
     uniform = program.parameters.count(Scope.LAYER)
     return {
         "": 1, "STATES": program.states, "INPUTS": program.inputs, "OUTPUTS": program.outputs,
@@ -96,16 +108,20 @@ def counts(program: Program) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _structs(program: Program) -> str:
+def _structs(program: Program, names: Sequence[str], number: str = "double") -> str:
     lines = ["namespace htaf_snn {", f"const int UNIFORM = {counts(program)['UNIFORM']};"]
-    for name, buffers in STRUCTS.items():
+    for name in names:
         base = f" : {_BASES[name]}" if name in _BASES else ""
         lines.append(f"struct {name}{base} {{")
-        for buffer in buffers:
+        for buffer in STRUCTS[name]:
             size = f"[AT_LEAST_ONE({buffer.many})]" if buffer.many else ""
-            lines.append(f"    {buffer.type} {buffer.name}{size};")
+            kind = number if buffer.type == "double" else buffer.type
+            lines.append(f"    {kind} {buffer.name}{size};")
         lines.append("};")
-    lines.append("""\
+    return "\n".join(lines)
+
+
+_VALUES_OF_LAYER = """\
 HTAF_FN void values_of_layer(const Call& call, R* u) {
     double n[AT_LEAST_ONE(NUMBERS)];
     for (int k = 0; k < NUMBERS; ++k) n[k] = call.numbers[k];
@@ -113,24 +129,24 @@ HTAF_FN void values_of_layer(const Call& call, R* u) {
         if (call.number_at[k]) n[NUMBERS - UNIFORM + k] = (double)*call.number_at[k];
     layer_values(n, u);
 }
-}""")
-    return "\n".join(lines)
+}"""
 
 
-def scalars(program: Program, values: Mapping[str, Sequence[float]]) -> Words:
-    """The first words of a call."""
+def scalars(program: Program, values: Mapping[str, Sequence[float]], number: str) -> Words:
+    """The first words of a call; ``number`` is the format of a number, as `struct` has it."""
     words = Words("q")
     for buffer in SCALARS:
         padding = [0] * (max(1, counts(program)[buffer.many]) - len(values[buffer.name]))
-        kind = "d" if buffer.type == "double" else "q"
-        words.frombytes(array.array(kind, [*values[buffer.name], *padding]).tobytes())
+        kind = number if buffer.type == "double" else "q"
+        row = [*values[buffer.name], *padding]
+        words.frombytes(struct.pack(f"={kind * len(row)}", *row))
     return words
 
 
 def arrangement(
     program: Program, name: str, places: Mapping[str, Sequence[int]]
 ) -> Callable[[Sequence[int]], tuple[int, ...]]:
-    """What puts addresses in the order of the struct: of (0, addresses...), those at ``places``.
+    """Returns a function that puts addresses in the struct's order: those at ``places``.
 
     A buffer without places, and what it has too few of, is null.
     """
@@ -158,30 +174,54 @@ def cpu_source(program: Program, dtype: torch.dtype, normed: bool = False) -> st
         [
             "#include <math.h>\n#include <stdlib.h>\n#include <string.h>",
             *_types(dtype),
-            _read("kernel.h"),
+            read_header("kernel.h"),
             print_counts(program),
             print_hoisted(program),
             print_cpu_passes(program),
-            _structs(program),
-            _read("kernel_cpu.h"),
-            *([_read("kernel_norm.h")] if normed else []),
+            _structs(program, ("Call", "Forward", "Backward", "NormForward", "NormBackward")),
+            _VALUES_OF_LAYER,
+            read_header("kernel_cpu.h"),
+            *([read_header("kernel_norm.h")] if normed else []),
         ]
     )
 
 
+_CUDA_STRUCTS = ("Call", "Forward", "Backward", "GridForward", "GridBackward", "Sum")
+
+
 @functools.cache
-def cuda_source(program: Program, dtype: torch.dtype, T: int) -> str:
-    """The text that NVRTC gets for one step, input dtype and number of steps."""
+def cuda_source(
+    program: Program, dtype: torch.dtype, steps: int, width: int = 1,
+    writes_outputs: bool = True, sequences: int = 0,
+) -> str:  # fmt: skip
+    """The text that NVRTC gets for one step and input dtype.
+
+    Args:
+        program: the step.
+        dtype: of the input.
+        steps: how many a launch does.
+        width: how many neurons a thread does at once.
+        writes_outputs: whether the forward pass does, or gives the last states alone.
+        sequences: a bit for each state: whether that after each step is written, or has a gradient.
+    """
+    by_neuron = [program.parameters[k] == Scope.CHANNEL for k in program.learned]
     return "\n".join(
         [
-            f"#define STEPS {T}",
+            f"#define STEPS {steps}",
+            f"#define WIDTH {width}",
+            f"#define WRITES_OUTPUTS {int(writes_outputs)}",
+            f"#define SEQUENCES {sequences}u",
+            f"#define SUMMED_BY_NEURON {sum(own << j for j, own in enumerate(by_neuron))}u",
+            f"#define MOST_THREADS {MOST_THREADS}",
             *_types(dtype),
-            _read("kernel.h"),
+            read_header("kernel.h"),
+            read_header("hardware.h"),
             print_counts(program),
             print_hoisted(program),
-            print_cuda_passes(program),
-            _structs(program),
-            _read("kernel_cuda.h"),
+            print_cuda_passes(program, dtype != torch.float64),
+            _structs(program, _CUDA_STRUCTS, "Number"),
+            "}",
+            read_header("kernel_cuda.h"),
         ]
     )
 
@@ -192,12 +232,13 @@ def _types(dtype: torch.dtype) -> list[str]:
 
 
 @functools.cache
-def _read(name: str) -> str:
+def read_header(name: str) -> str:
+    """The text of one of the headers here."""
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
 def packer(name: str) -> Callable[[Mapping[str, float]], Words]:
-    """What packs the buffers of a struct, of one element each, by name."""
+    """Returns a function that packs the one-element buffers of a struct by name."""
     buffers = STRUCTS[name]
     kinds = "".join("d" if buffer.type == "double" else "q" for buffer in buffers)
     layout, order = struct.Struct(kinds), itemgetter(*(buffer.name for buffer in buffers))

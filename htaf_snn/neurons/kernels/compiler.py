@@ -55,7 +55,7 @@ class Compiler:
 
 
 def kernel_folder() -> Path:
-    """Where compiled kernels lie."""
+    """Returns the folder of compiled kernels."""
     return cache_folder() / "kernels"
 
 

@@ -21,6 +21,7 @@ class CPUKernel:
         BackendUnavailableError: it can't be compiled or loaded.
     """
 
+    number = "d"  # the format of a number of the layer
     functions = ("forward", "backward")
     norm_functions = ("norm_forward", "norm_backward", "moments", "correct")
 
@@ -33,7 +34,9 @@ class CPUKernel:
             function.argtypes, function.restype = [ctypes.c_void_p], None
             self._functions[name] = function
 
-    def run(self, name: str, words: Words, _learned: Sequence[Tensor] = ()) -> None:
+    def run(
+        self, name: str, words: Words, _learned: Sequence[Tensor] = (), _live: None = None
+    ) -> None:
         """Calls a function of the kernel on the words of its struct."""
         self._functions[name](words.buffer_info()[0])
 

@@ -38,7 +38,7 @@ _toolchain_obstacles: dict[str, str | None] = {}  # once asked, by device
 
 
 def toolchain_obstacle(device: str, ask: bool = True) -> str | None:
-    """Why no kernel can be made for a device, or None; only what is known already if not asked."""
+    """Returns the reason why no kernel can be made for a device, or None."""
     if ask and device not in _toolchain_obstacles:
         reason = cuda.unavailable() if device == "cuda" else _no_compiler()
         _toolchain_obstacles[device] = reason
@@ -67,7 +67,7 @@ def _no_compiler() -> str | None:
 
 @dataclass(frozen=True)
 class BackendStatus:
-    """Whether a backend can run here; ``detail`` says with what, or why not and the remedy."""
+    """The state of a backend here; ``detail`` names its tools, or the reason and remedy."""
 
     available: bool
     detail: str

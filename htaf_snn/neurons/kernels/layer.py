@@ -44,6 +44,7 @@ class Layer:
         rest: the states at rest, as tensors of one number.
         channels, inner: neuron i has the parameters of channel ``(i // inner) % channels``.
         elements: how many elements of the input there are a channel.
+        live: the numbers that replays of a captured CUDA graph read; see `keep`.
     """
 
     def __init__(
@@ -94,9 +95,10 @@ class Layer:
             "T": [x_seq.shape[0]], "N": [math.prod(self._step_shape)], "threads": [self.threads],
             "channels": [self.channels], "inner": [self.inner], "rest": rest,
             "numbers": [0.0] * count,
-        })  # fmt: skip
+        }, self.kernel.number)  # fmt: skip
         first = offsets(program, "Forward")["numbers"]
-        self._numbers, self._doubles = slice(first, first + count), struct.Struct(f"{count}d")
+        self._numbers = slice(first, first + count)
+        self._packed = struct.Struct("=" + self.kernel.number * count)
         self._shapes = [(p.shape, scope) for p, scope in given]
         self._as_it_is = [self._is_read_in_place(p, scope) for p, scope in given]
         where = {
@@ -106,6 +108,7 @@ class Layer:
         self._learned = [where[k] for k in program.learned if k < len(parameters)]
         self._simple = not self._copies_x and program.inputs == 1 and all(self._as_it_is)
         self._orders: dict[Any, Callable[[Sequence[int]], tuple[int, ...]]] = {}
+        self.live: Any = None
 
     def _is_read_in_place(self, parameter: Tensor, scope: str) -> bool:
         if parameter.dtype != self.state_dtype or parameter.device != self.device:
@@ -124,11 +127,23 @@ class Layer:
     def head(self, numbers: Sequence[float]) -> Words:
         """The words of the layer's own numbers, which a pass and its gradient share."""
         words = self._scalars[:]
-        words[self._numbers] = Words("q", self._doubles.pack(*numbers))
+        words[self._numbers] = Words("q", self._packed.pack(*numbers))
         return words
 
+    def keep(self, head: Words) -> None:
+        """Writes the numbers of a call where replays of a captured CUDA graph read them."""
+        if self.live is not None:
+            self.live.write(head[self._numbers])
+        elif isinstance(self.kernel, cuda.CUDAKernel):
+            self.live = cuda.Live(head[self._numbers], self.device)
+
+    @property
+    def is_captured(self) -> bool:
+        """Returns True if a CUDA graph reads its numbers."""
+        return self.live is not None and self.live.is_captured
+
     def takes(self, states: Sequence[Any]) -> bool:
-        """Whether states are tensors as the kernel reads and writes them, in any layout."""
+        """Returns True if states are tensors that the kernel can read and write, in any layout."""
         for state in states:
             if type(state) is not Tensor or state.shape != self._step_shape:
                 return False
@@ -167,7 +182,10 @@ class Layer:
             order = self._order_of((at_rest, sequences), "Forward", [True] * len(made))
         addresses = order((0, *map(Tensor.data_ptr, tensors), *map(Tensor.data_ptr, made)))
         words = head + array.array("q", addresses)
-        (norm or self.kernel.run)("forward", words)
+        if norm is None:
+            self.kernel.run("forward", words, (), self.live)
+        else:
+            norm("forward", words)
         return tuple(made)
 
     def backward(
@@ -222,7 +240,10 @@ class Layer:
             *map(Tensor.data_ptr, made), *map(Tensor.data_ptr, learned),
         )  # fmt: skip
         words = head + array.array("q", order(addresses))
-        (norm or self.kernel.run)("backward", words, learned)
+        if norm is None:
+            self.kernel.run("backward", words, learned, self.live)
+        else:
+            norm("backward", words, learned)
         found: list[Tensor | None] = [*made, *[None] * (len(raw) - len(made))]
         for place, grad in zip(self._learned, learned, strict=True):
             if not self._as_it_is[place]:
@@ -270,7 +291,7 @@ class Layer:
         return made
 
     def _order_of(self, key: Any, name: str, present: Sequence[bool]) -> Any:
-        """What orders addresses of (0, tensors, those that ``present`` marks of the struct's)."""
+        """Returns a function that orders the addresses of a call's tensors as the struct does."""
         program, (at_rest, *_) = self.program, key
         first = 1 + program.inputs + program.states
         places: dict[str, list[int]] = {"x": list(range(1, 1 + program.inputs))}
@@ -326,7 +347,7 @@ _is_batched = torch._C._functorch.is_legacy_batchedtensor
 
 
 def saved(ctx: Any, grads: Sequence[Tensor | None]) -> Any:
-    """What a function saved for its backward pass; read once, as checkpoints ask for.
+    """Reads what a function saved for its backward pass, once, as checkpoints demand.
 
     Raises:
         RuntimeError: one of the tensors was changed in place since, or the gradients are a batch.

@@ -1,4 +1,4 @@
-"""How a sequence lies in memory, and what lies like it."""
+"""Memory layouts of sequences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def dense(x_seq: Tensor) -> Tensor:
 
 
 def channels_last(x_seq: Tensor) -> bool:
-    """Whether a sequence [T, N, C, *] lies in memory as [T, N, *, C]."""
+    """Returns True if a sequence [T, N, C, *] lies in memory as [T, N, *, C]."""
     return x_seq.ndim > 3 and x_seq.movedim(2, -1).is_contiguous()
 
 

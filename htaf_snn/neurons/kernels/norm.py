@@ -15,7 +15,7 @@ BATCH, RUNNING, GIVEN = range(3)  # whose statistics: kernel_norm.h's Mode
 
 
 class Norm(NamedTuple):
-    """What a batch norm does to an input [T, N, C, *] before the neurons read it.
+    """A batch norm's arguments, as the neurons' kernel takes them.
 
     Attributes:
         eps: added to the variance.

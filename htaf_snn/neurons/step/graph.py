@@ -28,7 +28,7 @@ _LEVELS = ("layer", "neuron", "step", "gradient")
 
 
 class Scope(StrEnum):
-    """What has a parameter's value: the layer one for all, or each channel its own."""
+    """The scope of a parameter: one value a layer, or one a channel."""
 
     LAYER = "u"
     CHANNEL = "n"
@@ -71,7 +71,7 @@ class Graph:
         return self._put(Op(name, args), all(a in self.uniform for a in args))
 
     def is_truth(self, value: int) -> bool:
-        """Whether a value is true or false, not a number."""
+        """Returns True for a value that is true or false, not a number."""
         return self.ops[value].name in TRUTH
 
     def _put(self, op: Op, uniform: bool) -> int:
@@ -195,12 +195,12 @@ class Program:
 
     @functools.cached_property
     def arguments(self) -> int:
-        """How many numbers the kernel takes, beside the parameters."""
+        """The number of numbers that the kernel takes, beside the parameters."""
         return sum(op.name == "argument" for op in self.ops)
 
     @functools.cached_property
     def levels(self) -> tuple[str, ...]:
-        """What each value depends on.
+        """The level of each value: what it depends on.
 
         "layer" numbers alone; "neuron" parameters of neurons too; "step" inputs and states too;
         "gradient" the incoming gradients too.
@@ -247,7 +247,7 @@ class Program:
 
     @functools.cached_property
     def kept(self) -> tuple[int, ...]:
-        """What the recording pass keeps of each step for the backward pass: the frontier.
+        """The values that the recording pass keeps of each step for the backward pass.
 
         The values that do not depend on an incoming gradient and that others, which do, read;
         less those that one cheap operation makes of the rest.

@@ -1,6 +1,6 @@
 """The operations that a step is made of: one row each, its text in C with {0}, {1} its arguments.
 
-R is the state's type. A device that has an operation in hardware gets a text of its own here.
+R is the state's type. What a GPU has in hardware has a second text, for CUDA.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ TRUTH = {
     "and": "{0} & {1}", "or": "{0} | {1}", "xor": "{0} != {1}", "not": "!{0}",
 }  # fmt: skip
 OPERATIONS = REAL | TRUTH
+_IN_HARDWARE = ("exp", "reciprocal", "sigmoid", "sigmoid_derivative", "tanh")
+CUDA_OPERATIONS = OPERATIONS | {name: f"hardware::{name}({{0}})" for name in _IN_HARDWARE}
 
 # Of many instructions, of which each waits for the one before.
 LONG = {

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from .graph import Program, Scope
-from .operations import LONG, OPERATIONS, TRUTH
+from .operations import CUDA_OPERATIONS, LONG, OPERATIONS, TRUTH
 
 
 def print_counts(program: Program) -> str:
-    """What the drivers need to know of the step: how many there are of each thing."""
+    """Prints the step's numbers of states, parameters and the like for the drivers."""
     numbers = {
         "INPUTS": program.inputs,
         "STATES": program.states,
@@ -19,8 +19,8 @@ def print_counts(program: Program) -> str:
         "LEARNED": len(program.learned),
         "PARAMETERS": program.parameters.count(Scope.CHANNEL),
         "NUMBERS": program.arguments + program.parameters.count(Scope.LAYER),
-        "LAYER_VALUES": len(_hoisted(program, "layer")),
-        "NEURON_VALUES": len(_hoisted(program, "neuron")),
+        "LAYER_VALUES": len(hoisted(program, "layer")),
+        "NEURON_VALUES": len(hoisted(program, "neuron")),
     }
     by_neuron = "".join(f"{int(program.parameters[k] == Scope.CHANNEL)}, " for k in program.learned)
     return "\n".join(
@@ -37,7 +37,7 @@ def print_counts(program: Program) -> str:
 
 
 @functools.cache
-def _hoisted(program: Program, level: str) -> tuple[int, ...]:
+def hoisted(program: Program, level: str) -> tuple[int, ...]:
     """The values of ``level`` that later levels read: computed once a layer, or once a neuron."""
     higher = {"layer": ("neuron", "step", "gradient"), "neuron": ("step", "gradient")}[level]
     read = {v for v in program.results if program.levels[v] == level}
@@ -57,6 +57,7 @@ class _Body:
         program: the step.
         writes: by the name of an array, the values that are written into it.
         reads: by the name of an array, the values that are read from it, in its order.
+        texts: of the operations.
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class _Body:
         program: Program,
         writes: _Arrays,
         reads: _Arrays,
+        texts: Mapping[str, str] = OPERATIONS,
     ) -> None:
-        self.program = program
+        self.program, self._texts = program, texts
         self.writes = [
             (array, k, v) for array, values in writes.items() for k, v in enumerate(values)
         ]
@@ -89,7 +91,7 @@ class _Body:
         return [
             self._declared(
                 value,
-                OPERATIONS[self.program.ops[value].name].format(
+                self._texts[self.program.ops[value].name].format(
                     *map(self._text, self.program.arguments_of(value))
                 ),
             )
@@ -141,12 +143,12 @@ def _function(name: str, arguments: str, body: _Body) -> str:
 
 
 def print_hoisted(program: Program) -> str:
-    """What is computed once a layer, of its numbers, and once a neuron, of its parameters."""
+    """Prints what is computed once a layer or once a neuron, before the time loop."""
     by_letter = {
         letter: [k for k, found in enumerate(program.parameters) if found == letter]
         for letter in Scope
     }
-    layer, neuron = _hoisted(program, "layer"), _hoisted(program, "neuron")
+    layer, neuron = hoisted(program, "layer"), hoisted(program, "neuron")
     numbers = [
         *_leaves(program, "argument", range(program.arguments)),
         *_leaves(program, "parameter", by_letter[Scope.LAYER]),
@@ -177,8 +179,8 @@ def _passes(program: Program) -> dict[str, tuple[_Arrays, _Arrays]]:
     states, inputs = program.forward[program.outputs :], program.inputs
     gradients = program.backward
     shared = {
-        "u": _hoisted(program, "layer"),
-        "c": _hoisted(program, "neuron"),
+        "u": hoisted(program, "layer"),
+        "c": hoisted(program, "neuron"),
         "x": _leaves(program, "x"),
     }
     forward = {**shared, "s": _leaves(program, "state")}
@@ -200,8 +202,14 @@ def _passes(program: Program) -> dict[str, tuple[_Arrays, _Arrays]]:
     }
 
 
-def print_cuda_passes(program: Program) -> str:
-    """The passes for one neuron, on small arrays that a compiler keeps in registers."""
+def print_cuda_passes(program: Program, hardware: bool = True) -> str:
+    """The passes for one neuron, on small arrays that a compiler keeps in registers.
+
+    Args:
+        program: the step.
+        hardware: whether in float, so that a GPU's own functions are used.
+    """
+    texts = CUDA_OPERATIONS if hardware else OPERATIONS
     arguments = {
         "forward": "const R* u, const R* c, const R* x, R* s, R* o",
         "record": "const R* u, const R* c, const R* x, R* s, R* k",
@@ -209,7 +217,7 @@ def print_cuda_passes(program: Program) -> str:
         "R* gs, R* gx, R* gp",
     }  # fmt: skip
     functions = [
-        _function(f"{name}_step", arguments[name], _Body(program, writes, reads))
+        _function(f"{name}_step", arguments[name], _Body(program, writes, reads, texts))
         for name, (writes, reads) in _passes(program).items()
     ]
     return "\n".join(["namespace htaf_snn {", *functions, "}"])

@@ -1,4 +1,4 @@
-"""What is done to a traced step before it is printed, as functions from program to program."""
+"""Simplifications of a traced step, as functions from program to program."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class _Recorder(TorchDispatchMode):
         )  # fmt: skip
 
     def _is_shared(self, thing: object) -> bool:
-        """Whether another tensor of the step lies in the memory of ``thing``."""
+        """Returns True if another tensor of the step lies in the memory of ``thing``."""
         return isinstance(thing, Tensor) and any(
             other is not thing
             and other.data_ptr() == thing.data_ptr()
@@ -208,12 +208,12 @@ class _Recorder(TorchDispatchMode):
         return value
 
     def real(self, thing: Any) -> int:
-        """As a number."""
+        """Returns it as a number."""
         value = self.of(thing)
         return self.graph.add("real", value) if self.graph.is_truth(value) else int(value)
 
     def truth(self, thing: Any) -> int:
-        """As true or false."""
+        """Returns it as true or false."""
         value = self.of(thing)
         if self.graph.is_truth(value):
             return int(value)
@@ -240,7 +240,7 @@ def _flat(args: Sequence[Any]) -> list[Any]:
 
 
 def _line() -> str:
-    """Where the step stands in Python: the innermost line that is not torch's or ours."""
+    """Returns the innermost line of Python that is not torch's or ours."""
     ours = {str(Path(__file__).parent), str(Path(torch.__file__).parent)}
     for frame in reversed(traceback.extract_stack()):
         if not any(frame.filename.startswith(folder) for folder in ours):
