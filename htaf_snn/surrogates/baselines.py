@@ -23,23 +23,10 @@ class ScaledSigmoid(SpikeFunction):
         beta: sharpness, > 0, dimensionless. The paper uses 22.
         mode: "auto", "soft" or "hard"; see `SpikeFunction`.
         learnable: whether beta is trained.
-        num_channels: one beta a channel instead of one for all; with ``learnable`` only.
-
-    Raises:
-        ValueError: a beta that is not positive and finite, or an unknown mode.
+        num_channels, levels: see `SpikeFunction`.
     """
 
-    parameter_names = ("beta",)
-    beta: functional.Parameter
-
-    def __init__(
-        self,
-        beta: float = 4.0,
-        mode: Mode = "auto",
-        learnable: bool = False,
-        num_channels: int | None = None,
-    ) -> None:
-        super().__init__(beta=beta, mode=mode, learnable=learnable, num_channels=num_channels)
+    beta: float = 4.0
 
     @staticmethod
     def primitive_function(x: Tensor, beta: functional.Parameter) -> Tensor:

@@ -180,13 +180,9 @@ class SpikingClassifier(L.LightningModule):
     def _initialise(self, share: float, x_seq: Tensor) -> None:
         """Scales the weights so that layers without a norm fire; on all devices the same."""
         with self.trainer.precision_plugin.forward_context():
-            factors = initialise(self.net, x_seq, share)
+            if not initialise(self.net, x_seq, share):
+                _logger.warning("`initialise` (=%s) is off: each neuron has a norm before", share)
         self.net.load_state_dict(self.trainer.strategy.broadcast(self.net.state_dict()))
-        if not factors:
-            _logger.warning(
-                "`initialise` (=%s) changes nothing: every layer of neurons has a norm before it",
-                share,
-            )
 
     def _calibrate(self, batch_index: int, hard: bool) -> None:
         """Re-estimates batch norm from training samples, with exact spikes or as in training."""

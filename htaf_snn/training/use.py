@@ -48,11 +48,8 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
     with explained(checkpoint):
-        added = {
-            "freeze_norm": None,
-            "recipe": "hardened",
-            "initialise": None,
-        }  # which earlier checkpoints lack
+        # which earlier checkpoints lack
+        added = dict.fromkeys(("freeze_norm", "initialise")) | {"recipe": "hardened"}
         settings = added | settings_in(content, "hyper_parameters")
         for key, (what, fits) in _IMPORTED.items():
             check_import(what, settings.get(key), fits, allow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -9,19 +10,14 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.layer import SpikeCountToBinary, TemporalBinSum
 from torch import Tensor, nn
 
-from ..surrogates import SpikeFunction
-from .firing import firing_hard, modes_kept, spike_functions
+from .firing import firing_hard, modes_kept
 
 
 class BinarySteps(nn.Module):
     """A layer with weights that takes integer spikes as binary ones, one step after the other.
 
     The n spikes of an input are 1 in the first n of ``levels`` steps and 0 in the others; the
-    layer's outputs of these steps are summed, and its bias is added once.
-
-    Args:
-        layer: fully connected or a convolution; it loses its bias.
-        levels: the largest input.
+    outputs of ``layer``, whose bias is taken away, are summed, and the bias is added once.
     """
 
     def __init__(self, layer: Any, levels: int) -> None:
@@ -48,43 +44,35 @@ def binary_steps(net: nn.Module, x: Tensor) -> nn.Module:
 
     Each fully connected layer and convolution behind neurons with ``levels`` becomes a
     `BinarySteps`, so that weights are added and never multiplied. Outputs stay the same, but for
-    the rounding of sums. SpikingJelly's pair of layers does it, on which its `ILIFNode` explains
-    more. What reads an average of spikes, or a sum of two layers', stays as it is.
+    the rounding of sums. What reads an average of spikes stays as it is.
 
     Args:
-        net: a network with integer spikes, trained.
+        net: a network with integer spikes, trained. It is returned.
         x: an input, by which it is seen which layers read them.
 
-    Returns:
-        ``net``.
-
     Raises:
-        ValueError: no spike function has ``levels`` above 1, or no layer reads its spikes alone.
+        ValueError: no neuron has ``levels`` above 1, or no layer reads its spikes alone.
     """
-    functions = [f for f in spike_functions(net) if isinstance(f, SpikeFunction)]
-    levels = max((f.levels for f in functions), default=1)
-    if levels == 1:
-        raise ValueError(
-            f"{type(net).__name__} has no spike function with levels: its spikes are binary"
-        )
+    integer = [m for m in net.modules() if _levels(m) > 1]
+    if not integer:
+        raise ValueError(f"{type(net).__name__} has no neuron with levels: its spikes are binary")
+    levels = max(map(_levels, integer))
     reads: dict[nn.Module, bool] = {}  # whether it is integers alone
     fired: list[object] = []
 
     def look(module: nn.Module, given: Any) -> None:
         reads[module] = reads.get(module, True) and bool(fired) and _counts(given[0], levels)
 
-    neurons = [m for m in net.modules() if _levels_of(m) > 1]
-    weighted = [m for m in net.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
-    handles = [m.register_forward_pre_hook(look) for m in weighted]
-    handles += [m.register_forward_hook(lambda m, *_: fired.append(m)) for m in neurons]
-    try:
-        with modes_kept(net), firing_hard(net), torch.no_grad():
-            net.eval()
-            functional.reset_net(net)
-            net(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, modes_kept(net), firing_hard(net), torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+                hooks.callback(module.register_forward_pre_hook(look).remove)
+            if _levels(module) > 1:
+                hook = module.register_forward_hook(lambda *_: fired.append(1))
+                hooks.callback(hook.remove)
+        net.eval()
+        functional.reset_net(net)
+        net(x)
     if not any(reads.values()):
         raise ValueError("no layer with weights reads integer spikes alone; is `x` an input of it?")
     for parent in list(net.modules()):
@@ -94,10 +82,9 @@ def binary_steps(net: nn.Module, x: Tensor) -> nn.Module:
     return net
 
 
-def _levels_of(module: nn.Module) -> int:
-    """The largest output of a neuron, or of a spike function that stands alone."""
-    function = getattr(module, "surrogate_function", module)
-    return function.levels if isinstance(function, SpikeFunction) else 1
+def _levels(module: nn.Module) -> int:
+    """The largest output of neurons."""
+    return getattr(getattr(module, "surrogate_function", None), "levels", 1)
 
 
 def _counts(x: Tensor, levels: int) -> bool:

@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import functional
@@ -16,8 +16,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..neurons.batch_norm import average_norms
 from .firing import firing_as_trained, firing_hard, modes_kept
-
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def calibrate(
@@ -88,9 +86,9 @@ class ReachedError(BaseException):
     """Ends a forward pass where the module in question has seen its input."""
 
 
-def calls(net: nn.Module, modules: Iterable[_Module], x: Tensor) -> Counter[_Module]:
+def calls(net: nn.Module, modules: Iterable[nn.Module], x: Tensor) -> Counter[Any]:
     """Counts how often a forward pass calls each module, in the order of the first calls."""
-    found: Counter[_Module] = Counter()
+    found: Counter[nn.Module] = Counter()
     with ExitStack() as hooks:
         for module in modules:
             handle = module.register_forward_hook(lambda module, *_: found.update([module]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,9 +16,9 @@ from ..neurons.host import is_neuron
 from .calibration import ReachedError, batch_statistics, calls
 from .firing import firing_hard, modes_kept
 
-_ROUNDS = 3  # more than one where the input is not linear in the scale, as in a recurrent layer
-_CLOSE = 0.02  # of the share, relative
-_MOST = 2.0**24  # that weights are scaled by
+_CLOSE = 1.01  # to the share, as a factor
+_MOST = 2.0**20  # that weights are scaled by
+_Run = Callable[[], tuple[list[Tensor], float]]  # a layer's inputs, and the share that fires
 
 
 def initialise(net: nn.Module, x: Tensor, share: float = 0.1) -> dict[str, float]:
@@ -27,14 +28,12 @@ def initialise(net: nn.Module, x: Tensor, share: float = 0.1) -> dict[str, float
     than it was given. Here one layer after the other, in the order of the forward pass, has its
     weights (of fully connected layers and convolutions, the last before the neurons) multiplied by
     the number with which the charged potential reaches the threshold in ``share`` of all neurons,
-    samples and time steps of ``x``, the layers before it being scaled already. Spikes are exact,
-    dropout is off, and batch norms use the batch's statistics. Nothing is random.
-
-    Biases stay as they are. So do the weights of neurons that a norm stands before, and of neurons
-    whose weights were scaled for others. Modes stay, and neurons are reset.
+    samples and time steps of ``x``: with exact spikes, without dropout, nothing random, in about
+    15 forward passes up to each layer. Biases stay as they are, and so do the weights of neurons
+    that a norm stands before, or whose weights were scaled for others. Neurons are reset.
 
     Args:
-        net: a network with spiking neurons, as it is built.
+        net: a network as it is built.
         x: a batch of training inputs, of all time steps if the network takes them at once.
         share: of the potentials that reach the threshold, in (0, 1).
 
@@ -54,186 +53,116 @@ def initialise(net: nn.Module, x: Tensor, share: float = 0.1) -> dict[str, float
     names = {module: name for name, module in net.named_modules() if is_neuron(module)}
     if not names:
         raise ValueError(f"{type(net).__name__} has no spiking neuron")
-    scaled: dict[Tensor, Tensor] = {}  # the weights, and what they were
+    before: dict[Tensor, Tensor] = {}  # of the weights that are scaled
     factors = {}
-    with (
-        modes_kept(net),
-        batch_statistics(net),
-        firing_hard(net),
-        torch.no_grad(),
-        torch.compiler.set_stance("force_eager"),  # which a forward pass that ends early needs
-    ):
+    eager = torch.compiler.set_stance("force_eager")  # for a forward pass that ends early
+    with modes_kept(net), batch_statistics(net), firing_hard(net), torch.no_grad(), eager:
         net.eval()
         functional.reset_net(net)
         counts = calls(net, names, x)
-        for node, name in names.items():
-            if node not in counts:
-                raise ValueError(
-                    f"{name} took no part in the forward pass; leave it out of the net"
-                )
+        if missing := [name for node, name in names.items() if node not in counts]:
+            raise ValueError(
+                f"{missing[0]} took no part in the forward pass; leave it out of the net"
+            )
         try:
             for node, count in counts.items():
-                layer = _Layer(net, x, node, names[node] or type(node).__name__, count)
-                found = layer.sources()
-                if found is None or not scaled.keys().isdisjoint(found):
+                run = partial(_run, net, x, node, count)
+                weights, name = _sources(net, run), names[node] or type(node).__name__
+                if weights is None or not before.keys().isdisjoint(weights):
                     continue
-                if found:
-                    scaled |= {weight: weight.clone() for weight in found}
-                    factors[names[node]] = layer.scale(found, share)
-                elif not layer.share(layer.inputs()):
+                if weights:
+                    before |= {weight: weight.clone() for weight in weights}
+                    held = {weight: before[weight] for weight in weights}
+                    factors[names[node]] = _scaled(held, run, share, name)
+                elif not run()[1]:
                     raise ValueError(
-                        f"{layer.name} is silent and has no weights between it and the neurons "
-                        "before it; lower its v_threshold, or put a layer with weights before it"
+                        f"{name} is silent and has no weights between it and the neurons before "
+                        "it; lower its v_threshold, or put a layer with weights before it"
                     )
         except BaseException:
-            for weight, before in scaled.items():
-                weight.copy_(before)
+            for weight, was in before.items():
+                weight.copy_(was)
             raise
     return factors
 
 
-class _Layer:
-    """A layer of neurons, called ``count`` times in the forward pass of one batch."""
+def _run(net: nn.Module, x: Tensor, node: nn.Module, count: int) -> tuple[list[Tensor], float]:
+    """Runs the network up to the last of the neurons' calls."""
+    inputs: list[Tensor] = []
+    fired: list[Tensor] = []
 
-    def __init__(self, net: nn.Module, x: Tensor, node: nn.Module, name: str, count: int) -> None:
-        self.net, self.x, self.node, self.name, self.count = net, x, node, name, count
+    def look(_: nn.Module, given: Any, output: Any) -> None:
+        spike = output[0] if isinstance(output, list | tuple) else output
+        inputs.append(given[0])
+        fired.append((spike.detach() > 0).double().mean())
+        if len(inputs) == count:
+            raise ReachedError
 
-    def inputs(self) -> list[Tensor]:
-        """The layer's inputs in a forward pass, which ends with the last of them."""
-        found: list[Tensor] = []
-
-        def keep(_: nn.Module, given: Any) -> None:
-            found.append(given[0])
-
-        def stop(*_: object) -> None:
-            if len(found) == self.count:
-                raise ReachedError
-
-        functional.reset_net(self.net)
-        handles = self.node.register_forward_pre_hook(keep), self.node.register_forward_hook(stop)
-        try:
-            with suppress(ReachedError):
-                self.net(self.x)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return found
-
-    def sources(self) -> list[Tensor] | None:
-        """The weights that are the last before it; None if a norm comes after them."""
-        with _cut(self.net) as made, torch.enable_grad():
-            inputs = self.inputs()
-        found: dict[Tensor, None] = {}
-        ahead = [given.grad_fn for given in inputs if given.grad_fn is not None]
-        seen = set(ahead)
-        while ahead:
-            function = ahead.pop()
-            if "Norm" in function.name():
-                return None
-            variable = getattr(function, "variable", None)
-            if variable is not None and id(variable) in made:
-                found[made[id(variable)][0]] = None
-            new = {f for f, _ in function.next_functions if f is not None} - seen
-            seen |= new
-            ahead += new
-        return list(found)
-
-    def share(self, inputs: Sequence[Tensor]) -> float:
-        """The share of the charged potentials that reach the threshold, for these inputs."""
-        functional.reset_net(self.node)
-        spikes = [_spikes(self.node(given)) for given in inputs]
-        return sum(int(s.sum()) for s in spikes) / sum(s.numel() for s in spikes)
-
-    def scale(self, weights: Sequence[Tensor], share: float) -> float:
-        """Multiplies the weights so that the layer has the share, and returns by how much."""
-        factor = 1.0
-        for _ in range(_ROUNDS):
-            once = self.inputs()
-            _multiply(weights, 2.0)
-            slopes = [b - a for a, b in zip(once, self.inputs(), strict=True)]
-            offsets = [a - b for a, b in zip(once, slopes, strict=True)]
-            _multiply(weights, 0.5)
-            if all(slope.count_nonzero() == 0 for slope in slopes):
-                raise ValueError(
-                    f"the potential of {self.name} is constant: its input does not change with "
-                    "the weights before it; give a batch `x` that is not zero"
-                )
-            by = self._factor(offsets, slopes, share)
-            _multiply(weights, by)
-            factor *= by
-            if abs(self.share(self.inputs()) - share) <= _CLOSE * share:
-                break
-        return factor
-
-    def _factor(self, offsets: Sequence[Tensor], slopes: Sequence[Tensor], share: float) -> float:
-        """Returns the factor of the slopes with which the layer has the share."""
-
-        def at(factor: float) -> float:
-            return self.share([b + factor * a for a, b in zip(slopes, offsets, strict=True)])
-
-        low = high = 1.0
-        while (found := at(high)) < share:
-            low, high = high, 2 * high
-            if high > _MOST:
-                why = (
-                    f"{found:.3g} at most; give a smaller `share` (={share}) or a larger batch `x`"
-                    if found
-                    else "no share: it is never positive; give positive inputs or weights of both "
-                    "signs"
-                )
-                raise ValueError(f"the potential of {self.name} reaches the threshold in {why}")
-        while low == high or at(low) >= share:
-            low = low / 2
-            if low < 1 / _MOST:
-                raise ValueError(
-                    f"the potential of {self.name} reaches the threshold in {at(low):.3g} without "
-                    f"its weights; give a larger `share` (={share}) or start its biases at 0"
-                )
-        for _ in range(24):
-            middle = math.sqrt(low * high)
-            found = at(middle)
-            low, high = (middle, high) if found < share else (low, middle)
-            if share <= found <= (1 + _CLOSE / 2) * share:
-                return middle
-        below, above = at(low), at(high)
-        if above > min(2 * share, (1 + share) / 2):
-            raise ValueError(
-                f"the potential of {self.name} is constant, or nearly: {below:.3g} of it reach the "
-                f"threshold, or {above:.3g}, not {share}; give a batch `x` of inputs that differ"
-            )
-        return high
+    functional.reset_net(net)
+    handle = node.register_forward_hook(look)
+    try:
+        with suppress(ReachedError):
+            net(x)
+    finally:
+        handle.remove()
+    return inputs, float(sum(fired)) / count
 
 
-@contextmanager
-def _cut(net: nn.Module) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
-    """Has autograd's graph begin anew behind neurons and weights; holds which weights made what."""
-    made: dict[int, tuple[Tensor, Tensor]] = {}
+def _sources(net: nn.Module, run: _Run) -> list[Tensor] | None:
+    """The weights that are the last before a layer; None if a norm comes after them."""
+    made: dict[int, tuple[Tensor, Tensor | None]] = {}  # by id, what weights or neurons made
 
-    def behind_weights(module: Any, _: Any, output: Tensor) -> Tensor:
+    def cut(module: Any, _: Any, output: Any) -> Any:
+        if not isinstance(output, Tensor):
+            return output
         leaf = output.detach().requires_grad_()
-        made[id(leaf)] = module.weight, leaf
+        made[id(leaf)] = leaf, None if is_neuron(module) else module.weight
         return leaf.clone()  # which may be changed in place
 
-    def behind_neurons(_module: nn.Module, _: Any, output: Any) -> Any:
-        return output.detach() if isinstance(output, Tensor) else output
-
-    with ExitStack() as hooks:
+    with ExitStack() as hooks, torch.enable_grad():
         for module in net.modules():
-            if is_neuron(module):
-                handle = module.register_forward_hook(behind_neurons)
-            elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-                handle = module.register_forward_hook(behind_weights)
-            else:
-                continue
-            hooks.callback(handle.remove)
-        yield made
+            if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or is_neuron(module):
+                hooks.callback(module.register_forward_hook(cut).remove)
+        ahead = [given.grad_fn for given in run()[0] if given.grad_fn is not None]
+    found: dict[Tensor, None] = {}
+    for function in ahead:  # which grows
+        if "Norm" in function.name():
+            return None
+        _, weight = made.get(id(getattr(function, "variable", None)), (None, None))
+        if weight is not None:
+            found[weight] = None
+        ahead += {f for f, _ in function.next_functions if f is not None}.difference(ahead)
+    return list(found)
 
 
-def _multiply(weights: Sequence[Tensor], by: float) -> None:
-    for weight in weights:
-        weight.mul_(by)
+def _scaled(before: dict[Tensor, Tensor], run: _Run, share: float, name: str) -> float:
+    """Scales weights, which were ``before``, so that the layer has the share; by how much."""
 
+    def at(factor: float) -> float:
+        for weight, was in before.items():
+            weight.copy_(factor * was)
+        return run()[1]
 
-def _spikes(output: Any) -> Tensor:
-    spike: Tensor = output[0] if isinstance(output, list | tuple) else output
-    return spike > 0
+    low, high = 1 / _MOST, _MOST
+    below, above = at(low), at(high)
+    reaches = f"the potential of {name} reaches the threshold in"
+    if not below < share <= above:
+        why = "it is constant, or never positive: give other inputs or weights of both signs"
+        if above:
+            why = "give a nearer share or a larger batch, or start its biases at 0"
+        raise ValueError(f"{reaches} {below:.3g} to {above:.3g} of all cases, not {share}: {why}")
+    for _ in range(40):
+        if above <= _CLOSE * share:
+            break
+        middle = math.sqrt(low * high)
+        if (found := at(middle)) < share:
+            low, below = middle, found
+        else:
+            high, above = middle, found
+    if above > min(2 * share, (1 + share) / 2):
+        raise ValueError(
+            f"{reaches} {below:.3g} or {above:.3g} of all cases, not {share}: it is constant, or "
+            "nearly; give a batch `x` of inputs that differ"
+        )
+    at(high)
+    return high

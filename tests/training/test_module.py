@@ -250,7 +250,7 @@ def test_weights_are_scaled_before_the_first_step(caplog: pytest.LogCaptureFixtu
     assert "initialise" not in caplog.text
     module.net = norms
     train(module, loader, max_epochs=1)
-    assert "`initialise` (=0.3) changes nothing: every layer of neurons has a norm" in caplog.text
+    assert "`initialise` (=0.3) is off: each neuron has a norm before" in caplog.text
 
 
 def test_a_half_hardened_network_is_restored_and_averages_keep_the_sharpness() -> None:

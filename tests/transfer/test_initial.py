@@ -155,8 +155,9 @@ def test_layers_behind_norms_are_left_alone() -> None:
     [
         (multi(layer.Linear(3, 4), node()), torch.rand(2, 5, 3), 1.0, r"`share` \(=1.0\)"),
         (multi(layer.Linear(3, 4)), torch.rand(2, 5, 3), 0.2, "no spiking neuron"),
-        (multi(layer.Linear(3, 4), node()), torch.zeros(2, 5, 3), 0.2, "constant.*not zero"),
-        (multi(layer.Linear(3, 1, bias=False), node()), torch.ones(2, 5, 3), 0.2,
+        (multi(layer.Linear(3, 4), node()), torch.zeros(2, 5, 3), 0.2,
+         "constant, or never positive: give other inputs"),
+        (multi(layer.Linear(3, 1, bias=False), node()), torch.ones(1, 1, 3), 0.2,
          "constant, or nearly.*that differ|never positive"),
         (multi(node()), torch.zeros(2, 5, 3), 0.2, "^0 is silent.*lower its v_threshold"),
     ],
@@ -173,7 +174,7 @@ def test_a_potential_that_is_never_positive_leaves_all_weights_as_they_were() ->
     with torch.no_grad():
         net[2].weight.abs_().neg_()
     before = [p.clone() for p in net.parameters()]
-    with pytest.raises(ValueError, match=r"of 3 .*never positive; give"):
+    with pytest.raises(ValueError, match=r"of 3 .*never positive: give"):
         initialise(net, torch.rand(2, 50, 3), 0.2)
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), before, strict=True))
 
@@ -181,7 +182,7 @@ def test_a_potential_that_is_never_positive_leaves_all_weights_as_they_were() ->
 def test_biases_that_fire_alone_are_named() -> None:
     net = multi(layer.Linear(3, 4), node())
     nn.init.constant_(net[0].bias, 3.0)
-    with pytest.raises(ValueError, match="without its weights; give a larger `share`"):
+    with pytest.raises(ValueError, match=r"reaches .* 1 to .*start its biases at 0"):
         initialise(net, torch.rand(2, 50, 3), 0.2)
 
 
