@@ -169,6 +169,21 @@ def test_subpackages_import_each_other_in_one_direction() -> None:
     order.prepare()  # a CycleError names the circle
 
 
+RIDDLES = {"what", "whether", "as", "of", "where", "why", "who", "how", "that", "with", "within",
+           "which", "when", "by", "for", "if", "in", "so"}  # fmt: skip
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'module')}: {text.splitlines()[0]}"
+        for path in sorted((ROOT / "htaf_snn").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if (text := ast.get_docstring(node)) and text.split()[0].lower().strip(",") in RIDDLES
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_names_that_are_imported_late_are_those_that_type_checkers_see(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -64,7 +64,7 @@ def _gone(name: str, instead: str) -> type:
 
 
 def _shared(name: str) -> dict[str, Any]:
-    """What both old packages have in a module, where it is not what SpikingJelly 2 has."""
+    """Returns the names of a module that both old packages have and SpikingJelly 2 has not."""
     new = importlib.import_module(f"{_NEW}.{name}")
     made: dict[str, Any] = {
         gone: _gone(gone, instead) for gone, instead in GONE.get(name, {}).items()
@@ -85,7 +85,7 @@ def _shared(name: str) -> dict[str, Any]:
 
 
 def _clock_driven(name: str) -> dict[str, Any]:
-    """What 0.0.0.0.12 has besides."""
+    """Returns the further names of a module of 0.0.0.0.12."""
     new = importlib.import_module(f"{_NEW}.{name}")
     if name == "neuron":
         return {**CLOCK_DRIVEN, "check_backend": lambda _: None}
@@ -106,7 +106,7 @@ def _cext_neuron() -> dict[str, Any]:
 
 
 def table(names: dict[str, dict[str, list[str]]]) -> str:
-    """What old names become, as a Markdown table, by module.
+    """Returns a Markdown table of what old names become, by module.
 
     Args:
         names: those of `install`'s two packages, by package and module.
