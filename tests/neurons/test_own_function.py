@@ -92,7 +92,7 @@ def test_what_was_traced_or_refused_is_not_tried_again(monkeypatch: pytest.Monke
 def test_declares_its_parameters() -> None:
     assert Gaussian.parameter_names == ("sigma",) and Skewed.parameter_names == ("sigma", "skew")
     assert list(inspect.signature(Skewed).parameters) == [
-        "sigma", "skew", "mode", "learnable", "num_channels",
+        "sigma", "skew", "mode", "learnable", "num_channels", "levels",
     ]  # fmt: skip
     function = Skewed(0.7, skew=2.0, learnable=True)
     assert {k: v.item() for k, v in function.named_parameters()} == pytest.approx(
