@@ -242,7 +242,7 @@ class SpikeFunction(SurrogateFunctionBase):
         constants = [
             name for name, value in self.current_parameters().items() if isinstance(value, float)
         ]
-        if not any(prefix + name in state_dict for name in constants):
+        if constants and not any(prefix + name in state_dict for name in constants):
             constants = []
             say_once(
                 "the state dict is of a network with other spike functions: this one's keep the "

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from htaf_snn import HTAF, HTAFSpike, ScaledSigmoid, SpikeFunction, StraightThrough
 from htaf_snn.surrogates import functional as F
+from htaf_snn.surrogates.spike_function import say_once
 
 FUNCTIONS: list[Callable[..., SpikeFunction]] = [HTAFSpike, HTAF, ScaledSigmoid, StraightThrough]
 X = torch.tensor([-2.0, -0.4, -0.0, 0.0, 1e-30, 0.4, 2.0])
@@ -114,6 +115,13 @@ def test_learnable_parameters_get_gradients(channels: int | None) -> None:
             parameter = getattr(function, name)
             assert parameter.grad.shape == (() if channels is None else (3,))
             assert parameter.grad.abs().min() > 0
+
+
+def test_a_learned_functions_own_state_dict_is_no_others(caplog: pytest.LogCaptureFixture) -> None:
+    say_once.cache_clear()
+    function = HTAFSpike(learnable=True)
+    function.load_state_dict(function.state_dict())
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("learnable", [False, True])
