@@ -55,7 +55,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
 
 @contextlib.contextmanager
-def explained(checkpoint: Path) -> Iterator[None]:
+def checkpoint_errors(checkpoint: Path) -> Iterator[None]:
     """Turns any error within the block into a ValueError that names the file."""
     try:
         yield

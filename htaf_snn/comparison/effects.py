@@ -139,7 +139,7 @@ def seeds_needed(differences: Sequence[float]) -> int | None:
         return None
     size = POINTS / float(np.std(differences, ddof=1))
     if not 0.01 < size < 10:
-        return None
+        return None  # thousands of seeds, or fewer than two
     # The normal approximation is below the t-test's number by two or three.
     z = stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(POWER)
     return next(n for n in itertools.count(max(2, int((z / size) ** 2))) if _power(size, n) > POWER)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..arguments import in_range, typed
-from ..checkpoint_io import check_import, explained, read_checkpoint, settings_in
+from ..checkpoint_io import check_import, checkpoint_errors, read_checkpoint, settings_in
 from . import augment as augmentation
 from . import summary
 from .definition import DataConfig
@@ -80,10 +80,10 @@ class SpikingDataModule(L.LightningDataModule):
         cls, content: dict[str, Any], path: Path, root: Path | None, allow: str | None
     ) -> SpikingDataModule:
         """Builds it from a checkpoint's content, read from ``path``."""
-        with explained(path):
+        with checkpoint_errors(path):
             settings = settings_in(content, "datamodule_hyper_parameters")
             check_import("data set", settings.get("name"), is_data_set, allow)
-            settings = {"camera": None, "split": "random"} | settings  # which earlier ones lack
+            settings = {"camera": None, "split": "random"} | settings  # earlier ones lack them
             seed = typed("seed", settings.pop("seed", None), int)
             what = "entry of its datamodule_hyper_parameters"
             config = DataConfig.of(settings, what, complete=True)

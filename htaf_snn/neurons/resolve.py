@@ -168,6 +168,7 @@ class Resolved:
     def _fitted(self, x: Tensor) -> tuple[Layer, Words] | None:
         key = (x.shape, x.stride(), torch.get_num_threads())
         layer = self._layers.get(key)
+        is_new = layer is None
         if layer is None:
             if not broadcasts(self._step, x.shape[1:] if self.multi else x.shape):
                 return None  # torch explains
@@ -178,8 +179,9 @@ class Resolved:
             rest = self.rest if all(type(r) is float for r in self.rest) else ()
             layer = Layer(self._program, x, self.multi, given, rest, self.before is not None)
             self._layers[key] = layer
-            layer.keep(layer.head(self._numbers))
         self._last = made = layer, layer.head(self._numbers)
+        if is_new:
+            layer.keep(made[1])
         return made
 
     @property

@@ -12,7 +12,7 @@ import torch
 
 from .. import transfer
 from ..arguments import arguments_of, typed
-from ..checkpoint_io import check_import, explained, read_checkpoint, settings_in
+from ..checkpoint_io import check_import, checkpoint_errors, read_checkpoint, settings_in
 from ..data import SpikingDataModule
 from ..data.recordings import files_at, recordings_in
 from ..exporting import SUFFIX, Exported, Format, files_of
@@ -47,8 +47,8 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 
 
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
-    with explained(checkpoint):
-        # which earlier checkpoints lack
+    with checkpoint_errors(checkpoint):
+        # Settings that earlier checkpoints lack.
         added = dict.fromkeys(("freeze_norm", "initialise")) | {"recipe": "hardened"}
         settings = added | settings_in(content, "hyper_parameters")
         for key, (what, fits) in _IMPORTED.items():
