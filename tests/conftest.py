@@ -28,9 +28,14 @@ SHARED_DATA = Path(
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty cache folder, shared by the session's tests and the processes that they start."""
+    """A cache folder that the session's tests share with the processes that they start.
+
+    It is empty at first, unless `HTAF_SNN_TEST_CACHE` names one.
+    """
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if WORKER else base) / "cache"
+    folder = Path(
+        os.environ.get("HTAF_SNN_TEST_CACHE", (base.parent if WORKER else base) / "cache")
+    )
     folder.mkdir(mode=0o700, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTAF_SNN_CACHE", str(folder))

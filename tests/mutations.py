@@ -1,10 +1,12 @@
 """Changes of one line, drawn by a seed, each tried against the tests nearest to it.
 
     python -m tests.mutations --count 200 --seed 0
+    python -m tests.mutations --headers
 
 A change that no test sees is a survivor, and is listed: a test is missing, or the line is. What is
-tried is a copy of the tree. (mutmut puts functions of its own before ours, which the trace of a
-neuron would see; cosmic-ray has one command for all changes, where here tests depend on the file.)
+tried is a copy of the tree. ``--headers`` tries those of `HEADERS`, of the C headers, instead.
+(mutmut puts functions of its own before ours, which the trace of a neuron would see; cosmic-ray has
+one command for all changes, where here tests depend on the file.)
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import ast
 import contextlib
 import copy
+import itertools
 import os
 import random
 import re
@@ -32,6 +35,50 @@ TARGETS = (
     "comparison/statistics.py", "comparison/effects.py",
 )  # fmt: skip
 _FILES = 5  # of tests at most
+_KERNELS = "neurons/kernels/"
+# The tests of each C header, and its changes: a piece of it, and what takes its place.
+HEADERS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
+    "kernel.h": (("test_terms", "test_reference", "test_fused"), (
+        ("u + 0x7fffu + ((u >> 16) & 1u)", "u + 0x8000u"),  # ties to even, bfloat16
+        ("a + 0xc8000fffu + ((a >> 13) & 1u)", "a + 0xc8001000u"),  # and float16
+        ("x != x ? 0x7fc0u : rounded", "rounded"),
+        ("a >= 0x477ff000u", "a > 0x477ff000u"),
+        ("clamp(x, 87.0f)", "clamp(x, 60.0f)"),
+        ("e * w * w - least_slope(z)", "e * w * w"),
+        ("(x < y) | (x != x) ? x : y", "x < y ? x : y"),
+        ("1.57079633f - r", "1.57f - r"),
+        ("all > 10.0f ? 10.0f : all", "all"),
+    )),
+    "kernel_cpu.h": (("test_reference", "test_fused", "test_random_steps"), (
+        ("now == phase && len <= filled", "now == phase"),
+        ("c[k * width + i - first_ones]", "c[k * width]"),
+        ("call.s0[j] + first, sizeof", "call.s0[j], sizeof"),
+        ("if (call.gs_seq[j]) add", "if (false) add"),
+        ("if (call.g_last[j])", "if (false)"),
+        ("gs[j] = call.gs0[j] ? call.gs0[j] + first :", "gs[j] = call.gs0[j] ? call.gs0[j] :"),
+        ("for (i64 c = 0; c < call.channels; ++c) sum += mine[c]", "sum = mine[0]"),
+        ("sum[channel] += total(mine + i, run)", "sum[channel] = total(mine + i, run)"),
+        ("if (++channel == call.channels) channel = 0;\n            }\n        }\n    }",
+         "++channel;\n            }\n        }\n    }"),
+    )),
+    "kernel_norm.h": (("test_norm", "test_batch_norm"), (
+        ("slope * of.offset[c] - scale", "-scale"),
+        ("g_weight[c] + of.offset[c] * g_bias[c]", "g_weight[c]"),
+        ("of.offset[c] * scale + (call.bias", "0 * scale + (call.bias"),
+        ("(elements / (elements - 1))", "1.0"),
+        ("pivot[i] = (double)load(x + i % C)", "pivot[i] = 0"),
+        ("mean_of_all > call.momentum ? mean_of_all : call.momentum", "call.momentum"),
+        ("x + at, a[c], b[c], center[c]", "x + at, a[c], b[c], center[0]"),
+        ("else if (call.elements)", "else"),
+    )),
+    "kernel_cuda.h": (("test_cuda_source",), (
+        ("live ? R(live[k]) : R(call.numbers[k])", "R(call.numbers[k])"),
+        ("if (IN_SEQUENCES(j)) gs[w][j] +=", "if (false) gs[w][j] +="),
+        ("e / call.inner * call.channels + channel", "e / call.inner + channel"),
+        ("(at += end) < call.N", "(at += end) < 0"),
+        ("i + w) : 0", "i) : 0"),
+    )),
+}  # fmt: skip
 _SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -47,27 +94,45 @@ class Mutation:
 
     path: str
     line: int
-    begin: int  # bytes of the line
+    begin: int  # characters of the file
     end: int
     text: str
 
     def apply(self, source: str) -> str:
-        lines = source.splitlines(keepends=True)
-        line = lines[self.line - 1].encode()
-        lines[self.line - 1] = (line[: self.begin] + self.text.encode() + line[self.end :]).decode()
-        return "".join(lines)
+        return source[: self.begin] + self.text + source[self.end :]
 
 
 def mutations(path: str, source: str) -> list[Mutation]:
-    """Every change of the file, in order."""
+    """Every change of a Python file, in order."""
     found = []
+    lines = source.splitlines(keepends=True)
+    starts = [0, *itertools.accumulate(map(len, lines))]
     for node in _looked_at(ast.parse(source)):
         if node.lineno != node.end_lineno or node.end_col_offset is None:
             continue
         for changed in _changes(node):
             text = ast.unparse(changed)
             text = text if isinstance(changed, ast.Return) else f"({text})"
-            found.append(Mutation(path, node.lineno, node.col_offset, node.end_col_offset, text))
+            line = lines[node.lineno - 1].encode()
+            begin, end = (
+                starts[node.lineno - 1] + len(line[:column].decode())
+                for column in (node.col_offset, node.end_col_offset)
+            )
+            found.append(Mutation(path, node.lineno, begin, end, text))
+    return found
+
+
+def of_headers() -> list[Mutation]:
+    """The changes of `HEADERS`; a piece that a header does not have just once is an error."""
+    found = []
+    for name, (_, changes) in HEADERS.items():
+        source = (ROOT / "htaf_snn" / _KERNELS / name).read_text(encoding="utf-8")
+        for piece, text in changes:
+            if source.count(piece) != 1:
+                raise ValueError(f"{name} has {piece!r} {source.count(piece)} times, not once")
+            begin = source.index(piece)
+            line = source.count("\n", 0, begin) + 1
+            found.append(Mutation(_KERNELS + name, line, begin, begin + len(piece), text))
     return found
 
 
@@ -109,6 +174,8 @@ def _changes(node: ast.expr | ast.Return) -> Iterator[ast.expr | ast.Return]:
 
 def nearest_tests(path: str, root: Path = ROOT) -> list[str]:
     """The test files of the subpackage that bear the module's name or one that it defines."""
+    if path.endswith(".h"):
+        return [f"tests/neurons/{name}.py" for name in HEADERS[Path(path).name][0]]
     package, stem = path.split("/")[0], Path(path).stem
     body = ast.parse((root / "htaf_snn" / path).read_text(encoding="utf-8")).body
     defined = [n.name for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
@@ -144,7 +211,10 @@ def passes(tests: Sequence[str], root: Path, seconds: float | None = None) -> bo
     # A session of its own: tests of signals and of stopped compilers end their whole group.
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests],
-        cwd=root, env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        cwd=root, env=os.environ | {
+            "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1",
+            "HTAF_SNN_TEST_CACHE": str(root.parent / "cache"),  # whose kernels have names by text
+        },
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
@@ -189,8 +259,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="how many are drawn")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--skip", type=int, default=0, help="so many of them, tried before")
+    parser.add_argument("--headers", action="store_true", help="the C headers' changes instead")
     options = parser.parse_args()
-    drawn = draw(options.count, options.seed)[options.skip :]
+    drawn = of_headers() if options.headers else draw(options.count, options.seed)
+    drawn = drawn[options.skip :]
     survivors, known = 0, dict[tuple[str, ...], float]()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "tree"

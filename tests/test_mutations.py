@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from tests.mutations import ROOT, draw, mutations, nearest_tests
+from tests.mutations import ROOT, draw, mutations, nearest_tests, of_headers
 
 
 def test_every_kind_of_change() -> None:
@@ -40,6 +40,13 @@ def test_the_draw_is_the_seeds_and_each_change_is_python() -> None:
         ast.parse(changed)
         pairs = zip(source.splitlines(), changed.splitlines(), strict=True)
         assert sum(a != b for a, b in pairs) == 1
+
+
+def test_each_change_of_a_header_is_one_and_has_tests() -> None:
+    for mutation in of_headers():
+        source = (ROOT / "htaf_snn" / mutation.path).read_text(encoding="utf-8")
+        assert mutation.apply(source) != source
+        assert all((ROOT / test).is_file() for test in nearest_tests(mutation.path))
 
 
 @pytest.mark.parametrize(

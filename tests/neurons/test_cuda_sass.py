@@ -74,7 +74,7 @@ def test_two_neurons_of_16_bits_a_thread(name: str, dtype: torch.dtype, function
     assert two.stack == 0 and LOADS_FIRST.fullmatch(two.order)
 
 
-@pytest.mark.parametrize("name", list(FUSED)[::5])  # `tests.gpu.sass --zoo` has all
+@pytest.mark.parametrize("name", list(FUSED)[::11])  # `tests.gpu.sass --zoo` has all
 def test_no_class_spills(name: str) -> None:
     torch.manual_seed(0)
     program = sass.program_of(htaf_snn.convert(FUSED[name](HTAFSpike(mode="soft"))))

@@ -24,7 +24,7 @@ from htaf_snn import HTAFSpike, ScaledSigmoid
 from htaf_snn.neurons import decide, resolve, traced
 from htaf_snn.neurons.kernels import cpu
 
-SEQUENCES = int(os.environ.get("HTAF_SNN_EXAMPLES", "500"))
+SEQUENCES = int(os.environ.get("HTAF_SNN_EXAMPLES", "150"))
 
 
 def lif(**options: Any) -> Any:
