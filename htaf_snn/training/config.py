@@ -97,6 +97,8 @@ class TrainingConfig(Options):
             `htaf_snn.initialise`. None leaves torch's initialisation.
         checkpoint_activations: whether the backward pass computes each block's activations
             again instead of keeping them.
+        cuda_graph: whether a GPU replays the network's passes as CUDA graphs, which spares it the
+            wait for Python in small batches; elsewhere the training goes on without, and says so.
 
     Raises:
         ValueError: a number out of its range.
@@ -117,6 +119,7 @@ class TrainingConfig(Options):
     freeze_norm: float | None = 0.9
     initialise: float | None = None
     checkpoint_activations: bool = False
+    cuda_graph: bool = False
 
     def check(self) -> None:
         if self.initialise is not None and not 0 < self.initialise < 1:
@@ -166,6 +169,11 @@ class ModelConfig(NetworkConfig, TrainingConfig):
                 f"`recipe` (={self.recipe}) needs a spike function that can train smooth, not "
                 f"{self.spike}; a built-in takes it as {self.spike.partition(':')[0]}:mode=auto"
             )
+        for name in ("compile", "checkpoint_activations", "tbptt_steps"):
+            if self.cuda_graph and getattr(self, name):
+                raise ValueError(
+                    f"`cuda_graph` with `{name}` (={getattr(self, name)}): leave one out"
+                )
         sharpness = self.schedule().keys() - {"shape", "hardening"}
         if self.compile and sharpness:
             raise ValueError(

@@ -37,6 +37,7 @@ from ..transfer import (
     spike_functions,
     trains_by_batch,
 )
+from .capture import CapturedNetwork
 from .config import ModelConfig
 from .finite import DivergedError, first_not_finite
 from .losses import LOSSES
@@ -107,6 +108,7 @@ class SpikingClassifier(L.LightningModule):
         self._frozen = False  # whether the norms are, since their share of the training
         if config.compile:
             self.net.compile()
+        self._captured = CapturedNetwork(self.net) if config.cuda_graph else None
         # The layout that the CPU's convolutions, norms and poolings take least time with.
         self.net.to(memory_format=torch.channels_last)
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -149,6 +151,8 @@ class SpikingClassifier(L.LightningModule):
         x_seq = x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(x_seq)
         steps = self.config.tbptt_steps
         truncated = self.training if as_trained is None else as_trained
+        if self._captured is not None and self.training and torch.is_grad_enabled():
+            return self._captured(x_seq)
         if not truncated or steps is None or steps >= len(x_seq):
             logits_seq: Tensor = self.net(x_seq)
             return logits_seq
@@ -157,6 +161,10 @@ class SpikingClassifier(L.LightningModule):
             functional.detach_net(self.net)
             parts.append(self.net(part))
         return torch.cat(parts)
+
+    def on_train_start(self) -> None:
+        if self._captured is not None:
+            self._captured.check(self.trainer.accumulate_grad_batches, self.trainer.world_size)
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         self._seed(batch_index)

@@ -1,0 +1,123 @@
+"""A network's forward and backward pass as CUDA graphs, replayed without Python."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+
+from ..neurons import refresh
+from ..surrogates import SpikeFunction
+from ..transfer import norms_of, spike_functions
+
+_logger = logging.getLogger(__name__)
+_MOST_GRAPHS = 8
+
+
+class CapturedNetwork:
+    """A network in training whose passes are captured as CUDA graphs and replayed.
+
+    The first call of a kind runs as it is, and from the second on its graph does; a kind is a
+    shape and dtype of frames, and the modes of spike functions and norms. Numbers that a schedule
+    changes, such as hardness, are written where the graph reads them. What can't be captured
+    runs as it is, and a warning says why, once.
+
+    Args:
+        net: the network; its neurons are reset at every call.
+        most: how many kinds are captured; others run as they are.
+    """
+
+    def __init__(self, net: nn.Module, most: int = _MOST_GRAPHS) -> None:
+        self.net, self.most = net, most
+        self.obstacle: str | None = None
+        self._graphs: dict[Any, Any] = {}  # by kind; None after its first call
+
+    def __call__(self, x_seq: Tensor) -> Tensor:
+        """The network's output for frames [T, N, C, H, W]."""
+        kind = self._kind(x_seq)
+        if self.obstacle is None and not self._runs_on_gpu(x_seq):
+            self._give_up(f"the network is on {x_seq.device}")
+        if self.obstacle is None and kind in self._graphs and self._graphs[kind] is None:
+            self._capture(kind, x_seq)
+        graph = self._graphs.get(kind)
+        if graph is None:
+            if len(self._graphs) < self.most:
+                self._graphs[kind] = None
+            return _reset_and_run(self.net, x_seq)
+        refresh(self.net)
+        logits_seq: Tensor = graph(x_seq)
+        return logits_seq
+
+    def check(self, accumulated: int, processes: int) -> None:
+        """Gives up where gradients outlive the next replay, which overwrites them.
+
+        Args:
+            accumulated: batches a step of the optimizer.
+            processes: of the training, which exchange gradients.
+        """
+        if accumulated > 1:
+            self._give_up(f"`trainer.accumulate_grad_batches` (={accumulated}) sums gradients")
+        if processes > 1:
+            self._give_up(f"{processes} processes exchange gradients")
+
+    @staticmethod
+    def _runs_on_gpu(x_seq: Tensor) -> bool:
+        return x_seq.is_cuda
+
+    def _kind(self, x_seq: Tensor) -> tuple[Any, ...]:
+        functions = [f for f in spike_functions(self.net) if isinstance(f, SpikeFunction)]
+        return (
+            x_seq.shape, x_seq.stride(), x_seq.dtype, torch.is_autocast_enabled(x_seq.device.type),
+            *((f.mode, f.hardness > 0) for f in functions),
+            *(norm.training for norm in norms_of(self.net)),
+        )  # fmt: skip
+
+    def _capture(self, kind: Any, x_seq: Tensor) -> None:
+        """Makes a kind's graphs; its passes leave buffers and random numbers as they were."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.net.buffers()]
+        device = x_seq.device.type
+        try:
+            with (
+                torch.random.fork_rng([x_seq.device] if x_seq.is_cuda else []),
+                torch.autocast(
+                    device,
+                    torch.get_autocast_dtype(device),
+                    torch.is_autocast_enabled(device),
+                    cache_enabled=False,
+                ),
+            ):
+                sample = x_seq.clone(memory_format=torch.preserve_format)
+                graph = torch.cuda.make_graphed_callables(_Whole(self.net), (sample,))
+        except RuntimeError as error:  # a step that waits for the GPU, or allocates elsewhere
+            self._give_up(str(error).partition("\n")[0])
+        else:
+            self._graphs[kind] = graph
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+    def _give_up(self, reason: str) -> None:
+        self.obstacle = reason
+        self._graphs.clear()
+        _logger.warning("no CUDA graphs, the training goes on without: %s", reason)
+
+
+class _Whole(nn.Module):
+    """A network with its reset, for a capture of its own."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.training = net.training
+
+    def forward(self, x_seq: Tensor) -> Tensor:
+        return _reset_and_run(self.net, x_seq)
+
+
+def _reset_and_run(net: nn.Module, x_seq: Tensor) -> Tensor:
+    functional.reset_net(net)
+    logits_seq: Tensor = net(x_seq)
+    return logits_seq
