@@ -15,19 +15,21 @@ import argparse
 import ast
 import contextlib
 import copy
+import importlib
 import itertools
+import math
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).parents[1]
 TARGETS = (
@@ -207,24 +209,57 @@ def draw(count: int, seed: int) -> list[Mutation]:
 
 
 def passes(tests: Sequence[str], root: Path, seconds: float | None = None) -> bool:
-    """Runs tests in the tree at ``root``; True if they pass within ``seconds``."""
-    # A session of its own: tests of signals and of stopped compilers end their whole group.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests],
-        cwd=root, env=os.environ | {
-            "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1",
-            "HTAF_SNN_TEST_CACHE": str(root.parent / "cache"),  # whose kernels have names by text
-        },
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    """Runs tests in the tree at ``root``; True if they pass within ``seconds``.
+
+    In a fork of this process, which has imported all that takes long, and a session of its own:
+    tests of signals and of stopped compilers end their whole group.
+    """
+    for library in ("hypothesis", "lightning", "numpy", "pytest", "scipy", "tonic", "torch",
+                    "spikingjelly.activation_based.neuron"):  # fmt: skip
+        importlib.import_module(library)
+    child = os.fork()
+    if child == 0:
+        _run(tests, root)
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    status = 1
     try:
-        return process.wait(seconds) == 0
-    except subprocess.TimeoutExpired:
-        return False
+        while time.monotonic() < end:
+            done, found = os.waitpid(child, os.WNOHANG)
+            if done:
+                status = found
+                break
+            time.sleep(0.05)
+        return status == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            os.killpg(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
+
+
+def _run(tests: Sequence[str], root: Path) -> NoReturn:
+    """Becomes a process that tests the tree at ``root``, and ends."""
+    code = 1
+    try:
+        os.setsid()
+        silent = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(silent, descriptor)
+        os.chdir(root)
+        cache = str(root.parent / "cache")  # whose kernels have names by text
+        os.environ |= {
+            "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "HTAF_SNN_TEST_CACHE": cache
+        }  # fmt: skip
+        sys.path.insert(0, str(root))
+        for name in [n for n in sys.modules if n.partition(".")[0] in ("tests", "htaf_snn")]:
+            del sys.modules[name]
+        import pytest
+
+        options = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider"]
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported before
+        code = int(pytest.main([*options, *tests]))
+    finally:
+        os._exit(code)
 
 
 def patience(tests: tuple[str, ...], root: Path, known: dict[tuple[str, ...], float]) -> float:

@@ -31,8 +31,9 @@ class SpikeFunction(SurrogateFunctionBase):
     | `"hard"` | exact step, always                             | the primitive's          |
 
     Between smooth and exact there is `hardness`: what is smooth in the table puts out
-    ``primitive + hardness * (step - primitive)``, with the primitive's derivative, so that a
-    training can go from one to the other without a jump.
+    ``primitive + hardness * (step - primitive)``, so that a training can go from one to the other
+    without a jump. Its derivative is the primitive's, or with `true_gradient` that of the output,
+    ``1 - hardness`` times the primitive's.
 
     The step is 1 at exactly 0. In mode "hard" and in ``eval()`` the output is exactly 0 or 1.
     NaN stays NaN in every mode.
@@ -63,6 +64,7 @@ class SpikeFunction(SurrogateFunctionBase):
     fields: ClassVar[dict[str, float]] = {}  # the parameters that are declared, with defaults
     __signature__: ClassVar[inspect.Signature | None] = None
     levels: int = 1
+    true_gradient: bool = False  # of a smooth output with hardness
     _hardness: Tensor
     _hardened: bool
 
@@ -176,8 +178,9 @@ class SpikeFunction(SurrogateFunctionBase):
             smooth = self._smooth(x)
             if not self._hardened:
                 return smooth
-            hardness = self._hardness.to(smooth.dtype)
-            return smooth + hardness * (functional.staircase(x, self.levels) - smooth).detach()
+            beyond = functional.staircase(x, self.levels) - smooth
+            beyond = beyond if self.true_gradient else beyond.detach()
+            return smooth + self._hardness.to(smooth.dtype) * beyond
         if self.mode == "auto" or not torch.is_grad_enabled():
             return functional.staircase(x, self.levels)  # with the step's gradient: zero
         smooth = self._smooth(x)

@@ -13,7 +13,7 @@ from ..arguments import Options, in_range, one_of, quoted
 from ..models.parts import Norm
 from ..neurons import Backend
 from ..neurons.registry import neuron_options
-from ..surrogates import SpikeFunction, spike_function, trains_smooth
+from ..surrogates import spike_function, trains_smooth
 from ..transfer import Shape
 
 Recipe = Literal["hardened", "surrogate_free", "surrogate"]
@@ -82,16 +82,14 @@ class TrainingConfig(Options):
             ``{"alpha0": (0.5, 2.0)}``; see `SharpnessSchedule`.
         sharpness_shape: of the way from start to end: "linear", "cosine" or "geometric".
         recipe: "hardened" begins smooth with the true gradient, and hands over to the exact step
-            by ``hardening``; "surrogate_free" keeps the true gradient to the end, its first
-            parameter rising sixfold unless ``sharpness`` says otherwise, and re-estimates batch
-            norm with exact spikes after the last step; "surrogate" takes the exact step, with the
-            smooth derivative, from the start.
-        hardening: of the recipe "hardened": shares of the training between which the exact step
-            takes the place of the smooth output, with the smooth derivative, so that what is
-            trained is what fires; (0, 0) from the start, None never.
+            by ``hardening``, with the smooth derivative; "surrogate_free" does so to 0.98, with the
+            derivative of what is put out to the end, and an AdamW that does not mind how small it
+            gets; "surrogate" takes the exact step, with the smooth derivative, from the start.
+        hardening: but in the recipe "surrogate": shares of the training between which the exact
+            step takes the place of the smooth output, so that what is trained is what fires;
+            (0, 0) from the start, None never.
         freeze_norm: share of the training after which batch norms, calibrated once more, use their
-            running statistics, as at inference; see `freeze_norms`. None never, as in the recipe
-            "surrogate_free".
+            running statistics, as at inference; see `freeze_norms`. None never.
         initialise: share of the potentials that reach the threshold before the first step, the
             weights before each layer of neurons without a norm being scaled for it, in (0, 1); see
             `htaf_snn.initialise`. None leaves torch's initialisation.
@@ -133,14 +131,15 @@ class TrainingConfig(Options):
             in_range("tbptt_steps", self.tbptt_steps, 1)
         if self.freeze_norm is not None:
             in_range("freeze_norm", self.freeze_norm, 0, 1)
-        if self.recipe != "hardened" and self.hardening != TrainingConfig.hardening:
+        if self.recipe == "surrogate" and self.hardening != TrainingConfig.hardening:
             raise ValueError(
-                f"`hardening` (={self.hardening}) is of the recipe hardened; leave it or `recipe` "
-                f"(={self.recipe}) out"
+                f"`hardening` (={self.hardening}) is not of the recipe surrogate; leave one out"
             )
-
-
-_RISE = 6.0  # of the first parameter in a training that stays smooth
+        if self.recipe == "surrogate_free" and self.optimizer != "adamw":
+            raise ValueError(
+                f"`recipe` (=surrogate_free) has gradients that get small, too small for "
+                f"`optimizer` (={self.optimizer}); take adamw"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,17 +148,12 @@ class ModelConfig(NetworkConfig, TrainingConfig):
 
     def schedule(self) -> dict[str, Any]:
         """The arguments of `SharpnessSchedule` that the recipe stands for."""
-        hardening, sharpness = self.hardening, self.sharpness or {}
-        if self.recipe == "surrogate":
-            hardening = (0.0, 0.0)
-        elif self.recipe == "surrogate_free":
-            hardening = None
-            function = spike_function(self.spike)
-            if not sharpness and isinstance(function, SpikeFunction):
-                name = function.parameter_names[0]
-                value = getattr(function, name)
-                sharpness = {name: (value, _RISE * value)}
-        return {"shape": self.sharpness_shape, "hardening": hardening, **sharpness}
+        return {
+            "shape": self.sharpness_shape,
+            "hardening": (0.0, 0.0) if self.recipe == "surrogate" else self.hardening,
+            "true_gradient": self.recipe == "surrogate_free",
+            **(self.sharpness or {}),
+        }
 
     def check(self) -> None:
         NetworkConfig.check(self)
@@ -174,10 +168,9 @@ class ModelConfig(NetworkConfig, TrainingConfig):
                 raise ValueError(
                     f"`cuda_graph` with `{name}` (={getattr(self, name)}): leave one out"
                 )
-        sharpness = self.schedule().keys() - {"shape", "hardening"}
-        if self.compile and sharpness:
+        if self.compile and self.sharpness:
             raise ValueError(
-                f"`sharpness` (of {', '.join(sharpness)}) with `compile`: every step would be "
+                f"`sharpness` (of {', '.join(self.sharpness)}) with `compile`: every step would be "
                 "compiled anew; leave one of them out"
             )
 

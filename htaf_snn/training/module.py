@@ -44,6 +44,8 @@ from .losses import LOSSES
 
 _logger = logging.getLogger(__name__)
 
+# AdamW's settings for gradients that shrink by many powers of ten during a training.
+ANY_SIZE: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-20}
 CALIBRATION_BATCHES = 32  # of training samples, for the statistics that are frozen
 # A network as it is used, exact; as it is used, but smooth if it was trained so; and as it was
 # trained, with the statistics of each batch where its norms were not frozen.
@@ -173,17 +175,13 @@ class SpikingClassifier(L.LightningModule):
         if self.config.initialise and not (self.global_step or batch_index):
             self._initialise(self.config.initialise, batch[0])
             self._seed(batch_index)
-        share = None if self.config.recipe == "surrogate_free" else self.config.freeze_norm
+        share = self.config.freeze_norm
         due = share is not None and self.global_step >= share * self._schedule.total_steps
         if due != self._frozen and norms_of(self.net):
             if due:
-                self._calibrate(batch_index, hard=False)
+                self._calibrate(batch_index)
             freeze_norms(self.net, due)
             self._frozen = due
-
-    def on_train_batch_end(self, _outputs: Any, _batch: Batch, batch_index: int) -> None:
-        if self.config.recipe == "surrogate_free" and self.global_step == self._total_steps():
-            self._calibrate(batch_index, hard=True)
 
     def _initialise(self, share: float, x_seq: Tensor) -> None:
         """Scales the weights so that layers without a norm fire; on all devices the same."""
@@ -192,8 +190,8 @@ class SpikingClassifier(L.LightningModule):
                 _logger.warning("`initialise` (=%s) is off: each neuron has a norm before", share)
         self.net.load_state_dict(self.trainer.strategy.broadcast(self.net.state_dict()))
 
-    def _calibrate(self, batch_index: int, hard: bool) -> None:
-        """Re-estimates batch norm from training samples, with exact spikes or as in training."""
+    def _calibrate(self, batch_index: int) -> None:
+        """Re-estimates batch norm from training samples, with spikes as in training."""
         data = getattr(self.trainer, "datamodule", None)
         loader: Any = self.trainer.train_dataloader if data is None else data.train_dataloader()
         layout = torch.channels_last
@@ -202,7 +200,7 @@ class SpikingClassifier(L.LightningModule):
             for x_seq, _ in loader
         )
         with self.trainer.precision_plugin.forward_context():
-            calibrate(self.net, batches, CALIBRATION_BATCHES, hard=hard)
+            calibrate(self.net, batches, CALIBRATION_BATCHES, hard=False)
         self._seed(batch_index)  # which the samples' augmentation changed
 
     def _seed(self, batch_index: int) -> None:
@@ -285,7 +283,9 @@ class SpikingClassifier(L.LightningModule):
             # sharpness no schedule has changed.
             for name, module in self.named_modules():
                 if isinstance(module, SpikeFunction):
-                    for parameter in self.config.schedule().keys() & set(module.parameter_names):
+                    for parameter in (self.config.sharpness or {}).keys() & set(
+                        module.parameter_names
+                    ):
                         checkpoint["state_dict"][f"{name}.{parameter}"] = torch.tensor(
                             getattr(module, parameter), dtype=torch.float64
                         )
@@ -354,6 +354,8 @@ class SpikingClassifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         config = self.config
         settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+        if config.recipe == "surrogate_free":
+            settings |= ANY_SIZE
         optimizer = (
             torch.optim.AdamW(self.parameters(), **settings)
             if config.optimizer == "adamw"

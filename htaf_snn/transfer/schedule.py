@@ -13,6 +13,7 @@ from ..surrogates import SpikeFunction, trains_smooth
 from .firing import spike_functions
 
 Shape = Literal["linear", "cosine", "geometric"]
+MOST = 0.98  # hardness at the end of a hardening with the true gradient, which is then 0.02
 
 
 class SharpnessSchedule:
@@ -40,6 +41,11 @@ class SharpnessSchedule:
             factors).
         hardening: shares of the training at which hardening begins and ends, in [0, 1] and not
             falling. Equal ones hand over at once, (0, 0) from the start. None for none.
+        true_gradient: whether the derivative is that of the output, ``1 - hardness`` times the
+            smooth function's, instead of the smooth function's alone. Hardness then ends at 0.98,
+            in the mode before. The gradient of a layer's weights shrinks by that factor for each
+            layer of neurons behind it, so the optimizer must not mind its size:
+            ``AdamW(betas=(0.9, 0.95), eps=1e-20)``, in float32 or float64.
         **parameters: (start, end) of each parameter, > 0, for example ``alpha0=(0.5, 2.0)``.
 
     Raises:
@@ -53,6 +59,7 @@ class SharpnessSchedule:
         total_steps: int,
         shape: Shape = "geometric",
         hardening: tuple[float, float] | None = None,
+        true_gradient: bool = False,
         **parameters: tuple[float, float],
     ) -> None:
         if total_steps < 1:
@@ -75,11 +82,14 @@ class SharpnessSchedule:
             if any(isinstance(getattr(f, name), Tensor) for f in holders):
                 raise ValueError(f"`{name}` is learned; leave it out of the schedule")
         self.total_steps, self.shape, self.hardening = total_steps, shape, hardening
+        self._most = MOST if true_gradient else 1.0
         self._parameters = parameters
         self._sharpened = [
             (f, [name for name in parameters if name in f.parameter_names]) for f in functions
         ]
         self._smooth = [(f, f.mode) for f in functions if trains_smooth(f)]
+        for function, _ in self._smooth:
+            function.true_gradient = true_gradient
         self.set(0)
 
     def step(self) -> None:
@@ -95,11 +105,14 @@ class SharpnessSchedule:
         values = {n: self._between(*ends, progress) for n, ends in self._parameters.items()}
         for function, names in self._sharpened:
             function.set_parameters(**{name: values[name] for name in names})
-        hard = share >= end >= begin
+        done = share >= end >= begin
         for function, mode in self._smooth:
-            function.mode = "hard" if hard else mode
+            function.mode = "hard" if done and self._most == 1 else mode
             if begin < end:
-                function.hardness = min(1.0, max(0.0, (share - begin) / (end - begin)))
+                reached = min(1.0, max(0.0, (share - begin) / (end - begin)))
+                function.hardness = self._most * reached
+            elif self._most < 1:
+                function.hardness = self._most * done
 
     def has_handed_over(self, step: int) -> bool:
         """Returns True if the exact step is in place at a step, or never will be."""

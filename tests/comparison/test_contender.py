@@ -54,7 +54,7 @@ def test_labels(label: str, spike: str, options: dict[str, Any], calibrate: int)
         ("straight_through@recipe=surrogate_free", "`hardening` and `recipe` have no effect in"),
         (
             "htaf@recipe=surrogate@hardening=[0,1]",
-            r"`hardening` \(=\(0.0, 1.0\)\) is of the recipe",
+            r"`hardening` \(=\(0.0, 1.0\)\) is not of the recipe",
         ),
         ("htaf@calibrate=all", r"`calibrate` \(=.all.\) must be an integer"),
     ],

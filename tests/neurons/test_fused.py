@@ -29,14 +29,15 @@ NEURONS: dict[str, Any] = {
 }
 
 
-def hardened(function: Any, hardness: float = 0.4) -> Any:
-    function.hardness = hardness
+def hardened(function: Any, hardness: float = 0.4, true_gradient: bool = False) -> Any:
+    function.hardness, function.true_gradient = hardness, true_gradient
     return function
 
 
 FUNCTIONS: dict[str, Any] = {
     "htaf soft": lambda: HTAFSpike(mode="soft"),
     "htaf hardened": lambda: hardened(HTAFSpike(mode="soft")),
+    "htaf hardened, true gradient": lambda: hardened(HTAFSpike(mode="soft"), 0.9, True),
     "htaf hardened, learnable": lambda: hardened(HTAFSpike(mode="soft", learnable=True)),
     "htaf hard": lambda: HTAFSpike(mode="hard"),
     "htaf step": lambda: HTAFSpike().eval(),

@@ -214,6 +214,30 @@ def test_sharpness_follows_its_schedule_and_is_kept() -> None:
     assert [f.alpha0 for f in spike_functions(fresh.net)] == [f.alpha0 for f in functions]
 
 
+def test_surrogate_free_trains_every_layer_to_the_end() -> None:
+    module = classifier(recipe="surrogate_free")
+    found: list[list[float]] = []
+
+    class Seen(L.Callback):
+        def on_before_optimizer_step(self, *_: Any) -> None:
+            weights = [m.weight for m in module.net.modules() if isinstance(m, nn.Conv2d)]
+            found.append([float(w.grad.abs().max()) for w in weights if w.grad is not None])
+
+        def on_train_batch_start(self, *_: Any) -> None:
+            self.before = module.net.features[0].weight.detach().clone()
+
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            moved = (module.net.features[0].weight - self.before).abs().max()
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            assert moved > 0.1 * rate
+
+    loader: Any = DataLoader(list(Batches()), batch_size=None)  # type: ignore[arg-type]
+    train(module, loader, max_epochs=4, callbacks=[Seen()])
+    function: Any = spike_functions(module.net)[0]
+    assert function.true_gradient and function.hardness == 0.98 and function.mode == "auto"
+    assert 0 < found[-1][0] < 1e-2 * found[0][0]  # small, and the weights still move
+
+
 def test_norms_are_frozen_from_their_share_of_the_training_on() -> None:
     module = classifier(freeze_norm=0.5)
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

@@ -65,6 +65,16 @@ def test_hardening_of_what_trains_smooth() -> None:
     assert net[2].surrogate_function.spiking and not hasattr(net[2], "hardness")
 
 
+def test_with_the_true_gradient_it_stays_smooth() -> None:
+    net = network(mode="soft")
+    schedule = SharpnessSchedule(net, 4, hardening=(0.0, 0.5), true_gradient=True)
+    assert modes(net, schedule, 5) == [("soft", "auto", h) for h in (0.0, 0.49, 0.98, 0.98, 0.98)]
+    assert all(layer.surrogate_function.true_gradient for layer in net[:2])
+    assert schedule.has_handed_over(2) and not schedule.has_handed_over(1)
+    SharpnessSchedule(net, 4, hardening=(0.5, 0.5), true_gradient=True).set(2)
+    assert net[0].surrogate_function.hardness == 0.98
+
+
 def test_hand_over_at_once() -> None:
     net = network(mode="soft")
     schedule = SharpnessSchedule(net, 10, hardening=(0.6, 0.6), alpha0=(1.0, 4.0))
