@@ -54,17 +54,18 @@ def forms(runs: Sequence[Run], *only: str) -> list[list[str]]:
 
 
 def recipes(runs: Sequence[Run]) -> list[list[str]]:
-    """Hard accuracy and both gaps of each contender, in a row, by data set."""
+    """Mean hard accuracy and transfer gap, contenders by data sets."""
     data = list(dict.fromkeys(run.data for run in runs))
-    rows = [["contender", *(f"{one}: hard accuracy, gaps in pp" for one in data)]]
+    rows = [["contender", "treatment", *data]]
     for spike in dict.fromkeys(run.spike for run in runs):
+        own = [run for run in runs if run.spike == spike]
         cells = []
         for one in data:
-            (own,) = [s for s in summarize(runs)[one] if s.spike == spike]
-            statistics, transfer = (own.estimate(f).mean for f in ("statistics_gap_pp", "gap_pp"))
-            hard = own.estimate("hard_accuracy")
-            cells.append(f"{hard:.4f}, {statistics:+z.1f} and {transfer:+z.1f}")
-        rows.append([f"`{spike}`", *cells])
+            here = [run for run in own if run.data == one]
+            hard, gap = (estimate([getattr(run, field) for run in here]).mean
+                         for field in ("hard_accuracy", "gap_pp"))  # fmt: skip
+            cells.append(f"{hard:.4f} ({gap:+z.1f})")
+        rows.append([f"`{spike}`", own[0].treatment, *cells])
     return rows
 
 
