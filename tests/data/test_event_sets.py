@@ -89,7 +89,7 @@ def write_set(name: str, root: Path) -> dict[Path, Columns]:
 
 
 def test_every_published_set_is_tested() -> None:
-    assert set(LAYOUTS) | {"digits_events"} == set(EVENT_SETS)
+    assert set(LAYOUTS) | {"digits_events", "shd", "ssc"} == set(EVENT_SETS)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -198,6 +198,7 @@ def write_folder(root: Path, suffix: str = ".npz", write: Write = npz, parts: st
                 write(root / part / name / f"{i}{suffix}", events(T * 10 * (1 + label), seed=i))
 
 
+@pytest.mark.usefixtures("unguarded")
 @pytest.mark.parametrize("parts", ["", "train test"], ids=["pooled", "split"])
 @pytest.mark.parametrize("format", FORMATS)
 def test_folders_of_every_format(format: str, parts: str, tmp_path: Path) -> None:
@@ -363,5 +364,5 @@ def test_counts_are_never_wrapped(count: int, dtype: type, tmp_path: Path) -> No
     columns = {name: np.full(count, 3) for name in "xy"}
     columns |= {"t": np.arange(count), "p": np.ones(count, np.int64)}
     npz(tmp_path / "a.npz", columns)
-    frames = cached_frames([tmp_path / "a.npz"], Framing((34, 34, 2), 1, frames_by="count")).frames
+    frames = cached_frames([tmp_path / "a.npz"], Framing((34, 34, 2), 1, frames_by="count"))[0]
     assert frames.dtype == dtype and frames[0, 0, 1, 3, 3] == count

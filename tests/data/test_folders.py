@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from htaf_snn.data import DataConfig, SpikingDataModule, event_folder
+from htaf_snn.data import DataConfig, SpikingDataModule
 
 from .files import events
 
@@ -42,8 +42,8 @@ def test_the_sensor_is_guessed_from_events_and_said(
             assert loaded(root).in_shape == (2, sensor[1], sensor[0])
         text = f"sensor {sensor[0]}x{sensor[1]}: no file names it, and events reach"
         assert caplog.text.count(text) == 1
-    event_folder._sensor.cache_clear()
-    monkeypatch.setattr("htaf_snn.data.events.map_in_order", None)  # all is in the cache
+    for module in ("events", "event_folder"):
+        monkeypatch.setattr(f"htaf_snn.data.{module}.map_in_order", None)  # all is in the cache
     assert loaded(root).in_shape == (2, 70, 50)
 
 

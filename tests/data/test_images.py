@@ -209,11 +209,11 @@ def test_images_of_16_bits_are_scaled_and_of_32_refused(tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "a.png")
     expected = np.round(values / 257).astype(np.uint8)
     np.testing.assert_array_equal(
-        images.decoded([tmp_path / "a.png"], None)[0], np.stack([expected] * 3)
+        images.decoded(([tmp_path / "a.png"], [0]), None)[0][0], np.stack([expected] * 3)
     )
     for name, wide in (
         ("f.tiff", values.astype(np.float32)), ("i.tiff", values.astype(np.int32)),
     ):  # fmt: skip
         Image.fromarray(wide).save(tmp_path / name)
         with pytest.raises(ValueError, match=rf"{name} has values of 32 bits .*8 or 16 bits"):
-            images.decoded([tmp_path / name], None)
+            images.decoded(([tmp_path / name], [0]), None)

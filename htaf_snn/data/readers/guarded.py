@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import multiprocessing
-import multiprocessing.connection
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-Result = TypeVar("Result")
+from ...extras import needed
+from .columns import ALWAYS_READ, RATIO
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LONGEST = 300  # seconds that reading a file may take
 
 
 def guarded(
-    function: Callable[..., Result], path: Path, *arguments: object, growth: int | None = None
-) -> Result:
-    """``function`` of a file, in a forked process; in this one where processes can't be forked.
+    package: str, optional: str = "", *, limited: bool = False
+) -> Callable[[Function], Function]:
+    """Lets a function of a file run in a forked process; in this one where none can be forked.
 
-    For libraries that a damaged file crashes, sends round for ever or lets grow.
+    For libraries that a damaged file crashes, sends round for ever or lets grow. What the function
+    returns can be pickled. It raises a ValueError for what it raised itself, and where its process
+    ended or took too long.
 
     Args:
-        function: of the path and the further arguments; what it returns can be pickled.
-        path: the file.
-        arguments: of the function.
-        growth: bytes that the forked process may take beyond what this one has, on Linux; None
-            is no limit.
-
-    Raises:
-        ValueError: what the function raised, or that its process ended or took too long.
+        package: imported before, and not anew in every process.
+        optional: another, where it is installed.
+        limited: whether the process may take no more memory than `check_size` allows a file, on
+            Linux.
     """
-    if "fork" not in multiprocessing.get_all_start_methods():
-        return function(path, *arguments)
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def reading(path: Path, *arguments: object) -> Any:
+            needed(package)
+            with contextlib.suppress(ModuleNotFoundError):
+                needed(optional or package)
+            if "fork" not in multiprocessing.get_all_start_methods():
+                return function(path, *arguments)
+            growth = ALWAYS_READ + RATIO * path.stat().st_size if limited else None
+            return _in_a_process(functools.partial(function, path, *arguments), growth)
+
+        return cast(Function, reading)
+
+    return decorate
+
+
+def _in_a_process(call: Callable[[], object], growth: int | None) -> Any:
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(sending, growth, function, path, *arguments))
+    process = context.Process(target=_run, args=(sending, growth, call))
     process.start()
     sending.close()
     try:
@@ -57,28 +75,19 @@ def guarded(
         receiving.close()
     if error is not None:
         raise ValueError(error)
-    read: Result = result
-    return read
+    return result
 
 
-def _run(
-    sending: multiprocessing.connection.Connection,
-    growth: int | None,
-    function: Callable[..., object],
-    path: Path,
-    *arguments: object,
-) -> None:
+def _run(sending: Any, growth: int | None, call: Callable[[], object]) -> None:
     try:
         if growth is not None and sys.platform == "linux":  # elsewhere it is not enforced
-            _limit(growth)
-        sending.send((function(path, *arguments), None))
+            import resource  # not on Windows
+
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            most = pages * resource.getpagesize() + growth
+            resource.setrlimit(
+                resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1])
+            )
+        sending.send((call(), None))
     except Exception as error:
         sending.send((None, str(error) or type(error).__name__))
-
-
-def _limit(growth: int) -> None:
-    import resource  # not on Windows
-
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + growth
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
