@@ -147,24 +147,16 @@ def parse(augment: str, kind: Kind) -> tuple[list[str], list[str]]:
 def frame_transform(
     names: Sequence[str], size: tuple[int, int], shift: float
 ) -> Callable[[Tensor], Tensor]:
-    """One after the other of the augmentations of frames or images.
-
-    Args:
-        names: as `parse` gives them.
-        size: (H, W) in pixels.
-        shift: largest shift of "shift", as a share of the side.
-    """
+    """One after the other of the augmentations that `parse` names, of frames of (H, W) pixels."""
     steps = [_OF_FRAMES[name](*size, shift) for name in names]
     transform: Callable[[Tensor], Tensor] = v2.Compose(steps) if steps else v2.Identity()
     return transform
 
 
 def event_transform(names: Sequence[str], frame_size: SensorSize) -> EventTransform | None:
-    """One after the other of the augmentations of events; None where there is none.
+    """One after the other of the augmentations that `parse` names; None where there is none.
 
-    Args:
-        names: as `parse` gives them.
-        frame_size: (W, H, P) of the frames that the events are made into.
+    ``frame_size`` is that of the frames that the events are made into.
     """
     return functools.partial(_changed, names, frame_size) if names else None
 

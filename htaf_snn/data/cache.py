@@ -96,8 +96,7 @@ def map_in_order(
     Args:
         function: picklable, and free of torch's operators, whose threads don't survive a fork.
         items: its arguments.
-        desc: what the bar is called.
-        unit: what an item is called.
+        desc, unit: what the bar and an item are called.
         processes: how many work; 1 works in this one; None is as many as there are cores, if
             there is enough to do.
     """

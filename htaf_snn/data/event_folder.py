@@ -31,14 +31,10 @@ class EventFolder(DataSet):
     """The set ``event_folder``: headers or events tell its sensor, folders its classes."""
 
     def __init__(self) -> None:
+        source = f"recordings ({', '.join(READERS)}) in <class>/, or in train/<class>/ and "
+        options = EVENT_OPTIONS | FOLDER_OPTIONS | {"root"}
         super().__init__(
-            "event_folder",
-            "events",
-            f"recordings ({', '.join(READERS)}) in <class>/, or in train/<class>/ and "
-            "test/<class>/",
-            shape=None,
-            num_classes=None,
-            options=EVENT_OPTIONS | FOLDER_OPTIONS | {"root"},
+            "event_folder", "events", f"{source}test/<class>/", None, None, options=options
         )
 
     def open(self, options: DataConfig) -> Recordings:

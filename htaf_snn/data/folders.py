@@ -35,13 +35,9 @@ class Parts:
 
 
 def named_files(folder: Path, suffix: str, classes: Sequence[str], label_in_file: bool) -> Labelled:
-    """The files anywhere below ``folder``, labelled by name, in fixed order.
+    """The files anywhere below ``folder``, in fixed order, labelled by the folder they lie in.
 
-    Args:
-        folder: where to search.
-        suffix: of the files.
-        classes: the classes' names in order of their labels.
-        label_in_file: whether the file, not the folder it lies in, is named after the class.
+    With ``label_in_file`` the files themselves are named after the ``classes``.
 
     Raises:
         ValueError: a name that is not among ``classes``.
@@ -126,12 +122,7 @@ def parts_of(root: Path, suffixes: tuple[str, ...]) -> Parts:
 
 
 def listed(parts: Parts, split_file: Path) -> Parts:
-    """The files of one part, ``train``, by part as a file lists them.
-
-    Args:
-        parts: of a folder without parts of its own.
-        split_file: lines ``path,part``, the path relative to the root, the part train,
-            validation (or val) or test; files that it does not list are left out.
+    """The files of a folder without parts, as ``split_file`` divides them by `DataConfig`'s lines.
 
     Raises:
         ValueError: a line that is no such, or names a file that is not there.

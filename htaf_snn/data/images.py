@@ -31,10 +31,8 @@ Images = tuple[NDArray[np.uint8], NDArray[np.int64]]  # [N, C, H, W] of 0 to 255
 def decoded(part: Labelled, size: int | None) -> Images:
     """Image files as RGB, [N, 3, H, W], mapped into memory from one file in the cache.
 
-    Args:
-        part: images in any format of Pillow, and their labels.
-        size: side in pixels to which the shorter side is scaled and the longer one cropped;
-            None keeps the files' size, which must be one.
+    The shorter side is scaled to ``size`` pixels and the longer one cropped; None keeps the files'
+    size, which must be one.
 
     Raises:
         ValueError: a file that is no image, or of another size than the first.

@@ -16,14 +16,7 @@ _LONGEST_US = 1 << 53  # of any stretch of time that an option names
 
 
 def within(default: Any, least: float, most: float = math.inf, *, open_: bool = False) -> Any:
-    """Returns a field of `DataOptions` whose number, unless it is None, lies in a range.
-
-    Args:
-        default: of the field.
-        least: >= it, or > it if ``open_``.
-        most: <= it.
-        open_: whether ``least`` itself is refused.
-    """
+    """Returns a field of `DataOptions`: None, or from ``least``, or above it, to ``most``."""
     return field(default=default, metadata={"range": (least, most, open_)})
 
 

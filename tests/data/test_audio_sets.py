@@ -55,7 +55,6 @@ def test_recordings_as_tonic_reads_them(shd: Path) -> None:
         assert not read["y"].any() and read["p"].all()
 
 
-@pytest.mark.usefixtures("unguarded")
 def test_fit_predict_and_inspect(shd: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command(
@@ -74,7 +73,6 @@ def test_fit_predict_and_inspect(shd: Path, tmp_path: Path) -> None:
     assert "shd_test.h5: 10 recordings  700x1" in table and "and 10 more" in table
 
 
-@pytest.mark.usefixtures("unguarded")
 def test_ssc_has_a_validation_part(tmp_path: Path) -> None:
     for number, part in enumerate(("train", "valid", "test")):
         write(tmp_path / f"ssc_{part}.h5", 35, 1, number)

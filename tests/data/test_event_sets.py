@@ -198,7 +198,6 @@ def write_folder(root: Path, suffix: str = ".npz", write: Write = npz, parts: st
                 write(root / part / name / f"{i}{suffix}", events(T * 10 * (1 + label), seed=i))
 
 
-@pytest.mark.usefixtures("unguarded")
 @pytest.mark.parametrize("parts", ["", "train test"], ids=["pooled", "split"])
 @pytest.mark.parametrize("format", FORMATS)
 def test_folders_of_every_format(format: str, parts: str, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -63,9 +62,7 @@ def test_all_formats_of_a_recording_give_the_same_frames(
     columns["x"][:3], columns["y"][:3], columns["p"][:2] = (0, 2, 1), (2, 0, 2), (0, 1)
     framing = Framing(SIZE, 4, frames_by=by, downsample=16)
     made = {}
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        # no process for each file, which the tests above have
-        patch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with tempfile.TemporaryDirectory() as folder:
         for number, (format, (suffix, write)) in enumerate(FORMATS.items()):
             path = Path(folder) / f"{number}{suffix}"
             write(path, columns)

@@ -1,12 +1,14 @@
-"""Where a loader stands, with any number of workers and either way that processes start."""
+"""Where a loader stands, with any number of workers, and what is left of processes."""
 
 from __future__ import annotations
 
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import time
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 
 from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.data.cache import map_in_order
+from htaf_snn.data.loader import TrainLoader
 
 SMALL: dict[str, Any] = {"T": 1, "batch_size": 128, "mixup": 0.2}
 
@@ -70,13 +73,16 @@ def test_refuses_another_place() -> None:
         loader("digits", 0).load_state_dict({"_snapshot": 1})
 
 
-def test_spawned_workers_give_the_same_batches() -> None:
+def test_what_spawned_workers_get_by_pickle_gives_the_same_batches() -> None:
     augment = "drop,event_drop,time_jitter,spatial_jitter,shift,flip,roll,rotate,nda"
     options: dict[str, Any] = {"T": 2, "batch_size": 256, "augment": augment, "cutmix": 0.2}
-    spawned = loader("digits_events", 1, **options)
-    spawned.multiprocessing_context = "spawn"
-    batches = sums(spawned)
-    assert len(batches) == 5 and batches == sums(loader("digits_events", 0, **options))
+    whole = loader("digits_events", 0, **options)
+    sent = bytes(ForkingPickler.dumps((whole.dataset, whole.collate_fn)))
+    assert len(sent) < 200_000  # frames and events are mapped anew, not copied
+    dataset, collate = pickle.loads(sent)
+    same = TrainLoader(dataset, 256, sampler=whole.sampler, collate_fn=collate)
+    batches = sums(whole)
+    assert len(batches) == 5 and batches == sums(same)
 
 
 def wait(folder: Path, number: int) -> int:

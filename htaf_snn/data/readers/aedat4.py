@@ -1,7 +1,6 @@
 """AEDAT 4 (DV), read from its flatbuffers directly.
 
-The packages aedat and faery, in Rust, abort on some damaged files (faery on 5 of 300), so that each
-of CIFAR10-DVS's 10,000 files would need a process of its own, which takes 40 ms.
+The packages aedat and faery, in Rust, abort on some damaged files (faery on 5 of 300).
 """
 
 from __future__ import annotations

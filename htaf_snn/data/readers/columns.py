@@ -38,13 +38,7 @@ class Columns:
 
 
 def check_size(declared: int, stored: int, what: str) -> None:
-    """Refuses, before it is read, what would fill the memory out of a small file.
-
-    Args:
-        declared: bytes in memory.
-        stored: bytes in the file.
-        what: for the message.
-    """
+    """Refuses what would fill the memory out of a small file: bytes declared, and bytes stored."""
     if declared > ALWAYS_READ + RATIO * stored:
         raise ValueError(
             f"{what} claims {declared} bytes in memory, and only {stored} are stored; the file is "
@@ -53,12 +47,9 @@ def check_size(declared: int, stored: int, what: str) -> None:
 
 
 def the_one(names: Sequence[str], wanted: str | None, others: Sequence[str] = ()) -> str:
-    """The name, in a file, of the events to read: ``wanted``, or the only one.
+    """The name of the events to read: ``wanted``, which is `Format.events_path`, or the only one.
 
-    Args:
-        names: of what can be events, at least one unless ``wanted`` is given.
-        wanted: `Format.events_path`.
-        others: what else the file has, for an error where there are no events.
+    ``others`` are what else the file has, for an error where there are no events.
 
     Raises:
         ValueError: there is no such name, or there are several and none is wanted.

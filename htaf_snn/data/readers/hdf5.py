@@ -5,6 +5,7 @@ A file of SHD or SSC holds many recordings, of which ``file.h5/17`` is one.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from dataclasses import replace
@@ -29,13 +30,15 @@ def file_of(path: Path) -> Path:
     return path.parent if holds else path
 
 
-@guarded("h5py", "hdf5plugin")  # DSEC's and others' compression
+@guarded("h5py")
 def read(path: Path, format: Format) -> Columns:
     """Events of a group of four columns, of a compound data set, or of an [N, 4] table.
 
     Where several fit, ``/events`` and Prophesee's ``/CD/events`` come first. Columns of seconds
     and of microseconds both occur; the caller settles that.
     """
+    with contextlib.suppress(ModuleNotFoundError):
+        needed("hdf5plugin")  # DSEC's and others' compression
     with needed("h5py").File(file_of(path)) as file:
         many = _many(file)
         if many is not None or file_of(path) != path:
