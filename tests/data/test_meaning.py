@@ -240,13 +240,14 @@ def test_damaged_recordings_are_refused_by_name(
 
 @pytest.mark.parametrize("format", ["MATLAB 7", "AEDAT 4", "AEDAT 4, faery"])
 def test_damaged_files_do_not_end_the_process(format: str, tmp_path: Path) -> None:
-    """SciPy's reader and the package aedat did, of such files."""
+    """SciPy's reader, which has one of its own, and the package aedat did, of such files."""
     path = tmp_path / f"a{FORMATS[format][0]}"
     FORMATS[format][1](path, events(60))
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
     done = 0
-    for _ in range(100):
+    count = 30 if format == "MATLAB 7" else 300  # each that is refused ends a process
+    for _ in range(count):
         content = bytearray(whole)
         content[rng.integers(0, len(whole))] = rng.integers(0, 256)
         path.write_bytes(content)
@@ -255,7 +256,7 @@ def test_damaged_files_do_not_end_the_process(format: str, tmp_path: Path) -> No
         except ValueError as error:
             assert str(error).startswith(str(path))
             done += 1
-    assert done > 15
+    assert done > count // 6
 
 
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(3)", "time.sleep(60)"])

@@ -1,6 +1,7 @@
 """AEDAT 4 (DV), read from its flatbuffers directly.
 
-The packages aedat and faery, in Rust, abort on some damaged files (faery on 5 of 300).
+The package faery moves times that step back up to those before, where they are refused or sorted
+here, and as the package aedat it aborts on damaged files (on 5 of 300).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Prophesee's .dat, and .raw in EVT2 and EVT3, as Metavision's documentation defines them.
 
-The package faery reads them too, but moves times of EVT3 that step back, and takes 2^32 for no end.
+The package faery reads them too, but moves times of EVT3 that step back, and takes any such step of
+EVT2 for the end of the clock, 17,180 s later.
 """
 
 from __future__ import annotations
