@@ -272,20 +272,31 @@ def test_a_reader_that_crashes_is_an_error(
         read_recording(tmp_path / "a.h5", SIZE)
 
 
-def test_a_file_is_not_blamed_for_what_one_before_did_to_the_reader(tmp_path: Path) -> None:
+@pytest.mark.parametrize("idle", [False, True], ids=["harmed", "idle"])
+def test_a_file_is_not_blamed_for_what_one_before_did_to_the_reader(
+    idle: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded, "_child", None)
+    monkeypatch.setattr(guarded, "_IDLE", 0.1 if idle else 60)
     FORMATS["HDF5 of v2e"][1](tmp_path / "a.h5", FEW)
-    for again in (True, False):
-        read = read_recording(tmp_path / "a.h5", SIZE)
-        assert read["x"].tolist() == FEW["x"].tolist()
+    for _ in range(2):
+        assert read_recording(tmp_path / "a.h5", SIZE)["x"].tolist() == FEW["x"].tolist()
         assert guarded._child is not None
         process = guarded._child.process
-        if again:
+        if not idle:
             process.kill()
-        else:
-            (tmp_path / "b.h5").write_bytes(b"no HDF5")
-            with pytest.raises(ValueError, match=r"b\.h5: .*can't be read as events"):
-                read_recording(tmp_path / "b.h5", SIZE)
-            assert guarded._child is None  # whatever that file did
+        process.join(60)
+        assert process.exitcode is not None
+
+
+def test_what_read_a_refused_file_reads_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded, "_child", None)
+    (tmp_path / "b.h5").write_bytes(b"no HDF5")
+    with pytest.raises(ValueError, match=r"b\.h5: .*can't be read as events"):
+        read_recording(tmp_path / "b.h5", SIZE)
+    assert guarded._child is None
 
 
 def test_a_matlab_file_that_ends_early(tmp_path: Path) -> None:

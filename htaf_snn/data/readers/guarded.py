@@ -18,6 +18,7 @@ from .columns import ALWAYS_READ, RATIO
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LONGEST = 300  # seconds that reading a file may take
+_IDLE = 10  # seconds without a file after which the process ends
 
 
 def guarded(package: str, *, limited: bool = False) -> Callable[[Function], Function]:
@@ -91,7 +92,7 @@ def _call(*call: object) -> Any:
             result, error = child.call(*call)
         except (EOFError, ConnectionError):
             result, error = None, f"the library that reads it crashed ({child.end()})"
-            if child.calls > 1:  # a file before may have harmed it
+            if child.calls > 1:  # it was idle, or harmed by a file before
                 continue
         else:
             if error is None:
@@ -105,7 +106,7 @@ def _serve(pipe: Any, parents: Any) -> None:
     parents.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with its parent
     with contextlib.suppress(EOFError):
-        while True:
+        while pipe.poll(_IDLE):
             reading, package, growth, *arguments = pipe.recv()
             needed(package)
             result = refused = None
