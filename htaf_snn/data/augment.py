@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,20 +22,16 @@ _TIME_JITTER_US = 1_000.0  # standard deviation
 _SPATIAL_JITTER = 0.5  # variance in pixels^2
 
 
-class RandomRoll(v2.Transform):
+def _rolled(share: float, frames: Tensor) -> Tensor:
     """Rolls frames by up to ``share`` of height and width: what leaves one side enters opposite."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, frames: Tensor) -> Tensor:
-        limits = [round(self.share * side) for side in frames.shape[-2:]]
-        shifts = [int(torch.randint(-limit, limit + 1, ())) for limit in limits]
-        return frames.roll(shifts, dims=(-2, -1))
+    limits = [round(share * side) for side in frames.shape[-2:]]
+    return frames.roll([int(torch.randint(-n, n + 1, ())) for n in limits], dims=(-2, -1))
 
 
-def _shift(height: int, width: int, share: float) -> Any:
+_ROLL = v2.Lambda(functools.partial(_rolled, 0.1))
+
+
+def _crop(height: int, width: int, share: float) -> Any:
     padding = [round(share * width), round(share * height)]
     return v2.RandomCrop((height, width), padding) if any(padding) else v2.Identity()
 
@@ -50,25 +46,18 @@ def _autoaugment(height: int, width: int, _: float) -> Any:
     return v2.AutoAugment(policy)
 
 
-def _nda(_height: int, _width: int, _share: float) -> Any:
-    choices = [
-        RandomRoll(0.1),
-        v2.RandomRotation(30),
-        v2.RandomAffine(0, shear=30),
-        _hole(1 / 3, 1),
-    ]
+def _nda(*_: object) -> Any:
+    choices = [_ROLL, v2.RandomRotation(30), v2.RandomAffine(0, shear=30), _hole(1 / 3, 1)]
     return v2.Compose([v2.RandomHorizontalFlip(), v2.RandomChoice(choices)])
 
 
 # Each is built from height, width and `shift`, and changes all frames of a sample alike.
 _OF_FRAMES: dict[str, Callable[[int, int, float], Any]] = {
-    "shift": _shift,
-    "crop": lambda height, width, _: v2.RandomCrop(
-        (height, width), [round(width / 8), round(height / 8)]
-    ),
+    "shift": _crop,
+    "crop": lambda height, width, _: _crop(height, width, 1 / 8),
     "flip": lambda *_: v2.RandomHorizontalFlip(),
     "cutout": lambda *_: _hole(1 / 2, 0.5),
-    "roll": lambda *_: RandomRoll(0.1),
+    "roll": lambda *_: _ROLL,
     "rotate": lambda *_: v2.RandomRotation(15),
     "shear": lambda *_: v2.RandomAffine(0, shear=15),
     "nda": _nda,
@@ -78,8 +67,7 @@ _IMAGES_ONLY = ("autoaugment",)
 
 
 def _drop(events: Events, rng: np.random.Generator, _: SensorSize) -> Events:
-    kept: Events = events[rng.random(len(events)) >= rng.uniform(0, 0.3)]
-    return kept
+    return np.asarray(events[rng.random(len(events)) >= rng.uniform(0, 0.3)])
 
 
 def _event_drop(events: Events, rng: np.random.Generator, size: SensorSize) -> Events:
@@ -116,8 +104,7 @@ def _time_jitter(events: Events, rng: np.random.Generator, _: SensorSize) -> Eve
 
 def _spatial_jitter(events: Events, rng: np.random.Generator, size: SensorSize) -> Events:
     """Tonic's truncates, and so moves all events by half a pixel to the upper left."""
-    shape = (2, len(events))
-    moves = rng.normal(0, _SPATIAL_JITTER**0.5, shape)
+    moves = rng.normal(0, _SPATIAL_JITTER**0.5, (2, len(events)))
     x, y = np.rint(np.stack([events["x"], events["y"]]) + moves)
     kept = (x >= 0) & (x < size[0]) & (y >= 0) & (y < size[1])
     events = events[kept]
@@ -138,7 +125,7 @@ def names_for(kind: Kind) -> list[str]:
     """The augmentations of images or of events."""
     if kind == "images":
         return list(_OF_FRAMES)
-    return [name for name in _OF_FRAMES if name not in _IMAGES_ONLY] + list(_OF_EVENTS)
+    return [name for name in (*_OF_FRAMES, *_OF_EVENTS) if name not in _IMAGES_ONLY]
 
 
 def parse(augment: str, kind: Kind) -> tuple[list[str], list[str]]:
@@ -160,40 +147,25 @@ def parse(augment: str, kind: Kind) -> tuple[list[str], list[str]]:
 def frame_transform(
     names: Sequence[str], size: tuple[int, int], shift: float
 ) -> Callable[[Tensor], Tensor]:
-    """One after the other of the augmentations of frames or images.
-
-    Args:
-        names: as `parse` gives them.
-        size: (H, W) in pixels.
-        shift: largest shift of "shift", as a share of the side.
-    """
+    """One after the other of the augmentations that `parse` names, of frames of (H, W) pixels."""
     steps = [_OF_FRAMES[name](*size, shift) for name in names]
     transform: Callable[[Tensor], Tensor] = v2.Compose(steps) if steps else v2.Identity()
     return transform
 
 
-@dataclass(frozen=True)
-class EventChanges:
-    """One after the other of the augmentations of events; it can be pickled.
-
-    Args:
-        names: as `parse` gives them.
-        frame_size: (W, H, P) of the frames that the events are made into.
-    """
-
-    names: Sequence[str]
-    frame_size: SensorSize
-
-    def __call__(self, events: Events) -> Events:
-        rng = np.random.default_rng(int(torch.randint(2**32, ())))
-        for name in self.names:
-            events = _OF_EVENTS[name](events, rng, self.frame_size)
-        return events
-
-
 def event_transform(names: Sequence[str], frame_size: SensorSize) -> EventTransform | None:
-    """The augmentations of events; None where there is none."""
-    return EventChanges(names, frame_size) if names else None
+    """One after the other of the augmentations that `parse` names; None where there is none.
+
+    ``frame_size`` is that of the frames that the events are made into.
+    """
+    return functools.partial(_changed, names, frame_size) if names else None
+
+
+def _changed(names: Sequence[str], frame_size: SensorSize, events: Events) -> Events:
+    rng = np.random.default_rng(int(torch.randint(2**32, ())))
+    for name in names:
+        events = _OF_EVENTS[name](events, rng, frame_size)
+    return events
 
 
 class Mixing:

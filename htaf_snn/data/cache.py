@@ -55,23 +55,19 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
         return _trusted(target)
     remedy = "free space, or name another folder in the environment variable HTAF_SNN_CACHE"
     with explained(target.parent, remedy):
-        return _built(target, build)
-
-
-def _built(target: Path, build: Callable[[Path], None]) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(target.name + ".lock")):
-        if target.is_dir():
-            return _trusted(target)
-        for stale in target.parent.glob(f"{target.name}.partial-*"):
-            shutil.rmtree(stale)
-        partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=target.parent))
-        try:
-            build(partial)
-            partial.rename(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(target.name + ".lock")):
+            if target.is_dir():
+                return _trusted(target)
+            for stale in target.parent.glob(f"{target.name}.partial-*"):
+                shutil.rmtree(stale)
+            partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=target.parent))
+            try:
+                build(partial)
+                partial.rename(target)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
     return target
 
 
@@ -94,11 +90,13 @@ def map_in_order(
 ) -> Iterator[Result]:
     """``function`` of each item, in order, with a progress bar.
 
+    Its processes are forked: they start at once, where joblib's import this library anew, and ask
+    no ``if __name__ == "__main__"`` of the caller's script.
+
     Args:
         function: picklable, and free of torch's operators, whose threads don't survive a fork.
         items: its arguments.
-        desc: what the bar is called.
-        unit: what an item is called.
+        desc, unit: what the bar and an item are called.
         processes: how many work; 1 works in this one; None is as many as there are cores, if
             there is enough to do.
     """
@@ -109,12 +107,9 @@ def map_in_order(
     if processes <= 1:
         yield from bar(map(function, items))
         return
-    # Forked processes start at once and ask no `if __name__ == "__main__"` of the caller's script.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-    ) as pool:
+    with ProcessPoolExecutor(processes, context, _end_with, (os.getpid(),)) as pool:
         try:
             yield from bar(pool.map(function, items, chunksize=8))
         except BaseException:
@@ -137,9 +132,9 @@ def _end_with(parent: int) -> None:
 class ArrayFile:
     """A .npy file of non-negative whole numbers, written item by item.
 
-    It has the smallest of uint8, int16 and int32 that holds them all, and is written in order, so
-    that a full disk is an error of a write. (A file that is mapped into memory and has no room on
-    the disk ends the process by a signal.)
+    It has the smallest of uint8, int16 and int32 (torch does little with uint16) that holds them
+    all, and is written in order, so that a full disk is an error of a write. (A file that is
+    mapped into memory and has no room on the disk ends the process by a signal.)
 
     Args:
         path: the file.
@@ -149,42 +144,37 @@ class ArrayFile:
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path, self.shape, self.length = path, shape, 0
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
-        self._file = self._begin(path)
+        self._file = self._begin()
 
-    def _begin(self, path: Path) -> BinaryIO:
-        file = path.open("wb")
-        self._header(file)
+    def _begin(self) -> BinaryIO:
+        file = self.path.open("wb")
+        self._write_header(file)
         return file
 
-    def _header(self, file: BinaryIO) -> None:
+    def _write_header(self, file: BinaryIO) -> None:
         # numpy pads the header so that the first side can grow in place
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self.dtype),
-            "fortran_order": False,
-            "shape": (self.length, *self.shape),
-        }
+        descr, shape = np.lib.format.dtype_to_descr(self.dtype), (self.length, *self.shape)
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
 
     def extend(self, items: NDArray[np.integer]) -> None:
         """Adds items [N, ...], and changes the type of the whole file where theirs is wider."""
         if items.shape[1:] != self.shape:
             raise ValueError(f"items {list(items.shape[1:])}, not {list(self.shape)}")
-        needed = smallest(items).dtype
-        if needed.itemsize > self.dtype.itemsize:
-            self._widen(needed)
-        self._file.write(np.ascontiguousarray(items, self.dtype).tobytes())
+        items = smallest(items)
+        if items.itemsize > self.dtype.itemsize:
+            self._widen(items.dtype)
+        self._file.write(items.astype(self.dtype).tobytes())
         self.length += len(items)
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
         self.close()
         narrow = self.path.rename(self.path.with_name("narrow.npy"))
+        items = np.load(narrow, mmap_mode="r" if self.length else None)  # none can't be mapped
         self.dtype = dtype
-        self._file = self._begin(self.path)
-        if self.length:
-            items = np.load(narrow, mmap_mode="r")
-            for start in range(0, len(items), _ITEMS_COPIED):
-                part = items[start : start + _ITEMS_COPIED]
-                self._file.write(part.astype(dtype).tobytes())
+        self._file = self._begin()
+        for start in range(0, len(items), _ITEMS_COPIED):
+            self._file.write(items[start : start + _ITEMS_COPIED].astype(dtype).tobytes())
         narrow.unlink()
 
     def __enter__(self) -> Self:
@@ -200,7 +190,7 @@ class ArrayFile:
     def close(self) -> None:
         """Writes the header anew, with the final length."""
         self._file.seek(0)
-        self._header(self._file)
+        self._write_header(self._file)
         self._file.close()
 
 

@@ -73,8 +73,7 @@ def simulate(images: NDArray[np.float64]) -> list[Events]:
         now = _log_intensity(scene, dx, dy)
         crossed = ((now - reference) / threshold).astype(np.int64)  # signed, towards zero
         for level in range(1, int(np.abs(crossed).max(initial=0)) + 1):
-            n, y, x = np.nonzero(np.abs(crossed) >= level)
-            at = (n, y, x)
+            at = n, y, x = np.nonzero(np.abs(crossed) >= level)
             sign = np.sign(crossed[at])
             target = reference[at] + sign * level * threshold[y, x]
             change = now[at] - before[at]
@@ -87,12 +86,12 @@ def simulate(images: NDArray[np.float64]) -> list[Events]:
         reference = reference + crossed * threshold
         before = now
 
-    n, t, y, x, p = np.concatenate(found, axis=1)
-    order = np.lexsort((x, y, t, n))
-    n, t, y, x, p = (a[order] for a in (n, t, y, x, p))
-    bounds = np.searchsorted(n, np.arange(1, len(images)))
-    columns = {name: np.split(a, bounds) for name, a in (("x", x), ("y", y), ("t", t), ("p", p))}
-    return [{name: parts[i] for name, parts in columns.items()} for i in range(len(images))]
+    columns = np.concatenate(found, axis=1)
+    n, t, y, x, _ = columns
+    columns = columns[:, np.lexsort((x, y, t, n))]
+    bounds = np.searchsorted(columns[0], np.arange(1, len(images)))
+    parts = np.split(columns[1:], bounds, axis=1)
+    return [dict(zip("tyxp", part, strict=True)) for part in parts]
 
 
 def encode(events: Events) -> bytes:

@@ -3,96 +3,103 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from .cache import file_stamp
-from .definition import EVENT_OPTIONS, FOLDER_OPTIONS, DataConfig, DataSet, Shape, root_of
-from .events import extent_of, or_why_not
-from .folders import Parts, listed, parts_of
+import numpy as np
+
+from .cache import build_once, map_in_order
+from .data_set import EVENT_OPTIONS, FOLDER_OPTIONS, DataSet, root_of
+from .event_sets import Recordings
+from .events import built_of, or_why_not
+from .folders import listed, parts_of
 from .framing import Framing
-from .readers.cameras import sensor_around
-from .recordings import READERS, Format, sensor_in_header
-from .sampling import event_splits, framing_for
-from .splits import Splits
+from .options import DataConfig, Format, FormatOptions, FramingOptions
+from .readers.headers import sensor_around
+from .recordings import READERS, extent, read_recording, sensor_in_header
 
+_LARGEST_SENSOR = 1 << 12  # pixels a side
 _log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
-def _parts(options: DataConfig) -> tuple[Parts, Framing]:
-    root = root_of(options, "recordings by class")
-    parts = parts_of(root, tuple(READERS))
-    if options.split_file is not None:
-        parts = listed(parts, root, options.split_file)
-    size = options.sensor_size
-    if size is None:
-        files = tuple(dict.fromkeys(parts.files))
-        stamps = tuple(map(file_stamp, files))
-        size = _sensor(files, stamps, options.format, options.skip_bad)
-    assert not isinstance(size, str)
-    return parts, framing_for((*size, 2), options.format, options)
+class EventFolder(DataSet):
+    """The set ``event_folder``: headers or events tell its sensor, folders its classes."""
 
-
-@functools.lru_cache(maxsize=8)
-def _sensor(
-    files: tuple[Path, ...], _stamps: tuple[object, ...], format: Format, skip_bad: bool
-) -> tuple[int, int]:
-    """(W, H) that the files' headers agree on; where none names any, of what the events reach."""
-    read = functools.partial(sensor_in_header, format=format)
-    found = ((path, or_why_not(read, path, skip_bad)) for path in files)
-    sizes = {path: size for path, size in found if not isinstance(size, str)}
-    (common, _), *others = Counter(sizes.values()).most_common() or [(None, 0)]
-    if others:
-        odd = next(path for path, size in sizes.items() if size == others[0][0])
-        raise ValueError(
-            f"mixed sensor sizes: {odd} has {_times(others[0][0])}, most others have "
-            f"{_times(common)}; keep one, or set `data.sensor_size` to hold all of them"
+    def __init__(self) -> None:
+        source = f"recordings ({', '.join(READERS)}) in <class>/, or in train/<class>/ and "
+        options = EVENT_OPTIONS | FOLDER_OPTIONS | {"root"}
+        super().__init__(
+            "event_folder", "events", f"{source}test/<class>/", None, None, options=options
         )
-    if common is not None:
-        return common
-    extent = extent_of(files, format, skip_bad)
-    size = sensor_around(extent)
-    _log.info(
-        "sensor %dx%d: no file names it, and events reach %dx%d; set data.sensor_size if it is "
-        "another", *size, *extent,
-    )  # fmt: skip
-    return size
+
+    def open(self, options: DataConfig) -> Recordings:
+        parts = parts_of(root_of(options, "recordings by class"), tuple(READERS))
+        if options.split_file is not None:
+            parts = listed(parts, options.split_file)
+        format = Format(**options.part(FormatOptions))
+        size = options.sensor_size
+        if size is None:
+            given = (part for part in (parts.train, parts.validation, parts.test) if part)
+            files = list(dict.fromkeys(path for files, _ in given for path in files))
+            size = _sensor(files, format, options.skip_bad)
+        assert not isinstance(size, str)
+        framing = Framing((*size, 2), options.T, format, **options.part(FramingOptions))
+        return Recordings(framing, len(parts.classes), options, parts)
+
+
+def _sensor(files: Sequence[Path], format: Format, skip_bad: bool) -> tuple[int, int]:
+    """(W, H) that the files' headers agree on; where none names any, of what the events reach.
+
+    Raises:
+        ValueError: a file that can't be read, headers that differ, or events farther out than on
+            any known sensor.
+    """
+
+    def each(read: Callable[[Path], Result], desc: str) -> list[tuple[Path, Result]]:
+        read_or_not = functools.partial(or_why_not, read, skip_bad)
+        found = zip(files, map_in_order(read_or_not, files, desc, "recording"), strict=True)
+        return [(path, one) for path, one in found if not isinstance(one, str)]
+
+    def build(folder: Path) -> None:
+        sizes = each(functools.partial(sensor_in_header, format=format), "headers")
+        (size, _), *others = Counter(one for _, one in sizes).most_common() or [(None, 0)]
+        if others:
+            odd = next(path for path, one in sizes if one == others[0][0])
+            raise ValueError(
+                f"mixed sensor sizes: {odd} has {_times(others[0][0])}, most others have "
+                f"{_times(size)}; keep one, or set `data.sensor_size` to hold all of them"
+            )
+        reach = [0, 0]
+        if size is None:
+            reaches = each(functools.partial(_extent, format), "sensor size")
+            reach = np.max([reach, *(one for _, one in reaches)], axis=0).tolist()
+            if not 0 < max(reach) <= _LARGEST_SENSOR:
+                raise ValueError(
+                    f"{files[0]} and {len(files) - 1} others name no sensor size, and their events "
+                    f"{'reach {}x{}'.format(*reach) if reaches else 'can not be read'}: set "
+                    "`data.sensor_size`, such as 346x260"
+                )
+        (folder / "sensor.json").write_text(json.dumps([size, reach]))
+
+    folder = build_once(built_of("sensors", files, format, skip_bad), build)
+    size, reach = json.loads((folder / "sensor.json").read_text())
+    if size is None:
+        size = sensor_around((reach[0], reach[1]))
+        _log.info(
+            "sensor %dx%d: no file names it, and events reach %dx%d; set data.sensor_size if it "
+            "is another", *size, *reach,
+        )  # fmt: skip
+    return size[0], size[1]
+
+
+def _extent(format: Format, path: Path) -> tuple[int, int]:
+    return extent(read_recording(path, format=format))
 
 
 def _times(size: tuple[int, int] | None) -> str:
     return "none in its header" if size is None else f"{size[0]}x{size[1]}"
-
-
-def _load(options: DataConfig) -> Splits:
-    parts, framing = _parts(options)
-    root = root_of(options, "recordings by class")
-    return event_splits(parts, framing, len(parts.classes), options, root)
-
-
-def _inspect(options: DataConfig) -> tuple[Shape, int]:
-    parts, framing = _parts(options)
-    return framing.shape, len(parts.classes)
-
-
-def _framing_and_classes(options: DataConfig) -> tuple[Framing, list[str]]:
-    parts, framing = _parts(options)
-    return framing, parts.classes
-
-
-def data_sets() -> list[DataSet]:
-    """The one registered set."""
-    return [
-        DataSet(
-            "event_folder",
-            "events",
-            f"recordings ({', '.join(READERS)}) in <class>/, or in train/<class>/ and "
-            "test/<class>/",
-            None,
-            None,
-            _load,
-            _inspect,
-            EVENT_OPTIONS | FOLDER_OPTIONS | {"root"},
-            _framing_and_classes,
-        )
-    ]

@@ -1,47 +1,97 @@
-"""The published sets of recordings: one table."""
+"""The published sets of recordings: one table, and what is read of their files."""
 
 from __future__ import annotations
 
 import functools
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .definition import (
-    EVENT_OPTIONS,
-    SOURCE_OPTIONS,
-    DataConfig,
-    DataSet,
-    Shape,
-    root_of,
-)
+import numpy as np
+
+from ..extras import needed
+from .augment import Kind, event_transform, parse
+from .data_set import EVENT_OPTIONS, DataSet, Opened, root_of
 from .digits_events import SIZE as DIGITS_EVENTS_SIZE
 from .digits_events import digits_events
-from .folders import (
-    Labelled,
-    Parts,
-    class_files,
-    classes_in,
-    named_files,
-)
+from .events import Frames
+from .folders import Labelled, Parts, class_files, classes_in, groups_of, named_files
 from .framing import Framing
-from .recordings import Format, SensorSize, import_tonic
-from .sampling import event_splits, framing_for
-from .splits import Splits
+from .options import DataConfig, Format, FramingOptions
+from .readers.hdf5 import CHANNELS, labels_of_many
+from .recordings import SensorSize, naming
+from .splits import Splits, check_labels, split, split_in_time
 
 
-@dataclass(frozen=True)
-class EventSet:
+class Recordings(Opened):
+    """An opened set of event recordings, whose files are listed once.
+
+    Args:
+        framing: how they become frames.
+        num_classes: number of labels.
+        options: of the data.
+        parts: its files, or what lists them, and fetches them where that is allowed.
+    """
+
+    def __init__(
+        self,
+        framing: Framing,
+        num_classes: int,
+        options: DataConfig,
+        parts: Parts | Callable[[], Parts],
+    ) -> None:
+        super().__init__(framing.shape, num_classes, self._load)
+        self.framing: Framing = framing
+        self._options, self._parts = options, parts
+
+    @functools.cached_property
+    def parts(self) -> Parts:
+        """The files by part."""
+        return self._parts if isinstance(self._parts, Parts) else self._parts()
+
+    @property
+    def classes(self) -> list[str]:
+        return self.parts.classes
+
+    def _load(self) -> Splits:
+        """The three parts as frames; what the set does not come with is drawn of training's.
+
+        Raises:
+            ValueError: a label out of range or too rare, or what `Frames` and `split` refuse.
+        """
+        parts, options, framing = self.parts, self._options, self.framing
+        check = functools.partial(check_labels, num_classes=self.num_classes, where=parts.root)
+        least = 1 + (parts.validation is None and options.validation > 0) + (parts.test is None)
+        if options.window is None:
+            check(parts.train[1], at_least=least)
+        for part in filter(None, (parts.validation, parts.test)):
+            check(part[1], at_least=1)
+        transform = event_transform(parse(options.augment, "events")[1], framing.frame_size)
+        train = Frames(*parts.train, framing, transform, options.skip_bad)
+        shares = ((options.validation, parts.validation), (options.test, parts.test))
+        validation, test = (
+            Frames(*part, framing, skip_bad=options.skip_bad) if part else share
+            for share, part in shares
+        )
+        check(train.labels, at_least=least)
+        recordings = train.index["file"]
+        if options.split == "time":
+            return split_in_time(train, recordings, train.files, validation, test)
+        groups = recordings if options.window is not None else None
+        if options.group is not None:
+            groups = np.array(groups_of(parts.train[0], parts.root, options.group))[recordings]
+        return split(train, train.labels, validation, test, options.split_seed, groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventSet(DataSet):
     """A published set of recordings, where Tonic puts it.
 
     Args:
-        source: what it is.
-        sensor_size: (W, H, P).
         classes: names of the class folders, or of the files, in order of their labels; None
             takes the folders found.
-        num_classes: how many there must be.
         suffix: of the recordings.
         train: folder below the root.
         test: folder of its test split; None draws one.
@@ -53,11 +103,10 @@ class EventSet:
         first_saccade: microseconds of the first of several saccades; None where there are none.
     """
 
-    source: str
-    sensor_size: SensorSize
-    classes: tuple[str, ...] | None
+    kind: Kind = "events"
     num_classes: int
-    suffix: str
+    classes: tuple[str, ...] | None = None
+    suffix: str = ".bin"
     train: str
     test: str | None = None
     format: Format = field(default_factory=Format)
@@ -66,130 +115,178 @@ class EventSet:
     complete: int = 0
     first_saccade: int | None = None
 
+    @property
+    def sensor_size(self) -> SensorSize:
+        """(W, H, P)."""
+        assert self.shape is not None
+        return self.shape[2], self.shape[1], self.shape[0]
+
+    def open(self, options: DataConfig) -> Recordings:
+        until = self.first_saccade if options.first_saccade else None
+        framing = Framing(
+            self.sensor_size, options.T, self.format, until, **options.part(FramingOptions)
+        )
+        find = functools.partial(self.parts, options)
+        return Recordings(framing, self.num_classes, options, find)
+
+    def parts(self, options: DataConfig) -> Parts:
+        """Its files below ``options.root``, fetched where that is allowed."""
+        root = digits_events() if self.tonic is None else root_of(options, self.name)
+        if options.download:
+            self.download(root)
+        train = self._labelled(root, self.train)
+        test = None if self.test is None else self._labelled(root, self.test)
+        if test is not None and len(train[0]) + len(test[0]) < self.complete:
+            train, test = (train[0] + test[0], train[1] + test[1]), None
+        return Parts(root, list(self._classes(root)), train, None, test)
+
+    def download(self, root: Path) -> None:
+        """Lets Tonic fetch what is missing."""
+        fetch: Any = getattr(needed("tonic").datasets, self.tonic or "")
+        for part in ({},) if self.test is None else ({"train": True}, {"train": False}):
+            fetch(str(root), **part)
+
+    def _classes(self, root: Path) -> Sequence[str]:
+        return self.classes or classes_in(root / self.train)
+
+    def _labelled(self, root: Path, folder: str) -> Labelled:
+        where = root / folder
+        if not where.is_dir():
+            raise FileNotFoundError(
+                f"no folder {where}; `data.root` (={root}) must hold {self.train}/"
+                + (f" and {self.test}/" if self.test else "")
+                + f" with {'*/' if self.label_in_file else ''}"
+                + f"<class>{'' if self.label_in_file else '/*'}{self.suffix}, or set "
+                "data.download=true where there is a network"
+            )
+        classes = self._classes(root)
+        if self.classes is not None:
+            return named_files(where, self.suffix, classes, self.label_in_file)
+        if len(classes) != self.num_classes:
+            raise ValueError(f"{where}: {len(classes)} class folders, not {self.num_classes}")
+        return class_files(where, (self.suffix,), classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioSet(EventSet):
+    """A published set of spoken words, of which each part is one HDF5 file of many recordings.
+
+    Args:
+        validation: name of its validation part, as the file has it; None draws one.
+    """
+
+    validation: str | None = None
+    format: Format = field(default_factory=lambda: Format(sort=True))
+
+    def parts(self, options: DataConfig) -> Parts:
+        root = root_of(options, self.name)
+        if options.download:
+            self.download(root)
+        train, classes = self._words(root, self.train)
+        validation, test = (
+            None if part is None else self._words(root, part)[0]
+            for part in (self.validation, self.test)
+        )
+        return Parts(root, classes, train, validation, test)
+
+    def download(self, root: Path) -> None:
+        if self.validation is None:
+            super().download(root)
+            return
+        for part in (self.train, self.validation, self.test):
+            getattr(needed("tonic").datasets, self.tonic or "")(str(root), split=part)
+
+    def _words(self, root: Path, part: str) -> tuple[Labelled, list[str]]:
+        """The recordings of a part, in the folder where Tonic puts it or in the root itself."""
+        places = [folder / f"{self.name}_{part}.h5" for folder in (root / f"{self.tonic}", root)]
+        found = next((path for path in places if path.is_file()), None)
+        if found is None:
+            raise FileNotFoundError(
+                f"no file {places[0]}, nor {places[1]}; unpack {places[0].name}.zip there, or set "
+                "data.download=true where there is a network"
+            )
+        with naming(found):
+            labels, classes = labels_of_many(found)
+        return ([found / str(number) for number in range(len(labels))], labels), classes
+
 
 _DIGITS = tuple(string.digits)
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+_FETCHED = EVENT_OPTIONS | {"root", "download"}
+_SACCADES = {"first_saccade"}
 
 EVENT_SETS: dict[str, EventSet] = {
-    "digits_events": EventSet(
-        "scikit-learn's real digits before a simulated event camera; built here, nothing to "
-        "download",
-        (DIGITS_EVENTS_SIZE, DIGITS_EVENTS_SIZE, 2),
-        _DIGITS, 10, ".bin", "NMNIST/Train",
-        first_saccade=100_000,
-    ),
-    "nmnist": EventSet(
-        "N-MNIST, real event camera (Orchard et al. 2015), through Tonic; complete or a subset",
-        (34, 34, 2),
-        _DIGITS, 10, ".bin", "NMNIST/Train", "NMNIST/Test",
-        tonic="NMNIST", complete=70_000, first_saccade=105_000,
-    ),
-    "dvs_gesture": EventSet(
-        "DVS128 Gesture (Amir et al. 2017), as cut and stored for Tonic; t in steps of 1 ms",
-        (128, 128, 2),
-        tuple(map(str, range(11))), 11, ".npy",
-        "DVSGesture/ibmGestureTrain", "DVSGesture/ibmGestureTest",
-        Format(ordering="xypt", t_unit=1000), tonic="DVSGesture", label_in_file=True,
-    ),
-    "cifar10_dvs": EventSet(
-        "CIFAR10-DVS (Li et al. 2017), through Tonic; test split drawn",
-        (128, 128, 2),
-        tuple(_CIFAR10.split()), 10, ".aedat4", "CIFAR10DVS",
-        tonic="CIFAR10DVS",
-    ),
-    "ncaltech101": EventSet(
-        "N-Caltech101 (Orchard et al. 2015), through Tonic, moved to the upper left corner as "
-        "there; test split drawn",
-        (240, 180, 2),
-        None, 101, ".bin", "NCALTECH101/Caltech101",
-        format=Format(to_origin=True), tonic="NCALTECH101", first_saccade=100_000,
-    ),
-    "poker_dvs": EventSet(
-        "POKER-DVS (Serrano-Gotarredona and Linares-Barranco 2015), through Tonic",
-        (35, 35, 2),
-        ("cl", "he", "di", "sp"), 4, ".npy", "POKERDVS/pips_train", "POKERDVS/pips_test",
-        Format(ordering="txyp"), tonic="POKERDVS",
-    ),
-    "asl_dvs": EventSet(
-        "ASL-DVS (Bi et al. 2019), through Tonic; 24 letters, without j and z; test split drawn",
-        (240, 180, 2),
-        tuple("abcdefghiklmnopqrstuvwxy"), 24, ".mat", "ASLDVS",
-        format=Format(flip_y=True), tonic="ASLDVS",
-    ),
+    entry.name: entry
+    for entry in (
+        EventSet(
+            name="digits_events",
+            source="scikit-learn's real digits before a simulated event camera; built here, "
+            "nothing to download",
+            shape=(2, DIGITS_EVENTS_SIZE, DIGITS_EVENTS_SIZE), num_classes=10, classes=_DIGITS,
+            train="NMNIST/Train",
+            options=EVENT_OPTIONS | _SACCADES, first_saccade=100_000,
+        ),
+        EventSet(
+            name="nmnist",
+            source="N-MNIST, real event camera (Orchard et al. 2015), through Tonic; complete or "
+            "a subset",
+            shape=(2, 34, 34), num_classes=10, classes=_DIGITS,
+            train="NMNIST/Train", test="NMNIST/Test",
+            tonic="NMNIST", complete=70_000,
+            options=_FETCHED | _SACCADES, first_saccade=105_000,
+        ),
+        EventSet(
+            name="dvs_gesture",
+            source="DVS128 Gesture (Amir et al. 2017), as cut and stored for Tonic; t in steps of "
+            "1 ms",
+            shape=(2, 128, 128), num_classes=11, classes=tuple(map(str, range(11))), suffix=".npy",
+            train="DVSGesture/ibmGestureTrain", test="DVSGesture/ibmGestureTest",
+            format=Format(ordering="xypt", t_unit=1000), label_in_file=True,
+            tonic="DVSGesture", options=_FETCHED,
+        ),
+        EventSet(
+            name="cifar10_dvs",
+            source="CIFAR10-DVS (Li et al. 2017), through Tonic; test split drawn",
+            shape=(2, 128, 128), num_classes=10, classes=tuple(_CIFAR10.split()), suffix=".aedat4",
+            train="CIFAR10DVS",
+            tonic="CIFAR10DVS", options=_FETCHED,
+        ),
+        EventSet(
+            name="ncaltech101",
+            source="N-Caltech101 (Orchard et al. 2015), through Tonic, moved to the upper left "
+            "corner as there; test split drawn",
+            shape=(2, 180, 240), num_classes=101, train="NCALTECH101/Caltech101",
+            format=Format(to_origin=True),
+            tonic="NCALTECH101", options=_FETCHED | _SACCADES, first_saccade=100_000,
+        ),
+        EventSet(
+            name="poker_dvs",
+            source="POKER-DVS (Serrano-Gotarredona and Linares-Barranco 2015), through Tonic",
+            shape=(2, 35, 35), num_classes=4, classes=("cl", "he", "di", "sp"), suffix=".npy",
+            train="POKERDVS/pips_train", test="POKERDVS/pips_test",
+            format=Format(ordering="txyp"),
+            tonic="POKERDVS", options=_FETCHED,
+        ),
+        EventSet(
+            name="asl_dvs",
+            source="ASL-DVS (Bi et al. 2019), through Tonic; 24 letters, without j and z; test "
+            "split drawn",
+            shape=(2, 180, 240), num_classes=24, classes=tuple("abcdefghiklmnopqrstuvwxy"),
+            suffix=".mat", train="ASLDVS", format=Format(flip_y=True),
+            tonic="ASLDVS", options=_FETCHED,
+        ),
+        AudioSet(
+            name="shd",
+            source="Spiking Heidelberg Digits (Cramer et al. 2020), through Tonic; English and "
+            "German",
+            shape=(1, 1, CHANNELS), num_classes=20, train="train", test="test",
+            tonic="SHD", options=_FETCHED,
+        ),
+        AudioSet(
+            name="ssc",
+            source="Spiking Speech Commands (Cramer et al. 2020), through Tonic",
+            shape=(1, 1, CHANNELS), num_classes=35, train="train", validation="valid", test="test",
+            tonic="SSC", options=_FETCHED,
+        ),
+    )
 }  # fmt: skip
-
-
-def _load(name: str, options: DataConfig) -> Splits:
-    event_set = EVENT_SETS[name]
-    if event_set.tonic is None:
-        root = digits_events()
-    else:
-        root = root_of(options, name)
-        if options.download:
-            download: Callable[..., Any] = getattr(import_tonic().datasets, event_set.tonic)
-            for part in ({},) if event_set.test is None else ({"train": True}, {"train": False}):
-                download(str(root), **part)
-    framing = _framing(event_set, options)
-    train, test = _files(event_set, root, event_set.train), None
-    if event_set.test is not None:
-        test = _files(event_set, root, event_set.test)
-        if len(train[0]) + len(test[0]) < event_set.complete:
-            train, test = (train[0] + test[0], train[1] + test[1]), None
-    parts = Parts(train, None, test, [])
-    return event_splits(parts, framing, event_set.num_classes, options, root)
-
-
-def _files(event_set: EventSet, root: Path, folder: str) -> Labelled:
-    where = root / folder
-    if not where.is_dir():
-        raise FileNotFoundError(
-            f"no folder {where}; `data.root` (={root}) must hold {event_set.train}/"
-            + (f" and {event_set.test}/" if event_set.test else "")
-            + f" with {'*/' if event_set.label_in_file else ''}"
-            + f"<class>{'' if event_set.label_in_file else '/*'}{event_set.suffix}, or set "
-            "data.download=true where there is a network"
-        )
-    if event_set.classes is not None:
-        return named_files(where, event_set.suffix, event_set.classes, event_set.label_in_file)
-    classes = classes_in(where)
-    if len(classes) != event_set.num_classes:
-        raise ValueError(f"{where}: {len(classes)} class folders, not {event_set.num_classes}")
-    return class_files(where, (event_set.suffix,), classes)
-
-
-def _framing(event_set: EventSet, options: DataConfig) -> Framing:
-    until = event_set.first_saccade if options.first_saccade else None
-    return framing_for(event_set.sensor_size, event_set.format, options, until)
-
-
-def _inspect(name: str, options: DataConfig) -> tuple[Shape, int]:
-    event_set = EVENT_SETS[name]
-    return _framing(event_set, options).shape, event_set.num_classes
-
-
-def _framing_and_classes(name: str, options: DataConfig) -> tuple[Framing, list[str]]:
-    event_set = EVENT_SETS[name]
-    classes = list(event_set.classes or ())
-    if not classes and options.root is not None:
-        classes = classes_in(options.root.expanduser() / event_set.train)
-    return _framing(event_set, options), classes
-
-
-def data_sets() -> list[DataSet]:
-    """The registered published sets."""
-    return [
-        DataSet(
-            name,
-            "events",
-            s.source,
-            (s.sensor_size[2], s.sensor_size[1], s.sensor_size[0]),
-            s.num_classes,
-            functools.partial(_load, name),
-            functools.partial(_inspect, name),
-            EVENT_OPTIONS
-            | ({"first_saccade"} if s.first_saccade else set())
-            | (SOURCE_OPTIONS if s.tonic else set()),
-            functools.partial(_framing_and_classes, name),
-        )
-        for name, s in EVENT_SETS.items()
-    ]

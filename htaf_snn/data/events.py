@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,110 +20,15 @@ from ..files import cache_folder
 from .augment import EventTransform
 from .cache import ArrayFile, build_once, cache_key, file_stamp, map_in_order, smallest
 from .framing import Framing
-from .recordings import EVENT, Events, Format, file_of, read_recording
+from .recordings import EVENT, Events, Format, file_of
 from .samples import Samples
 
 _VERSION = 4  # of the caches
 _INDEX = np.dtype(
     [("file", np.int64), ("events", np.int64), ("us", np.int64), ("crc", np.uint32)]
 )  # of a sample: which file it is of, its number of events, their duration, its frames' checksum
-_LARGEST_SENSOR = 1 << 12  # pixels a side
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-
-
-def or_why_not(read: Callable[[Path], Result], path: Path, skip_bad: bool) -> Result | str:
-    """Reads a file; where bad ones may be left out, returns the error's text instead of raising."""
-    try:
-        return read(path)
-    except (ValueError, OSError) as error:
-        if skip_bad:
-            return str(error)
-        if isinstance(error, OSError):
-            raise
-        raise ValueError(
-            f"{error}\n(--data.skip_bad true leaves out recordings that can't be read)"
-        ) from error
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Reads a file's samples, in any process."""
-
-    framing: Framing
-    skip_bad: bool
-
-    def events(self, path: Path) -> list[Events] | str:
-        return or_why_not(self.framing.windows, path, self.skip_bad)
-
-    def frames(self, path: Path) -> tuple[NDArray[np.integer], NDArray[np.void]] | str:
-        windows = self.events(path)
-        if isinstance(windows, str):
-            return windows
-        made = np.stack([smallest(self.framing.frames(events)) for events in windows])
-        index = np.zeros(len(windows), _INDEX)
-        index["events"] = [len(events) for events in windows]
-        index["us"] = [events["t"][-1] - events["t"][0] for events in windows]
-        index["crc"] = [zlib.crc32(frames.tobytes()) for frames in made]
-        return made, index
-
-
-@dataclass(frozen=True)
-class _Extent:
-    """Reads how far a file's events reach, in any process."""
-
-    format: Format
-    skip_bad: bool
-
-    def __call__(self, path: Path) -> tuple[int, int] | str:
-        return or_why_not(self._read, path, self.skip_bad)
-
-    def _read(self, path: Path) -> tuple[int, int]:
-        return extent(read_recording(path, format=self.format))
-
-
-def extent(events: Events) -> tuple[int, int]:
-    """(W, H) of the smallest sensor that has these events."""
-    return int(events["x"].max()) + 1, int(events["y"].max()) + 1
-
-
-def extent_of(files: Sequence[Path], format: Format, skip_bad: bool = False) -> tuple[int, int]:
-    """(W, H) of the smallest sensor that has all events of ``files``, which are read once.
-
-    Raises:
-        ValueError: a file that can't be read, or events farther out than on any known sensor.
-    """
-
-    def build(folder: Path) -> None:
-        read = map_in_order(_Extent(format, skip_bad), files, "sensor size", "recording")
-        found = [one for one in read if not isinstance(one, str)]
-        sides = np.max(found, axis=0).tolist() if found else None
-        (folder / "extent.json").write_text(json.dumps(sides))
-
-    folder = build_once(_cache_folder("extents", format, files, skip_bad), build)
-    sides = json.loads((folder / "extent.json").read_text())
-    if sides is None or max(sides) > _LARGEST_SENSOR:
-        raise ValueError(
-            f"{files[0]} and {len(files) - 1} others name no sensor size, and their events "
-            f"{'can not be read' if sides is None else 'reach {}x{}'.format(*sides)}: set "
-            "`data.sensor_size`, such as 346x260"
-        )
-    return sides[0], sides[1]
-
-
-@dataclass(frozen=True)
-class Cached:
-    """The frames of recordings.
-
-    Args:
-        frames: [N, T, P, H, W], mapped into memory from one file in the cache.
-        index: of each sample its file's number, events, duration and checksum.
-        skipped: what was wrong with each file that was left out.
-    """
-
-    frames: NDArray[np.integer]
-    index: NDArray[np.void]
-    skipped: tuple[str, ...] = ()
 
 
 class Frames(Samples):
@@ -138,6 +44,9 @@ class Frames(Samples):
             events are cached too, and a training sample's frames are made when it is asked for.
         skip_bad: whether files that can't be read are left out.
 
+    Attributes:
+        index: of each sample its file's number, events, duration and checksum.
+
     Raises:
         ValueError: a file that can't be read, or makes no frames.
     """
@@ -150,9 +59,8 @@ class Frames(Samples):
         event_transform: EventTransform | None = None,
         skip_bad: bool = False,
     ) -> None:
-        cached = cached_frames(files, framing, skip_bad=skip_bad)
-        super().__init__(cached.frames, np.asarray(labels)[cached.index["file"]], Tensor.float)
-        self.index, self.skipped = cached.index, cached.skipped
+        frames, self.index = cached_frames(files, framing, skip_bad=skip_bad)
+        super().__init__(frames, np.asarray(labels)[self.index["file"]], Tensor.float)
         self.files, self.framing, self.event_transform = files, framing, event_transform
         self.events = None if event_transform is None else CachedEvents(files, framing, skip_bad)
 
@@ -167,38 +75,50 @@ def cached_frames(
     framing: Framing,
     processes: int | None = None,
     skip_bad: bool = False,
-) -> Cached:
+) -> tuple[NDArray[np.integer], NDArray[np.void]]:
     """Frames of recordings, built at the first use; ``processes`` is `map_in_order`'s.
 
     They are of the smallest type that holds all counts, and a note at INFO says which.
+
+    Returns:
+        frames [N, T, P, H, W], mapped into memory from one file in the cache, and the index of
+        `Frames`.
     """
     width, height, polarities = framing.frame_size
 
     def build(folder: Path) -> None:
-        desc = f"frames, T = {framing.T}"
-        reading = _Read(framing, skip_bad).frames
+        read = functools.partial(or_why_not, functools.partial(_frames_of, framing), skip_bad)
+        made = map_in_order(read, files, f"frames, T = {framing.T}", "recording", processes)
         indices, skipped = [np.zeros(0, _INDEX)], []
         with ArrayFile(folder / "frames.npy", (framing.T, polarities, height, width)) as array:
-            made = map_in_order(reading, files, desc, "recording", processes)
-            for number, read in enumerate(made):
-                if isinstance(read, str):
-                    skipped.append(read)
+            for number, found in enumerate(made):
+                if isinstance(found, str):
+                    skipped.append(found)
                     continue
-                array.extend(read[0])
-                read[1]["file"] = number
-                indices.append(read[1])
+                frames, index = found
+                array.extend(frames)
+                index["file"] = number
+                indices.append(index)
         if array.length == 0:
             raise ValueError(f"none of {len(files)} recordings can be read; {skipped[0]}")
         np.save(folder / "index.npy", np.concatenate(indices))
         (folder / "skipped.json").write_text(json.dumps(skipped))
         _log.info("frames: %d samples as %s", array.length, array.dtype)
 
-    folder = build_once(_cache_folder("frames", framing, files, skip_bad), build)
-    skipped = tuple(json.loads((folder / "skipped.json").read_text()))
-    for message in skipped:
+    folder = build_once(built_of("frames", files, framing, skip_bad), build)
+    for message in json.loads((folder / "skipped.json").read_text()):
         _log.warning("left out: %s", message)
-    frames: NDArray[np.integer] = np.load(folder / "frames.npy", mmap_mode="r")
-    return Cached(frames, np.load(folder / "index.npy"), skipped)
+    return np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "index.npy")
+
+
+def _frames_of(framing: Framing, path: Path) -> tuple[NDArray[np.integer], NDArray[np.void]]:
+    windows = framing.windows(path)
+    frames = np.stack([smallest(framing.frames(events)) for events in windows])
+    index = np.zeros(len(windows), _INDEX)
+    index["events"] = [len(events) for events in windows]
+    index["us"] = [events["t"][-1] - events["t"][0] for events in windows]
+    index["crc"] = [zlib.crc32(one.tobytes()) for one in frames]
+    return frames, index
 
 
 class CachedEvents:
@@ -207,9 +127,9 @@ class CachedEvents:
     def __init__(self, files: Sequence[Path], framing: Framing, skip_bad: bool = False) -> None:
         def build(folder: Path) -> None:
             ends = [0]
-            reading = _Read(framing, skip_bad).events
+            read = functools.partial(or_why_not, framing.windows, skip_bad)
             with (folder / "events.raw").open("wb") as file:
-                for windows in map_in_order(reading, files, "events", "recording"):
+                for windows in map_in_order(read, files, "events", "recording"):
                     for events in () if isinstance(windows, str) else windows:
                         file.write(events.tobytes())
                         ends.append(ends[-1] + len(events))
@@ -217,28 +137,37 @@ class CachedEvents:
 
         # events are the same for every number of frames, but for what is too short for it
         same = framing if skip_bad or framing.window else replace(framing, T=1)
-        folder = build_once(_cache_folder("events", same, files, skip_bad), build)
-        self._folder = folder
-        self._open()
-
-    def _open(self) -> None:
-        self._ends = np.load(self._folder / "ends.npy")
-        self._events = np.memmap(self._folder / "events.raw", EVENT, "r")
+        self.__setstate__(build_once(built_of("events", files, same, skip_bad), build))
 
     def __getstate__(self) -> Path:
         return self._folder  # another process maps the file anew
 
     def __setstate__(self, folder: Path) -> None:
         self._folder = folder
-        self._open()
+        self._ends = np.load(folder / "ends.npy")
+        self._events = np.memmap(folder / "events.raw", EVENT, "r")
 
     def __getitem__(self, index: int) -> Events:
         events: Events = np.array(self._events[self._ends[index] : self._ends[index + 1]])
         return events
 
 
-def _cache_folder(kind: str, how: Framing | Format, files: Sequence[Path], skip_bad: bool) -> Path:
+def or_why_not(read: Callable[[Path], Result], skip_bad: bool, path: Path) -> Result | str:
+    """Reads a file; where bad ones may be left out, returns the error's text instead of raising."""
+    try:
+        return read(path)
+    except (ValueError, OSError) as error:
+        if skip_bad:
+            return str(error)
+        if isinstance(error, OSError):
+            raise
+        raise ValueError(
+            f"{error}\n(--data.skip_bad true leaves out recordings that can't be read)"
+        ) from error
+
+
+def built_of(kind: str, files: Sequence[Path], how: Framing | Format, skip_bad: bool) -> Path:
+    """The folder in the cache of what is built of recordings as they are now."""
     stamps = [file_stamp(file) for file in dict.fromkeys(map(file_of, files))]
     names = [path.name for path in files]
-    key = cache_key(_VERSION, how, skip_bad, stamps, names)
-    return cache_folder() / kind / key
+    return cache_folder() / kind / cache_key(_VERSION, how, skip_bad, stamps, names)

@@ -18,31 +18,44 @@ Labelled = tuple[list[Path], list[int]]  # files and their labels
 _OTHER_FOLDERS = ("test", "val", "validation")  # the first of them is the test part
 
 
-def named_files(folder: Path, suffix: str, classes: Sequence[str], label_in_file: bool) -> Labelled:
-    """The files anywhere below ``folder``, labelled by name, in fixed order.
+@dataclass(frozen=True)
+class Parts:
+    """The files of a data set by part; a part that it does not come with is None.
 
     Args:
-        folder: where to search.
-        suffix: of the files.
-        classes: the classes' names in order of their labels.
-        label_in_file: whether the file, not the folder it lies in, is named after the class.
+        root: the folder that they are of.
+        classes: names, in order of the labels.
+    """
+
+    root: Path
+    classes: list[str]
+    train: Labelled
+    validation: Labelled | None = None
+    test: Labelled | None = None
+
+
+def named_files(folder: Path, suffix: str, classes: Sequence[str], label_in_file: bool) -> Labelled:
+    """The files anywhere below ``folder``, in fixed order, labelled by the folder they lie in.
+
+    With ``label_in_file`` the files themselves are named after the ``classes``.
 
     Raises:
         ValueError: a name that is not among ``classes``.
         FileNotFoundError: no file.
     """
     labels = {name: label for label, name in enumerate(classes)}
-    files = sorted(p for p in folder.rglob(f"*{suffix}") if not is_hidden(p.name))
-    if not files:
+    labelled = []
+    for path in folder.rglob(f"*{suffix}"):
+        if not is_hidden(path.name):
+            name = path.stem if label_in_file else path.parent.name
+            if name not in labels:
+                raise ValueError(
+                    f"{path}: label out of range: {name} is none of the {len(classes)} classes "
+                    f"{', '.join(classes)}"
+                )
+            labelled.append((labels[name], path))
+    if not labelled:
         raise FileNotFoundError(f"{folder}: no {suffix} file")
-    for path in files:
-        name = path.stem if label_in_file else path.parent.name
-        if name not in labels:
-            raise ValueError(
-                f"{path}: label out of range: {name} is none of the {len(classes)} classes "
-                f"{', '.join(classes)}"
-            )
-    labelled = [(labels[p.stem if label_in_file else p.parent.name], p) for p in files]
     labelled.sort()
     return [path for _, path in labelled], [label for label, _ in labelled]
 
@@ -72,22 +85,6 @@ def class_files(folder: Path, suffixes: tuple[str, ...], classes: Sequence[str])
     return [Path(path) for path, _ in samples], [label for _, label in samples]
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The files of a folder by part; a part that the folder does not have is None."""
-
-    train: Labelled
-    validation: Labelled | None
-    test: Labelled | None
-    classes: list[str]
-
-    @property
-    def files(self) -> list[Path]:
-        """All of them."""
-        given = (part for part in (self.train, self.validation, self.test) if part is not None)
-        return [path for files, _ in given for path in files]
-
-
 def parts_of(root: Path, suffixes: tuple[str, ...]) -> Parts:
     """The files of ``root``, which holds <class>/, or train/, test/ and val/ with <class>/ each.
 
@@ -108,58 +105,52 @@ def parts_of(root: Path, suffixes: tuple[str, ...]) -> Parts:
             f"  or with parts, in lower case: {root}/train/cat/1{suffixes[0]}  "
             f"{root}/test/cat/1{suffixes[0]}"
         )
-    if train_folder == root:
-        return Parts(class_files(root, suffixes, classes), None, None, classes)
-    train = class_files(root / "train", suffixes, classes)
-    others = [root / name for name in _OTHER_FOLDERS if (root / name).is_dir()]
-    for folder in others:
-        names = classes_in(folder)
-        if classes != names:
-            odd = sorted(set(classes) ^ set(names))
+    train = class_files(train_folder, suffixes, classes)
+    others: list[Labelled | None] = []
+    for folder in (root / name for name in _OTHER_FOLDERS):
+        if train_folder == root or not folder.is_dir():
+            continue
+        odd = sorted({*classes} ^ {*classes_in(folder)})
+        if odd:
             raise ValueError(
                 f"{root}: the class folders of train and {folder.name} differ: {', '.join(odd)} "
                 "in one of them only"
             )
-    test, validation, *_ = [*(class_files(f, suffixes, classes) for f in others), None, None]
-    return Parts(train, validation, test, classes)
+        others.append(class_files(folder, suffixes, classes))
+    test, validation, *_ = [*others, None, None]
+    return Parts(root, classes, train, validation, test)
 
 
-def listed(parts: Parts, root: Path, split_file: Path) -> Parts:
-    """The files of one part, ``train``, by part as a file lists them.
-
-    Args:
-        parts: of a folder without parts of its own.
-        root: the folder.
-        split_file: lines ``path,part``, the path relative to the root, the part train,
-            validation (or val) or test; files that it does not list are left out.
+def listed(parts: Parts, split_file: Path) -> Parts:
+    """The files of a folder without parts, as ``split_file`` divides them by `DataConfig`'s lines.
 
     Raises:
         ValueError: a line that is no such, or names a file that is not there.
     """
+    root = parts.root
     if parts.test is not None:
         raise ValueError(f"{root} has a folder test/ or val/: `split_file` would contradict it")
-    known = {path.relative_to(root).as_posix(): i for i, path in enumerate(parts.train[0])}
+    left = {path.relative_to(root).as_posix(): i for i, path in enumerate(parts.train[0])}
     chosen: dict[str, Labelled] = {name: ([], []) for name in ("train", "validation", "test")}
-    seen: set[str] = set()
     for number, line in enumerate(split_file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, part = (cell.strip() for cell in line.rpartition(","))
         part = {"val": "validation"}.get(part, part)
-        if part not in chosen or name not in known or name in seen:
+        if part not in chosen or name not in left:
             raise ValueError(
                 f"{split_file}, line {number}: {line!r}; a line is path,part, with the path of a "
                 f"recording below {root}, once, and the part train, validation or test"
             )
-        seen.add(name)
-        chosen[part][0].append(parts.train[0][known[name]])
-        chosen[part][1].append(parts.train[1][known[name]])
+        number = left.pop(name)
+        chosen[part][0].append(parts.train[0][number])
+        chosen[part][1].append(parts.train[1][number])
     if not chosen["train"][0]:
         raise ValueError(f"{split_file} lists nothing to train on")
     validation, test = (
         chosen[name] if chosen[name][0] else None for name in ("validation", "test")
     )
-    return Parts(chosen["train"], validation, test, parts.classes)
+    return Parts(root, parts.classes, chosen["train"], validation, test)
 
 
 def groups_of(files: Sequence[Path], root: Path, pattern: str) -> list[str]:

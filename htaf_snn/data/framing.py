@@ -5,56 +5,15 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import Options, in_range
-from .recordings import Events, Format, SensorSize, read_recording
+from ..arguments import in_range
+from .options import Format, FramingOptions
+from .recordings import Events, SensorSize, read_recording
 
-_LONGEST_US = 1 << 53  # of any stretch of time that an option names
-
-
-@dataclass(frozen=True, kw_only=True)
-class FramingOptions(Options):
-    """Options that choose a recording's events and divide them into frames.
-
-    Args:
-        frames_by: of events: "time", bins of equal length, or "count", of equally many events;
-            the last has what is left over, as in SpikingJelly.
-        downsample: of events: pixels of a frame's longer side; None keeps the sensor's.
-        start: of events: microseconds after the first event that are left out, >= 0.
-        duration: of events: microseconds after ``start`` that are used; None uses all.
-        window: of events: microseconds of each of the samples that a recording is cut into; what
-            is left at its end is left out. None takes it whole.
-        denoise: of events: microseconds within which an event must follow another in one of the
-            four pixels beside it, or is left out.
-        hot_pixels: of events: events a second above which a pixel is left out.
-
-    Raises:
-        ValueError: a number out of its range.
-    """
-
-    frames_by: Literal["time", "count"] = "time"
-    downsample: int | None = None
-    start: int = 0
-    duration: int | None = None
-    window: int | None = None
-    denoise: int | None = None
-    hot_pixels: float | None = None
-
-    def check(self) -> None:
-        super().check()
-        in_range("start", self.start, 0, _LONGEST_US)
-        for name, most in (
-            ("downsample", 1 << 12), ("duration", _LONGEST_US), ("window", _LONGEST_US),
-            ("denoise", _LONGEST_US),
-        ):  # fmt: skip
-            if (value := getattr(self, name)) is not None:
-                in_range(name, value, 1, most)
-        if self.hot_pixels is not None:
-            in_range("hot_pixels", self.hot_pixels, 0, open_=True)
+Shape = tuple[int, int, int]  # C, H, W of a frame
 
 
 @dataclass(frozen=True)
@@ -99,7 +58,7 @@ class Framing(FramingOptions):
         return max(1, round(width * scale)), max(1, round(height * scale)), polarities
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """(P, H, W) of a frame."""
         width, height, polarities = self.frame_size
         return polarities, height, width
@@ -163,9 +122,8 @@ class Framing(FramingOptions):
         if polarities > 1:
             pixel += events["p"].astype(np.int64) * (height * width)
         counts = np.zeros((self.T, polarities * height * width), np.int32)
-        for row, (start, end) in zip(
-            counts, itertools.pairwise(self._bounds(events["t"])), strict=True
-        ):
+        bounds = itertools.pairwise(self._bounds(events["t"]))
+        for row, (start, end) in zip(counts, bounds, strict=True):
             row[:] = np.bincount(pixel[start:end], minlength=len(row))
         return counts.reshape(self.T, polarities, height, width)
 

@@ -1,11 +1,12 @@
-"""Static images as uint8 arrays, decoded once."""
+"""Sets of static images, as uint8 arrays that are decoded once, and any folder of images."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
-import shutil
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +14,30 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torchvision import datasets
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from ..files import cache_folder
 from .cache import ArrayFile, build_once, cache_key, file_stamp, map_in_order
-from .folders import Labelled, unpacked
+from .data_set import DataSet, Opened, root_of
+from .folders import Labelled, Parts, class_files, parts_of, unpacked
+from .options import DataConfig
+from .samples import Encoder, Samples
+from .splits import Splits, check_labels, split
 
 Images = tuple[NDArray[np.uint8], NDArray[np.int64]]  # [N, C, H, W] of 0 to 255, and labels [N]
 
 
-def digits() -> Images:
-    """scikit-learn's 1797 handwritten digits, 8x8 pixels of 17 grey levels."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images: NDArray[np.uint8] = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    return images[:, None], bunch.target
-
-
-def decoded(files: Sequence[Path], size: int | None) -> NDArray[np.uint8]:
+def decoded(part: Labelled, size: int | None) -> Images:
     """Image files as RGB, [N, 3, H, W], mapped into memory from one file in the cache.
 
-    Args:
-        files: images in any format of Pillow.
-        size: side in pixels to which the shorter side is scaled and the longer one cropped;
-            None keeps the files' size, which must be one.
+    The shorter side is scaled to ``size`` pixels and the longer one cropped; None keeps the files'
+    size, which must be one.
 
     Raises:
         ValueError: a file that is no image, or of another size than the first.
     """
+    files, labels = part
 
     def build(folder: Path) -> None:
         width, height = (size, size) if size is not None else image_size(files[0])
@@ -56,8 +53,16 @@ def decoded(files: Sequence[Path], size: int | None) -> NDArray[np.uint8]:
 
     key = cache_key(PIL.__version__, size, [file_stamp(path) for path in files])
     folder = build_once(cache_folder() / "images" / key, build)
-    images: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
-    return images
+    return np.load(folder / "images.npy", mmap_mode="r"), np.asarray(labels)
+
+
+@contextlib.contextmanager
+def _image(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except OSError as error:
+        raise ValueError(f"{path} can't be read as an image: {error}") from error
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -66,150 +71,217 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         ValueError: the file is no image.
     """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise ValueError(f"{path} can't be read as an image: {error}") from error
+    with _image(path) as image:
+        return image.size
 
 
 def _decode(path: Path, size: int | None) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as file:
-            image: Image.Image = _eight_bits(path, file).convert("RGB")
-    except OSError as error:
-        raise ValueError(f"{path} can't be read as an image: {error}") from error
+    with _image(path) as file:
+        if file.mode in ("I", "F"):
+            raise ValueError(
+                f"{path} has values of 32 bits (Pillow's mode {file.mode}), whose range is not "
+                "known; save it with 8 or 16 bits"
+            )
+        image: Image.Image = file
+        if file.mode.startswith("I;16"):
+            wide = np.asarray(file).astype(np.uint32)
+            image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        image = image.convert("RGB")
     if size is not None:
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def _eight_bits(path: Path, image: Image.Image) -> Image.Image:
-    """The image with values from 0 to 255; those of 16 bits are scaled by their type."""
-    if image.mode.startswith("I;16"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            f"{path} has values of 32 bits (Pillow's mode {image.mode}), whose range is not known; "
-            "save it with 8 or 16 bits"
-        )
-    return image
+def split_images(
+    options: DataConfig,
+    num_classes: int,
+    where: object,
+    train: Images,
+    validation: Images | None,
+    test: Images | None,
+) -> Splits:
+    """The three parts as samples; what the set does not come with is drawn of training's.
+
+    Raises:
+        ValueError: a label out of range, or too rare.
+    """
+    least = 1 + (validation is None and options.validation > 0) + (test is None)
+    for part, at_least in ((train, least), (validation, 1), (test, 1)):
+        if part is not None:
+            check_labels(part[1], num_classes, where, at_least)
+    encode = Encoder(options.encoder, options.T)
+    return split(
+        Samples(*train, encode),
+        train[1],
+        options.validation if validation is None else Samples(*validation, encode),
+        options.test if test is None else Samples(*test, encode),
+        options.split_seed,
+    )
 
 
-def tiny_imagenet(root: Path) -> tuple[Labelled, Labelled]:
-    """Train and validation files of Tiny-ImageNet, as published: its test split has no labels.
+def _digits(options: DataConfig) -> Splits:
+    from sklearn.datasets import load_digits
 
-    Args:
-        root: the folder ``tiny-imagenet-200`` or what holds it or ``tiny-imagenet-200.zip``.
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    return split_images(options, 10, "digits", (images, bunch.target), None, None)
+
+
+def _tiny_imagenet(options: DataConfig) -> Splits:
+    """The training and validation parts of Tiny-ImageNet, whose test part has no labels.
+
+    The root is the folder ``tiny-imagenet-200``, or holds it or ``tiny-imagenet-200.zip``.
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: a label that is not in wnids.txt, or files that are not annotated.
+        ValueError: a label that is not in wnids.txt.
     """
-    name = "tiny-imagenet-200"
-    if (root / f"{name}.zip").is_file() and not (root / name).is_dir():
-        root = unpacked(root / f"{name}.zip")
-    elif (root / name).is_dir():
+    root, name = root_of(options, "Tiny-ImageNet"), "tiny-imagenet-200"
+    if (root / name).is_dir():
         root = root / name
+    elif (root / f"{name}.zip").is_file():
+        root = unpacked(root / f"{name}.zip")
     annotations = root / "val" / "val_annotations.txt"
     if not (root / "wnids.txt").is_file() or not annotations.is_file():
         raise FileNotFoundError(
             f"no wnids.txt and val/val_annotations.txt in {root}; `data.root` must hold {name}/ or "
             f"{name}.zip, from http://cs231n.stanford.edu/{name}.zip"
         )
-    labels = {wnid: i for i, wnid in enumerate(sorted((root / "wnids.txt").read_text().split()))}
-    train = [
-        (path, label)
-        for wnid, label in labels.items()
-        for path in sorted((root / "train" / wnid / "images").glob("*.JPEG"))
-    ]
-    test = []
+    wnids = sorted((root / "wnids.txt").read_text().split())
+    known = {wnid: label for label, wnid in enumerate(wnids)}
+    files, labels = [], []
     for line in annotations.read_text().splitlines():
         file, wnid, *_ = line.split("\t")
-        if wnid not in labels:
+        if wnid not in known:
             raise ValueError(f"{annotations}: label out of range: {wnid} is not in wnids.txt")
-        test.append((root / "val" / "images" / file, labels[wnid]))
-    return _columns(train), _columns(test)
+        files.append(root / "val" / "images" / file)
+        labels.append(known[wnid])
+    train = class_files(root / "train", (".jpeg",), wnids)
+    train_images, test_images = (decoded(part, options.size) for part in (train, (files, labels)))
+    return split_images(options, 200, root, train_images, None, test_images)
 
 
-def _columns(pairs: Sequence[tuple[Path, int]]) -> Labelled:
-    return [path for path, _ in pairs], [label for _, label in pairs]
+def _cifar(name: str, num_classes: int, options: DataConfig) -> Splits:
+    """The parts of torchvision's ``CIFAR10`` or ``CIFAR100``, checked by md5.
 
-
-def torchvision_cifar(class_name: str, root: Path, download: bool) -> tuple[Images, Images]:
-    """Train and test images of torchvision's ``CIFAR10`` or ``CIFAR100``, checked by md5.
-
-    Args:
-        class_name: torchvision's class.
-        root: folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``, or its .tar.gz.
-        download: whether torchvision may fetch what is missing.
+    Below the root lies ``cifar-10-batches-py`` or ``cifar-100-python``, or its .tar.gz.
 
     Raises:
-        FileNotFoundError: files are missing or damaged and ``download`` is False.
+        FileNotFoundError: files are missing or damaged and nothing may be downloaded.
     """
-    from torchvision import datasets
-
-    dataset_class: Any = getattr(datasets, class_name)
-    archive, folder = root / dataset_class.filename, root / dataset_class.base_folder
+    root = root_of(options, name)
+    theirs: Any = getattr(datasets, name)
+    archive, folder = root / theirs.filename, root / theirs.base_folder
     if archive.is_file() and not folder.is_dir():
         root = unpacked(archive).parent
     try:
-        parts = [dataset_class(root, train=train, download=download) for train in (True, False)]
+        parts = [theirs(root, train=train, download=options.download) for train in (True, False)]
     except RuntimeError as error:
         raise FileNotFoundError(
             f"{folder}: missing, or a file's md5 is not the published one; `data.root` (={root}) "
-            f"must hold {dataset_class.base_folder}/ or {dataset_class.filename}, or set "
-            "data.download=true where there is a network"
+            f"must hold {theirs.base_folder}/ or {theirs.filename}, or set data.download=true "
+            "where there is a network"
         ) from error
     train, test = ((part.data.transpose(0, 3, 1, 2), np.array(part.targets)) for part in parts)
-    return train, test
+    return split_images(options, num_classes, root, train, None, test)
 
 
-def torchvision_mnist(class_name: str, root: Path, download: bool) -> tuple[Images, Images]:
-    """Train and test images of torchvision's ``MNIST`` or ``FashionMNIST``.
+def _mnist(name: str, options: DataConfig) -> Splits:
+    """The parts of torchvision's ``MNIST`` or ``FashionMNIST``.
 
-    Args:
-        class_name: torchvision's class, also the folder's name.
-        root: folder that holds ``<class_name>/raw/``, with the four idx files, or their .gz.
-        download: whether torchvision may fetch what is missing.
+    Below the root lies ``<name>/raw/`` with the four idx files, or their .gz.
 
     Raises:
-        FileNotFoundError: files are missing and ``download`` is False.
+        FileNotFoundError: files are missing and nothing may be downloaded.
     """
-    from torchvision import datasets
+    root = root_of(options, name)
+    theirs: Any = getattr(datasets, name)
+    files = [root / name / "raw" / Path(url).stem for url, _ in theirs.resources]
 
-    dataset_class: Any = getattr(datasets, class_name)
-    raw = root / class_name / "raw"
-    names = [Path(url).stem for url, _ in dataset_class.resources]
-    missing = [name for name in names if not (raw / name).is_file()]
-    if missing and all((raw / f"{name}.gz").is_file() for name in missing):
-        root = _unpacked(raw, names, class_name)
-    elif missing and not download:
+    def missing() -> list[str]:
+        return [f.name for f in files if not (f.is_file() or f.with_name(f"{f.name}.gz").is_file())]
+
+    if missing() and options.download:
+        theirs(root, download=True)
+    if missing():
         raise FileNotFoundError(
-            f"{raw}: no {', '.join(missing)} (nor .gz); `data.root` (={root}) must hold "
-            f"{class_name}/raw/ with the four idx files, or set data.download=true where there "
-            "is a network"
+            f"{files[0].parent}: no {', '.join(missing())} (nor .gz); `data.root` (={root}) must "
+            f"hold {name}/raw/ with the four idx files, or set data.download=true where there is "
+            "a network"
         )
-    parts = (
-        dataset_class(root, train=train, download=download and bool(missing))
-        for train in (True, False)
-    )
-    train, test = ((part.data[:, None].numpy(), part.targets.numpy()) for part in parts)
-    return train, test
+    arrays = [_idx(path) for path in files]  # images and labels of training, of the test
+    train, test = ((x[:, None], y.astype(np.int64)) for x, y in (arrays[:2], arrays[2:]))
+    return split_images(options, 10, root, train, None, test)
 
 
-def _unpacked(raw: Path, names: list[str], class_name: str) -> Path:
-    """A folder in the cache where the .gz files of ``raw``, which is never written to, lie open."""
-    key = cache_key(class_name, [file_stamp(raw / f"{name}.gz") for name in names])
+def _idx(path: Path) -> NDArray[np.uint8]:
+    """The array of an idx file of bytes, or of its .gz beside it."""
+    packed = path.with_name(f"{path.name}.gz")
+    try:
+        content = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+        if len(content) < 4 or content[:3] != b"\0\0\x08":
+            raise ValueError(f"it begins with {content[:4]!r}")
+        sides = np.frombuffer(content, ">u4", content[3], 4).tolist()
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * len(sides)).reshape(sides)
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} (or .gz) is no idx file: {error}; fetch it again") from error
 
-    def build(folder: Path) -> None:
-        (folder / class_name / "raw").mkdir(parents=True)
-        for name in names:
-            with (
-                gzip.open(raw / f"{name}.gz") as packed,
-                (folder / class_name / "raw" / name).open("wb") as plain,
-            ):
-                shutil.copyfileobj(packed, plain)
 
-    return build_once(cache_folder() / "unpacked" / key, build)
+class ImageFolder(DataSet):
+    """The set ``image_folder``: its files tell the shape, its folders the classes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "image_folder",
+            "images",
+            "images, as RGB, in <class>/, or in train/<class>/ and test/<class>/; may be a .tar.*"
+            " or .zip",
+            shape=None,
+            num_classes=None,
+            options=frozenset({"encoder", "root", "size"}),
+        )
+
+    def open(self, options: DataConfig) -> Opened:
+        root = root_of(options, "images by class")
+        parts = parts_of(unpacked(root) if root.is_file() else root, IMG_EXTENSIONS)
+        width, height = image_size(parts.train[0][0])
+        if options.size is not None:
+            width = height = options.size
+        load = functools.partial(_folder, parts, options)
+        return Opened((3, height, width), len(parts.classes), load)
+
+
+def _folder(parts: Parts, options: DataConfig) -> Splits:
+    given = (parts.train, parts.validation, parts.test)
+    train, validation, test = (part and decoded(part, options.size) for part in given)
+    assert train is not None
+    return split_images(options, len(parts.classes), parts.root, train, validation, test)
+
+
+_FETCHED = frozenset({"encoder", "root", "download"})
+IMAGE_SETS = [
+    DataSet(
+        "digits", "images", "scikit-learn's real handwritten digits, 8x8 grey", (1, 8, 8), 10,
+        _digits, options=frozenset({"encoder"}),
+    ),
+    *(
+        DataSet(
+            name, "images", f"{title}, through torchvision", (1, 28, 28), 10,
+            functools.partial(_mnist, title.replace("-", "")), options=_FETCHED,
+        )
+        for name, title in (("mnist", "MNIST"), ("fashion_mnist", "Fashion-MNIST"))
+    ),
+    *(
+        DataSet(
+            f"cifar{n}", "images", f"CIFAR-{n}, through torchvision", (3, 32, 32), n,
+            functools.partial(_cifar, f"CIFAR{n}", n), options=_FETCHED,
+        )
+        for n in (10, 100)
+    ),
+    DataSet(
+        "tiny_imagenet", "images",
+        "Tiny-ImageNet, as published; its validation split is the test split here",
+        (3, 64, 64), 200, _tiny_imagenet, options=_FETCHED,
+    ),
+    ImageFolder(),
+]  # fmt: skip

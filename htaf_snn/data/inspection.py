@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import write_figure
-from .events import extent
-from .readers.cameras import Camera, sensor_around
-from .readers.columns import Format
+from .options import Camera, Format
 from .readers.hdf5 import CHANNELS
+from .readers.headers import sensor_around
 from .recordings import (
     Events,
+    extent,
     files_at,
     read_recording,
     recordings_in,
@@ -34,25 +34,15 @@ _LONGEST_S, _SHORTEST_S = 3600, 1e-3  # of a recording, beyond which the time's 
 
 @dataclass(frozen=True)
 class RecordingSummary:
-    """The contents of one recording, or the reason why it can't be read.
-
-    Args:
-        path: of the recording.
-        size: (W, H) by its header, or None.
-        extent: (W, H) that its events reach.
-        events: how many; 0 where they can't be read.
-        seconds: from the first to the last.
-        on: share of ON events.
-        note: what is wrong or doubtful; empty otherwise.
-    """
+    """The contents of one recording, or the reason why it can't be read."""
 
     path: Path
-    size: tuple[int, int] | None = None
-    extent: tuple[int, int] = (1, 1)
-    events: int = 0
-    seconds: float = 0.0
-    on: float = 0.0
-    note: str = ""
+    size: tuple[int, int] | None = None  # (W, H) by its header
+    extent: tuple[int, int] = (1, 1)  # (W, H) that its events reach
+    events: int = 0  # how many; 0 where they can't be read
+    seconds: float = 0.0  # from the first to the last
+    on: float = 0.0  # share of ON events
+    note: str = ""  # what is wrong or doubtful
 
 
 def inspect(
@@ -127,22 +117,27 @@ def _lines(groups: Sequence[Sequence[RecordingSummary]], folder: Path, left_out:
     good = [group for group in groups if group[0].events]
     bad = [one for group in groups for one in group if not one.events]
     unnamed = [one.extent for group in good for one in group if one.size is None]
-    reach = (max(w for w, _ in unnamed), max(h for _, h in unnamed)) if unnamed else (1, 1)
-    guess = sensor_around(reach)
-    rows = [_row(group, folder, guess) for group in good]
+    width, height = np.max([(1, 1), *unnamed], axis=0).tolist()
+    guess = "{}x{}".format(*sensor_around((width, height)))
+    header = ["recording", "sensor", "events", "seconds", "events/s", "ON", "note"]
+    rows = [header, *(_row(group, folder, guess) for group in good)]
     rows += [[_name(one.path, folder), *[""] * 5, one.note] for one in bad[:_MOST_BAD]]
-    lines = [_table(rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     if len(bad) > _MOST_BAD:
         lines.append(f"and {len(bad) - _MOST_BAD} more that can't be read")
     if left_out:
         lines.append(f"and {left_out} more recordings in these files")
     if unnamed:
-        lines += ["", f"? guessed: no file names its sensor, and events reach {_times(reach)}; "
-                  f"--data.sensor_size {_times(guess)}, or another, settles it"]  # fmt: skip
+        lines += ["", f"? guessed: no file names its sensor, and events reach {width}x{height}; "
+                  f"--data.sensor_size {guess}, or another, settles it"]  # fmt: skip
     return [*lines, ""]
 
 
-def _row(group: Sequence[RecordingSummary], folder: Path, guess: tuple[int, int]) -> list[str]:
+def _row(group: Sequence[RecordingSummary], folder: Path, guess: str) -> list[str]:
     first = group[0]
     name = _name(first.path, folder)
     if len(group) > 1:
@@ -151,7 +146,7 @@ def _row(group: Sequence[RecordingSummary], folder: Path, guess: tuple[int, int]
         name += first.path.suffix or "recordings"
     return [
         name,
-        f"{_times(guess)}?" if first.size is None else _times(first.size),
+        f"{guess}?" if first.size is None else "{}x{}".format(*first.size),
         _span([one.events for one in group], "d"),
         _span([one.seconds for one in group], ".6g"),
         _span([one.events / one.seconds for one in group if one.seconds], ".3g"),
@@ -164,22 +159,9 @@ def _name(path: Path, folder: Path) -> str:
     return path.name if path == folder else str(path.relative_to(folder))
 
 
-def _times(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
 def _span(values: Sequence[float], spec: str) -> str:
-    ends = dict.fromkeys(format(end, spec) for end in (min(values), max(values))) if values else {}
-    return " to ".join(ends)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    header = ["recording", "sensor", "events", "seconds", "events/s", "ON", "note"]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    )
+    ends = (min(values), max(values)) if values else ()
+    return " to ".join(dict.fromkeys(format(end, spec) for end in ends))
 
 
 def _accumulated(events: Events, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -208,10 +190,9 @@ def _drawn(out: Path, pictures: list[tuple[str, NDArray[np.float64]]]) -> list[s
     columns = min(6, len(pictures))
     rows = math.ceil(len(pictures) / columns)
     figure = Figure((2.2 * columns, 2.3 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
+    for number, (name, picture) in enumerate(pictures, 1):
+        axis = figure.add_subplot(rows, columns, number)
         axis.axis("off")
-    for axis, (name, picture) in zip(axes, pictures, strict=False):
         axis.imshow(picture, cmap="RdBu_r", vmin=-1, vmax=1)
         axis.set_title(name[-28:], fontsize=7)
     write_figure(figure, out, dpi=120)

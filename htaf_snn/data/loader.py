@@ -14,62 +14,6 @@ from .samples import Samples
 from .splits import Sample
 
 
-class TrainLoader(DataLoader[Any]):
-    """A loader that goes on within an epoch, with any number of workers.
-
-    Its state is the number of batches that it has handed out; those that workers have made in
-    advance do not count, and are made again. (A sample's random changes depend on it and the epoch
-    alone.)
-    """
-
-    _start = _yielded = 0
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        sampler = self.sampler
-        assert isinstance(sampler, Sampler)
-        self._yielded, self._start = self._start, 0
-        sampler.start = self._yielded * (self.batch_size or 1)
-        for batch in super().__iter__():
-            self._yielded += 1
-            yield batch
-
-    def _sizes(self) -> dict[str, int]:
-        assert isinstance(self.sampler, Sampler)
-        return {
-            "replicas": self.sampler.num_replicas,
-            "samples": self.sampler.num_samples,
-            "batch_size": self.batch_size or 1,
-        }
-
-    def state_dict(self) -> dict[str, int]:
-        """Returns the loader's place, which `load_state_dict` takes."""
-        assert isinstance(self.sampler, Sampler)
-        return {"epoch": self.sampler.epoch, "batches": self._yielded, **self._sizes()}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Lets the next iteration begin after the last batch that was handed out.
-
-        Raises:
-            ValueError: the state is of other data, another batch size, or an earlier version.
-        """
-        assert isinstance(self.sampler, Sampler)
-        if "batches" not in state_dict:
-            raise ValueError(
-                "the checkpoint was written by an earlier version of htaf_snn, whose place within "
-                "an epoch is not known here; train anew"
-            )
-        for name, own in self._sizes().items():
-            if state_dict[name] != own:
-                raise ValueError(
-                    f"the checkpoint was written within an epoch with {state_dict[name]} {name} a "
-                    f"process, here there are {own}; go on as it was, or from an epoch's end"
-                )
-        finished = state_dict["batches"] >= len(self)
-        self.sampler.set_epoch(state_dict["epoch"] + finished)
-        self._start = 0 if finished else state_dict["batches"]
-        self._yielded = self._start
-
-
 class Sampler(DistributedSampler[Any]):
     """A sampler of (epoch, index) that can begin within an epoch, once, at ``start``.
 
@@ -95,6 +39,57 @@ class Sampler(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         start, self.start = self.start, 0
         return iter([(self.epoch, index) for index in super().__iter__()][start:])
+
+
+class TrainLoader(DataLoader[Any]):
+    """A loader that goes on within an epoch, with any number of workers.
+
+    Its state is the number of batches that it has handed out; those that workers have made in
+    advance do not count, and are made again. (A sample's random changes depend on it and the epoch
+    alone.)
+    """
+
+    sampler: Sampler
+    _start = _yielded = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._yielded, self._start = self._start, 0
+        self.sampler.start = self._yielded * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self._yielded += 1
+            yield batch
+
+    def _sizes(self) -> dict[str, int]:
+        return {
+            "replicas": self.sampler.num_replicas,
+            "samples": self.sampler.num_samples,
+            "batch_size": self.batch_size or 1,
+        }
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the loader's place, which `load_state_dict` takes."""
+        return {"epoch": self.sampler.epoch, "batches": self._yielded, **self._sizes()}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Lets the next iteration begin after the last batch that was handed out.
+
+        Raises:
+            ValueError: the state is of other data, another batch size, or an earlier version.
+        """
+        if "batches" not in state_dict:
+            raise ValueError(
+                "the checkpoint was written by an earlier version of htaf_snn, whose place within "
+                "an epoch is not known here; train anew"
+            )
+        for name, own in self._sizes().items():
+            if state_dict[name] != own:
+                raise ValueError(
+                    f"the checkpoint was written within an epoch with {state_dict[name]} {name} a "
+                    f"process, here there are {own}; go on as it was, or from an epoch's end"
+                )
+        finished = state_dict["batches"] >= len(self)
+        self.sampler.set_epoch(state_dict["epoch"] + finished)
+        self._start = self._yielded = 0 if finished else state_dict["batches"]
 
 
 class Drawn(Dataset[Sample]):

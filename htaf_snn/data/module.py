@@ -19,9 +19,10 @@ from ..arguments import in_range, typed
 from ..checkpoint_io import check_import, checkpoint_errors, read_checkpoint, settings_in
 from . import augment as augmentation
 from . import summary
-from .definition import DataConfig
-from .framing import Framing
+from .data_set import Opened
+from .framing import Shape
 from .loader import Drawn, Sampler, TrainLoader
+from .options import DataConfig
 from .registry import data_set, is_data_set
 from .splits import Sample, Splits, frames_first
 
@@ -91,18 +92,18 @@ class SpikingDataModule(L.LightningDataModule):
             return cls(dataclasses.replace(config, download=False, root=root or config.root), seed)
 
     @functools.cached_property
-    def _inspected(self) -> tuple[tuple[int, int, int], int]:
-        return self.data_set.inspect(self.config)
+    def _opened(self) -> Opened:
+        return self.data_set.open(self.config)
 
     @property
-    def in_shape(self) -> tuple[int, int, int]:
+    def in_shape(self) -> Shape:
         """(C, H, W) of a frame; of a folder of files, as their headers say."""
-        return self._inspected[0]
+        return self._opened.shape
 
     @property
     def num_classes(self) -> int:
         """Number of labels; of a folder of files, of its class folders."""
-        return self._inspected[1]
+        return self._opened.num_classes
 
     def read_frames(self, recording: Path) -> Tensor:
         """Frames [T, P, H, W] of an event recording, made as those of this data set.
@@ -110,20 +111,16 @@ class SpikingDataModule(L.LightningDataModule):
         Raises:
             ValueError: this is a set of static images, or the recording is damaged.
         """
-        return torch.from_numpy(self._framing[0].read(recording)).float()
-
-    @functools.cached_property
-    def _framing(self) -> tuple[Framing, list[str]]:
-        if self.data_set.framing is None:
+        if self._opened.framing is None:
             raise ValueError(f"{self.data_set.name} has static images, not event recordings")
-        return self.data_set.framing(self.config)
+        return torch.from_numpy(self._opened.framing.read(recording)).float()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the framing and the classes, with which a checkpoint labels other recordings."""
-        if self.data_set.framing is None:
+        framing = self._opened.framing
+        if framing is None:
             return {}
-        framing, classes = self._framing
-        return {"framing": dataclasses.asdict(framing), "classes": classes}
+        return {"framing": dataclasses.asdict(framing), "classes": self._opened.classes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuses to go on with other classes than the checkpoint's.
@@ -135,15 +132,16 @@ class SpikingDataModule(L.LightningDataModule):
         if classes is not None and classes != self.state_dict().get("classes"):
             raise ValueError(
                 f"the checkpoint was trained on the classes {', '.join(classes)}; here they are "
-                f"{', '.join(self._framing[1])}"
+                f"{', '.join(self._opened.classes)}"
             )
 
     def prepare_data(self) -> None:
-        self.data_set.load(self.config)  # builds the caches, in one process
+        """Builds the caches, in one process."""
+        self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         if self._splits is None:
-            self._splits = self.data_set.load(self.config)
+            self._splits = self._opened.load()
         if self.data_set.kind == "events" and stage == "fit":
             for line in summary.lines(self._splits):
                 _log.info("%s", line)
@@ -151,15 +149,16 @@ class SpikingDataModule(L.LightningDataModule):
                 _log.warning("%s", warning)
 
     @property
-    def has_validation(self) -> bool:
-        """True if there is a validation part."""
-        return len(self.splits.validation) > 0  # type: ignore[arg-type]
-
-    @property
     def splits(self) -> Splits:
+        """The three parts."""
         self.setup()
         assert self._splits is not None
         return self._splits
+
+    @property
+    def has_validation(self) -> bool:
+        """True if there is a validation part."""
+        return len(self.splits.validation) > 0  # type: ignore[arg-type]
 
     def train_dataloader(self) -> Loader:
         """Batches in an order that depends on ``seed`` and the epoch alone."""
@@ -178,15 +177,15 @@ class SpikingDataModule(L.LightningDataModule):
         collate: Callable[[list[Sample]], tuple[Tensor, Tensor]] = frames_first
         if self.config.mixup > 0 or self.config.cutmix > 0:
             collate = augmentation.Mixing(self.config.mixup, self.config.cutmix, self.num_classes)
-        loader: Loader = TrainLoader(
-            Drawn(self.splits.train, transform, self.seed),
-            batch_size=self.config.batch_size,
-            sampler=sampler,
-            collate_fn=collate,
-            num_workers=self.config.num_workers,
-            persistent_workers=self.config.num_workers > 0,
-        )
-        return loader
+        drawn = Drawn(self.splits.train, transform, self.seed)
+        return TrainLoader(drawn, sampler=sampler, collate_fn=collate, **self._loader_options())
+
+    def _loader_options(self) -> dict[str, Any]:
+        workers = self.config.num_workers
+        return {
+            "batch_size": self.config.batch_size, "num_workers": workers,
+            "persistent_workers": workers > 0,
+        }  # fmt: skip
 
     def val_dataloader(self) -> Loader:
         return self._loader(self.splits.validation)
@@ -210,10 +209,5 @@ class SpikingDataModule(L.LightningDataModule):
             # Lightning's own choice repeats samples, where there are not as many on every device.
             sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
         return DataLoader(
-            dataset,
-            batch_size=self.config.batch_size,
-            sampler=sampler,
-            collate_fn=frames_first,
-            num_workers=self.config.num_workers,
-            persistent_workers=self.config.num_workers > 0,
+            dataset, sampler=sampler, collate_fn=frames_first, **self._loader_options()
         )

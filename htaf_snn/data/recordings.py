@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..extras import needed
 from ..files import is_hidden
+from .options import Format as Format
 from .readers import READERS as READERS
-from .readers import SENSOR_SIZES
-from .readers.columns import UNITS, Columns
-from .readers.columns import Format as Format
+from .readers.columns import Columns
 from .readers.hdf5 import SUFFIXES, count_of_many
 from .readers.hdf5 import file_of as file_of
 
@@ -25,12 +23,8 @@ Events = NDArray[np.void]  # of `EVENT`, in order of time
 
 EVENT = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.bool_)])
 
+UNITS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}  # microseconds in one
 _LATEST_US = 1 << 62  # two such times have a difference that fits 64 bits
-
-
-def import_tonic() -> Any:
-    """Tonic, or an error that says how to install it."""
-    return needed("tonic")
 
 
 def read_recording(
@@ -61,9 +55,9 @@ def read_recording(
             f"{path}: not an event recording by its suffix; the known ones are {', '.join(READERS)}"
         )
     format = Format() if format is None else format
-    with _named(path, "; the file can't be read as events"):
-        columns = READERS[suffix](path, format)
-    with _named(path):
+    with naming(path, "; the file can't be read as events"):
+        columns = READERS[suffix].read(path, format)
+    with naming(path):
         return _checked(columns, sensor_size, format)
 
 
@@ -76,11 +70,11 @@ def sensor_in_header(path: Path, format: Format | None = None) -> tuple[int, int
     Raises:
         ValueError: a damaged file.
     """
-    suffix = file_of(path).suffix.lower()
-    if suffix not in SENSOR_SIZES:
+    reader = READERS.get(file_of(path).suffix.lower())
+    if reader is None or reader.size is None:
         return None
-    with _named(path, "; the file can't be read as events"):
-        size = SENSOR_SIZES[suffix](path, format or Format())
+    with naming(path, "; the file can't be read as events"):
+        size = reader.size(path, format or Format())
         if size is None:
             return None
         numbers = np.asarray(size).ravel()
@@ -95,7 +89,7 @@ def files_at(where: Path) -> list[Path]:
     Raises:
         FileNotFoundError: there is none.
     """
-    files = [where]
+    files = [where] if file_of(where).is_file() else []
     if where.is_dir():
         files = [
             path
@@ -104,15 +98,15 @@ def files_at(where: Path) -> list[Path]:
             and not any(map(is_hidden, path.relative_to(where).parts))
             and path.is_file()
         ]
-        files.sort(
-            key=lambda path: [
-                int(part) if place % 2 else part  # 2 before 10
-                for place, part in enumerate(re.split(r"(\d+)", str(path)))
-            ]
-        )
-    if not files or not file_of(files[0]).is_file():
+    if not files:
         raise FileNotFoundError(f"no event recording ({', '.join(READERS)}) at {where}")
-    return files
+    return sorted(
+        files,
+        key=lambda path: [
+            int(part) if place % 2 else part  # 2 before 10
+            for place, part in enumerate(re.split(r"(\d+)", str(path)))
+        ],
+    )
 
 
 def recordings_in(path: Path) -> list[Path]:
@@ -125,7 +119,7 @@ def recordings_in(path: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _named(path: Path, remedy: str = "") -> Iterator[None]:
+def naming(path: Path, remedy: str = "") -> Iterator[None]:
     """Gives whatever a reader raises the file's name, and what follows from it."""
     try:
         yield
@@ -139,12 +133,10 @@ def _named(path: Path, remedy: str = "") -> Iterator[None]:
 
 
 def _checked(columns: Columns, sensor_size: SensorSize | None, format: Format) -> Events:
-    if not len(columns.x) == len(columns.y) == len(columns.t) == len(columns.p):
-        raise ValueError(
-            f"x, y, t and p differ in length ({len(columns.x)}, {len(columns.y)}, "
-            f"{len(columns.t)}, {len(columns.p)})"
-        )
-    if len(columns.t) == 0:
+    lengths = [len(column) for column in (columns.x, columns.y, columns.t, columns.p)]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"x, y, t and p differ in length ({', '.join(map(str, lengths))})")
+    if lengths[0] == 0:
         raise ValueError("no event in the recording")
     x, y = _coordinates("x", columns.x), _coordinates("y", columns.y)
     t = _microseconds(columns, format)
@@ -154,69 +146,76 @@ def _checked(columns: Columns, sensor_size: SensorSize | None, format: Format) -
     if format.to_origin:
         x, y = x - x.min(), y - y.min()
     width, height = (1 << 15, 1 << 15) if sensor_size is None else sensor_size[:2]
-    row = _first((x < 0) | (x >= width) | (y < 0) | (y >= height))
-    if row is not None:
-        sensor = "a sensor" if sensor_size is None else f"the {width}x{height} sensor"
-        raise ValueError(
-            f"row {row}: event at x={x[row]}, y={y[row]} lies outside {sensor}; the file is "
-            "corrupt or from another sensor, or `data.sensor_size` or `data.ordering` is not its"
-        )
-    row = _first(np.diff(t) < 0)
-    order: Any = slice(None)
-    if row is not None:
-        if not format.sort:
-            raise ValueError(
-                f"row {row + 1}: timestamps run backwards, from {t[row]} to {t[row + 1]} us; the "
-                "file is corrupt, or its events are not in order: set `data.sort` to sort them"
-            )
+    sensor = "a sensor" if sensor_size is None else f"the {width}x{height} sensor"
+    _refuse(
+        (x < 0) | (x >= width) | (y < 0) | (y >= height),
+        lambda row: (
+            f"event at x={x[row]}, y={y[row]} lies outside {sensor}; the file is corrupt "
+            "or from another sensor, or `data.sensor_size` or `data.ordering` is not its"
+        ),
+    )
+    if format.sort:
         order = np.argsort(t, kind="stable")
-    if t.min() < 0:
-        t = t - t.min()
+        x, y, t, p = x[order], y[order], t[order], p[order]
+    _refuse(
+        np.diff(t, prepend=t[0]) < 0,
+        lambda row: (
+            f"timestamps run backwards, from {t[row - 1]} to {t[row]} us; the file is "
+            "corrupt, or its events are not in order: set `data.sort` to sort them"
+        ),
+    )
     events = np.empty(len(t), EVENT)
-    for name, column in (("x", x), ("y", y), ("t", t), ("p", p)):
-        events[name] = column[order]
+    events["x"], events["y"], events["t"], events["p"] = x, y, t - min(t[0], 0), p
     return events
 
 
-def _first(wrong: NDArray[np.bool_]) -> int | None:
-    return int(np.argmax(wrong)) if wrong.any() else None
+def extent(events: Events) -> tuple[int, int]:
+    """(W, H) of the smallest sensor that has these events."""
+    return int(events["x"].max()) + 1, int(events["y"].max()) + 1
+
+
+def _refuse(wrong: NDArray[np.bool_], message: Callable[[int], str]) -> None:
+    """Raises a ValueError with the first wrong row and what ``message`` says of it, if any is."""
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(f"row {row}: {message(row)}")
 
 
 def _numbers(name: str, column: NDArray[Any]) -> NDArray[Any]:
     if column.dtype.kind not in "biuf":
         raise ValueError(f"{name} are of type {column.dtype}, which is no real number")
     if column.dtype.kind == "f":
-        row = _first(~np.isfinite(column))
-        if row is not None:
-            raise ValueError(f"row {row}: {name}={column[row]}")
+        _refuse(~np.isfinite(column), lambda row: f"{name}={column[row]}")
     return column
+
+
+def _is_fraction(column: NDArray[Any]) -> NDArray[np.bool_]:
+    if column.dtype.kind != "f":  # the largest integers are no floats
+        return np.zeros(len(column), np.bool_)
+    fraction: NDArray[np.bool_] = column != np.floor(column)
+    return fraction
 
 
 def _coordinates(name: str, column: NDArray[Any]) -> NDArray[np.int64]:
     column = _numbers(name, column)
-    if column.dtype.kind == "f":
-        row = _first(column != np.floor(column))
-        if row is not None:
-            raise ValueError(
-                f"row {row}: {name}={column[row]} is no pixel; round the coordinates first"
-            )
-    row = _first(np.abs(column.astype(np.float64)) >= 1 << 31)
-    if row is not None:
-        raise ValueError(f"row {row}: {name}={column[row]} lies outside any sensor")
+    _refuse(
+        _is_fraction(column),
+        lambda row: f"{name}={column[row]} is no pixel; round the coordinates first",
+    )
+    _refuse(
+        np.abs(column.astype(np.float64)) >= 1 << 31,
+        lambda row: f"{name}={column[row]} lies outside any sensor",
+    )
     return column.astype(np.int64)
 
 
 def _polarities(column: NDArray[Any]) -> NDArray[np.bool_]:
     column = _numbers("p", column)
-    row = _first(~np.isin(column, (-1, 0, 1)))
-    if row is not None:
-        raise ValueError(f"row {row}: p={column[row]}; polarities must be 0 and 1, or -1 and 1")
-    negative = column < 0
-    if negative.any() and (column == 0).any():
-        raise ValueError(
-            f"row {_first(column == 0)}: p=0, and row {_first(negative)}: p=-1; polarities must be "
-            "0 and 1, or -1 and 1"
-        )
+    allowed = "polarities must be 0 and 1, or -1 and 1"
+    _refuse(~np.isin(column, (-1, 0, 1)), lambda row: f"p={column[row]}; {allowed}")
+    negative = np.flatnonzero(column < 0)
+    if len(negative):
+        _refuse(column == 0, lambda _: f"p=0, and row {negative[0]}: p=-1; {allowed}")
     positive: NDArray[np.bool_] = column > 0
     return positive
 
@@ -227,23 +226,20 @@ def _microseconds(columns: Columns, format: Format) -> NDArray[np.int64]:
         factor = UNITS[format.time_unit]
     elif columns.unit is not None:
         factor = UNITS[columns.unit] * format.t_unit
-    elif t.dtype.kind == "f" and (t != np.floor(t)).any():
-        factor = UNITS["s"]
     else:
-        factor = float(format.t_unit)
+        factor = UNITS["s"] if _is_fraction(t).any() else float(format.t_unit)
     t = _unwrapped(t, 1 << columns.clock_bits)
-    row = _first(np.abs(t.astype(np.float64)) * factor >= _LATEST_US)
-    if row is not None:
-        raise ValueError(
-            f"row {row}: t={t[row]} in units of {factor:g} us is past what 64 bits hold; set "
+    _refuse(
+        np.abs(t.astype(np.float64)) * factor >= _LATEST_US,
+        lambda row: (
+            f"t={t[row]} in units of {factor:g} us is past what 64 bits hold; set "
             "`data.time_unit` to the file's"
-        )
+        ),
+    )
     if t.dtype.kind == "f":
         return np.rint(t.astype(np.float64) * factor).astype(np.int64)
     whole = t.astype(np.int64)
-    if factor < 1:
-        return whole // round(1 / factor)
-    return whole * round(factor)
+    return whole // round(1 / factor) if factor < 1 else whole * round(factor)
 
 
 def _unwrapped(t: NDArray[Any], clock: int) -> NDArray[Any]:
@@ -251,7 +247,7 @@ def _unwrapped(t: NDArray[Any], clock: int) -> NDArray[Any]:
 
     It has where they jump back by nearly its range, and nowhere by less that is not little.
     """
-    if t.dtype.kind == "f" and (t != np.floor(t)).any():
+    if _is_fraction(t).any():
         return t
     least, most = int(t.min()), int(t.max())
     if not (0 <= least <= most < clock or -clock // 2 <= least <= most < clock // 2):

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from ..registry import find
-from . import audio_sets, event_folder, event_sets, image_sets
-from .definition import DataSet
+from .data_set import DataSet
+from .event_folder import EventFolder
+from .event_sets import EVENT_SETS
+from .images import IMAGE_SETS
 
 DATA_SETS: dict[str, DataSet] = {
-    entry.name: entry
-    for sets in (event_sets, audio_sets, event_folder, image_sets)
-    for entry in sets.data_sets()
+    entry.name: entry for entry in (*EVENT_SETS.values(), EventFolder(), *IMAGE_SETS)
 }
 
 
 def sets() -> str:
     """The data sets, a line each: shape of a frame, classes, kind and source."""
-    lines = []
-    for entry in DATA_SETS.values():
-        shape = "x".join(map(str, entry.shape or ())) or "by file"
-        classes = "by folder" if entry.num_classes is None else entry.num_classes
-        lines.append(
-            f"{entry.name:14} {shape:9} {classes!s:>9} classes  {entry.kind}: {entry.source}"
-        )
-    return "\n".join(lines)
+    return "\n".join(map(str, DATA_SETS.values()))
 
 
 def data_set(name: str) -> DataSet:

@@ -5,19 +5,52 @@ from __future__ import annotations
 import copy
 import mmap
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from spikingjelly.activation_based import encoding
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .encoders import Encoder
+from ..arguments import one_of
 from .splits import Sample
 
+ENCODERS = ("direct", "poisson", "latency")
 Transform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Frames [T, C, H, W] float32 of a uint8 image [C, H, W], intensity 0 to 255 as 0 to 1.
+
+    Args:
+        name: "direct" shows the image unchanged at every step; "poisson" fires a spike at each
+            step with the intensity as its probability; "latency" fires one spike a pixel, the
+            earlier the brighter (intensity 1 at the first step, 0 at the last). The latter two
+            are SpikingJelly's encoders.
+        T: time steps, >= 1.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+
+    name: str
+    T: int
+
+    def __post_init__(self) -> None:
+        one_of("encoder", self.name, ENCODERS)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        x = image.float() / 255
+        if self.name == "latency":
+            x_seq: Tensor = encoding.LatencyEncoder(self.T).single_step_encode(x)
+            return x_seq
+        x_seq = x.expand(self.T, *x.shape)
+        return encoding.PoissonEncoder()(x_seq) if self.name == "poisson" else x_seq
 
 
 class Samples(Dataset[Sample]):
@@ -64,7 +97,7 @@ class Samples(Dataset[Sample]):
         raw, label = self.raw(index), int(self.labels[index])
         if self.augment is not None:
             return self.encode(self.augment(raw)), label
-        if not (isinstance(self.encode, Encoder) and self.encode.random):
+        if not (isinstance(self.encode, Encoder) and self.encode.name == "poisson"):
             return self.encode(raw), label
         with torch.random.fork_rng(devices=[]):  # what is measured on is the same each time
             torch.default_generator.manual_seed(index)

@@ -29,7 +29,7 @@ def parts(splits: Splits) -> Iterator[Part]:
 
 def lines(splits: Splits) -> list[str]:
     """A line a part: samples, classes, and of recordings their number, events and duration."""
-    written = []
+    written, recordings = [], []
     for name, samples, chosen in parts(splits):
         if len(chosen) == 0:
             written.append(f"{name:10} none: no epoch is chosen, the last one's weights are kept")
@@ -39,29 +39,19 @@ def lines(splits: Splits) -> list[str]:
         line += f" of {counts.min()} to {counts.max()}"
         if isinstance(samples, Frames):
             index = samples.index[chosen]
+            own = {(id(samples), int(file)) for file in index["file"]}
+            recordings.append(own)
             line += (
-                f", {len(np.unique(index['file']))} recordings, "
-                f"{index['events'].sum() / 1e6:.3f} million events, {index['us'].sum() / 1e6:.1f} s"
+                f", {len(own)} recordings, {index['events'].sum() / 1e6:.3f} million events, "
+                f"{index['us'].sum() / 1e6:.1f} s"
             )
         written.append(line)
-    if _shared(splits):
+    if sum(map(len, recordings)) > len(set().union(*recordings)):
         written.append(
             "the parts are of the same recordings, one after the other in time: how well new "
             "recordings are labelled is not measured"
         )
     return written
-
-
-def _shared(splits: Splits) -> bool:
-    """Returns True if a recording's samples stand in several parts."""
-    seen: set[tuple[int, int]] = set()
-    for _, samples, chosen in parts(splits):
-        if isinstance(samples, Frames):
-            own = {(id(samples), int(file)) for file in samples.index["file"][chosen]}
-            if seen & own:
-                return True
-            seen |= own
-    return False
 
 
 def warnings(splits: Splits) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from htaf_snn.data import DataConfig, SpikingDataModule, data_set
+from htaf_snn.data import DataConfig, DataSet, SpikingDataModule, data_set
 from htaf_snn.data.digits_events import encode
 from htaf_snn.data.recordings import read_recording
 
@@ -237,6 +237,8 @@ def test_a_share_smaller_than_the_classes_is_named(subset: Path) -> None:
 
 def test_lookup() -> None:
     assert data_set("digits").shape == (1, 8, 8)
+    with pytest.raises(TypeError, match="mine needs shape, num_classes and load, or an open of"):
+        DataSet("mine", "images", "noise", None, 3).open(DataConfig())
 
 
 def on_device(rank: int, world: int) -> SpikingDataModule:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +13,20 @@ import pytest
 from htaf_snn.data import digits_events as camera
 from htaf_snn.data.cache import build_once
 
-BUILD_SLOWLY = """
-import sys, time
-from pathlib import Path
-from htaf_snn.data.cache import build_once
 
-def build(folder):
-    (folder / "a").write_text("1")
-    print("half", flush=True)
-    time.sleep(float(sys.argv[2]))
-    (folder / "b").write_text("2")
+def build_slowly(target: Path, said: Path, seconds: float) -> None:
+    """Builds in this process, and says in a file of its own how far it came."""
+    log = said / str(os.getpid())
 
-build_once(Path(sys.argv[1]), build)
-print("done", flush=True)
-"""
+    def build(folder: Path) -> None:
+        (folder / "a").write_text("1")
+        log.write_text("half ")
+        time.sleep(seconds)
+        (folder / "b").write_text("2")
+
+    build_once(target, build)
+    with log.open("a") as file:
+        file.write("done")
 
 
 def bar(column: int) -> np.ndarray:
@@ -76,23 +75,30 @@ def test_encoding_is_read_back_by_tonic(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read[name], events[name])
 
 
+FORK = multiprocessing.get_context("fork")
+
+
 def test_two_processes_build_once(tmp_path: Path) -> None:
-    target = tmp_path / "made"
-    arguments = [sys.executable, "-c", BUILD_SLOWLY, str(target), "1"]
-    processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate()[0] for process in processes]
-    assert sorted(outputs) == ["done\n", "half\ndone\n"]
+    target, said = tmp_path / "made", tmp_path / "said"
+    said.mkdir()
+    processes = [FORK.Process(target=build_slowly, args=(target, said, 1)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert sorted(p.read_text() for p in said.iterdir()) == ["done", "half done"]
     assert sorted(p.name for p in target.iterdir()) == ["a", "b"]
 
 
 def test_a_killed_build_leaves_nothing_behind(tmp_path: Path) -> None:
-    target = tmp_path / "made"
-    process = subprocess.Popen(
-        [sys.executable, "-c", BUILD_SLOWLY, str(target), "60"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "half\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    target, said = tmp_path / "made", tmp_path / "said"
+    said.mkdir()
+    process = FORK.Process(target=build_slowly, args=(target, said, 60))
+    process.start()
+    while not list(said.iterdir()):
+        time.sleep(0.02)
+    process.kill()
+    process.join()
     assert not target.exists()
     build_once(target, lambda folder: (folder / "b").touch())
     assert [p.name for p in target.iterdir()] == ["b"]

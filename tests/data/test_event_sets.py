@@ -89,7 +89,7 @@ def write_set(name: str, root: Path) -> dict[Path, Columns]:
 
 
 def test_every_published_set_is_tested() -> None:
-    assert set(LAYOUTS) | {"digits_events"} == set(EVENT_SETS)
+    assert set(LAYOUTS) | {"digits_events", "shd", "ssc"} == set(EVENT_SETS)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -363,5 +363,5 @@ def test_counts_are_never_wrapped(count: int, dtype: type, tmp_path: Path) -> No
     columns = {name: np.full(count, 3) for name in "xy"}
     columns |= {"t": np.arange(count), "p": np.ones(count, np.int64)}
     npz(tmp_path / "a.npz", columns)
-    frames = cached_frames([tmp_path / "a.npz"], Framing((34, 34, 2), 1, frames_by="count")).frames
+    frames = cached_frames([tmp_path / "a.npz"], Framing((34, 34, 2), 1, frames_by="count"))[0]
     assert frames.dtype == dtype and frames[0, 0, 1, 3, 3] == count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,37 @@ def test_the_sensor_is_guessed_from_events_and_said(
             assert loaded(root).in_shape == (2, sensor[1], sensor[0])
         text = f"sensor {sensor[0]}x{sensor[1]}: no file names it, and events reach"
         assert caplog.text.count(text) == 1
-    event_folder._sensor.cache_clear()
-    monkeypatch.setattr("htaf_snn.data.events.map_in_order", None)  # all is in the cache
+    for module in ("events", "event_folder"):
+        monkeypatch.setattr(f"htaf_snn.data.{module}.map_in_order", None)  # all is in the cache
     assert loaded(root).in_shape == (2, 70, 50)
+
+
+def test_a_fit_lists_recordings_and_reads_their_headers_once(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(5):
+            savez(tmp_path / name / f"{i}.npz", sensor_size=(34, 34), **events(2000, seed=i))
+    calls: Counter[object] = Counter()
+
+    def counted(name: str) -> Any:
+        function = getattr(event_folder, name)
+
+        def call(path: Path, *arguments: Any, **options: Any) -> Any:
+            calls[name, path] += 1
+            return function(path, *arguments, **options)
+
+        return call
+
+    for name in ("parts_of", "sensor_in_header"):
+        monkeypatch.setattr(event_folder, name, counted(name))
+    data = SpikingDataModule(DataConfig("event_folder", tmp_path, T=2, test=0.2, validation=0.2))
+    assert data.in_shape == (2, 34, 34) and data.num_classes == 2
+    data.prepare_data()
+    data.setup("fit")
+    assert data.state_dict()["classes"] == ["cat", "dog"]
+    assert len(calls) == 11 and set(calls.values()) == {1}
 
 
 def test_a_guess_needs_events_that_can_be_one_sensors(tmp_path: Path) -> None:

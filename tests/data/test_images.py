@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import pickle
 import shutil
@@ -73,6 +74,33 @@ def test_a_damaged_cifar_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (folder / "data_batch_3").write_bytes(b"cut short")
     with pytest.raises(FileNotFoundError, match=r"md5 is not the published one.*download=true"):
         SpikingDataModule(DataConfig("cifar10", tmp_path)).prepare_data()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files_plain_and_packed(packed: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+
+    def write(name: str, array: Any, cut: int = 0) -> None:
+        head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        content = head + array.astype(np.uint8).tobytes()[cut:]
+        path = folder / (f"{name}.gz" if packed else name)
+        path.write_bytes(gzip.compress(content) if packed else content)
+
+    labels = np.arange(40) % 10
+    images = np.zeros((40, 28, 28)) + labels[:, None, None]
+    for part in ("train", "t10k"):
+        write(f"{part}-images-idx3-ubyte", images)
+        write(f"{part}-labels-idx1-ubyte", labels)
+    config = DataConfig("mnist", tmp_path, T=2, validation=0.25)
+    splits = SpikingDataModule(config).splits
+    assert [len(p) for p in (splits.train, splits.validation, splits.test)] == [30, 10, 40]  # type: ignore[arg-type]
+    for frames, label in splits.test:  # type: ignore[attr-defined]
+        assert frames.shape == (2, 1, 28, 28) and (frames * 255).round().unique() == label
+    assert len(list(folder.iterdir())) == 4  # nothing is unpacked there
+    write("t10k-images-idx3-ubyte", images, cut=5)
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte \(or \.gz\) is no idx file: .*"):
+        SpikingDataModule(config).prepare_data()
 
 
 def tiny_imagenet(root: Path) -> Path:
@@ -209,11 +237,11 @@ def test_images_of_16_bits_are_scaled_and_of_32_refused(tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "a.png")
     expected = np.round(values / 257).astype(np.uint8)
     np.testing.assert_array_equal(
-        images.decoded([tmp_path / "a.png"], None)[0], np.stack([expected] * 3)
+        images.decoded(([tmp_path / "a.png"], [0]), None)[0][0], np.stack([expected] * 3)
     )
     for name, wide in (
         ("f.tiff", values.astype(np.float32)), ("i.tiff", values.astype(np.int32)),
     ):  # fmt: skip
         Image.fromarray(wide).save(tmp_path / name)
         with pytest.raises(ValueError, match=rf"{name} has values of 32 bits .*8 or 16 bits"):
-            images.decoded([tmp_path / name], None)
+            images.decoded(([tmp_path / name], [0]), None)

@@ -1,12 +1,14 @@
-"""Where a loader stands, with any number of workers and either way that processes start."""
+"""Where a loader stands, with any number of workers, and what is left of processes."""
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
 import os
+import pickle
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 import torch
 
 from htaf_snn.data import DataConfig, SpikingDataModule
+from htaf_snn.data.cache import map_in_order
+from htaf_snn.data.loader import TrainLoader
 
 SMALL: dict[str, Any] = {"T": 1, "batch_size": 128, "mixup": 0.2}
 
@@ -69,57 +73,26 @@ def test_refuses_another_place() -> None:
         loader("digits", 0).load_state_dict({"_snapshot": 1})
 
 
-SPAWN = """
-import multiprocessing, sys
-import torch
-from htaf_snn.data import DataConfig, SpikingDataModule
-
-def main():
-    if sys.argv[1] != "None":
-        multiprocessing.set_start_method(sys.argv[1])
-    workers = 0 if sys.argv[1] == "None" else 1
-    for name, augment, root in (
-        ("digits_events", "drop,event_drop,time_jitter,spatial_jitter,shift,flip,rotate", None),
-    ):
-        data = SpikingDataModule(DataConfig(
-            name, root, 2, 256, augment=augment, num_workers=workers, mixup=0.2, cutmix=0.2
-        ))
-        for loader in (data.train_dataloader(),):
-            for x, y in loader:
-                print(x.double().sum().item(), y.double().sum().item())
-
-if __name__ == "__main__":
-    main()
-"""
+def test_what_spawned_workers_get_by_pickle_gives_the_same_batches() -> None:
+    augment = "drop,event_drop,time_jitter,spatial_jitter,shift,flip,roll,rotate,nda"
+    options: dict[str, Any] = {"T": 2, "batch_size": 256, "augment": augment, "cutmix": 0.2}
+    whole = loader("digits_events", 0, **options)
+    sent = bytes(ForkingPickler.dumps((whole.dataset, whole.collate_fn)))
+    assert len(sent) < 200_000  # frames and events are mapped anew, not copied
+    dataset, collate = pickle.loads(sent)
+    same = TrainLoader(dataset, 256, sampler=whole.sampler, collate_fn=collate)
+    batches = sums(whole)
+    assert len(batches) == 5 and batches == sums(same)
 
 
-def test_spawned_workers_give_the_same_batches(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SPAWN)
-    printed = []
-    for method in ("None", "spawn"):
-        done = subprocess.run(
-            [sys.executable, script, method], capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout)
-    assert printed[0].count("\n") == 5
-    assert printed[1] == printed[0]
-
-
-KILLED = """
-import sys, time
-from pathlib import Path
-from htaf_snn.data.cache import map_in_order
-
-def wait(number):
-    import os
-    Path(sys.argv[1], str(os.getpid())).touch()
+def wait(folder: Path, number: int) -> int:
+    (folder / str(os.getpid())).touch()
     time.sleep(0.2)
     return number
 
-list(map_in_order(wait, range(10_000), "", "", 2))
-"""
+
+def build(folder: Path) -> None:
+    list(map_in_order(functools.partial(wait, folder), range(10_000), "", "", 2))
 
 
 def alive(pid: int) -> bool:
@@ -133,14 +106,16 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="reads /proc")
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_build_leaves_no_process(by: signal.Signals, tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], stderr=subprocess.DEVNULL)
+    process = multiprocessing.get_context("fork").Process(target=build, args=(tmp_path,))
+    process.start()
+    assert process.pid is not None
     deadline = time.monotonic() + 60
     while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     workers = [int(path.name) for path in tmp_path.iterdir()]
     assert len(workers) == 2
     os.kill(process.pid, by)
-    process.wait()
+    process.join()
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     try:

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..options import Format
 from . import aedat, aedat4, arrays, hdf5, matlab, prophesee, rosbag
-from .columns import Columns, Format
+from .columns import Columns
 
-READERS: dict[str, Callable[[Path, Format], Columns]] = {
-    ".bin": arrays.read_bin,
-    ".aedat": aedat.read,
-    ".aedat4": aedat4.read,
-    ".raw": prophesee.read_raw,
-    ".dat": prophesee.read_dat,
-    ".npy": arrays.read_npy,
-    ".npz": arrays.read_npz,
-    ".h5": hdf5.read,
-    ".hdf5": hdf5.read,
-    ".mat": matlab.read,
-    ".bag": rosbag.read,
-    ".txt": arrays.read_text,
-    ".csv": arrays.read_text,
-}
 
-# What names the sensor's size (W, H, ...) without reading the events; None where the file doesn't.
-SENSOR_SIZES: dict[str, Callable[[Path, Format], Any]] = {
-    ".aedat": aedat.sensor_size,
-    ".aedat4": aedat4.sensor_size,
-    ".raw": prophesee.sensor_size,
-    ".dat": prophesee.sensor_size,
-    ".npz": arrays.npz_size,
-    ".h5": hdf5.sensor_size,
-    ".hdf5": hdf5.sensor_size,
-    ".bag": rosbag.sensor_size,
-    ".txt": arrays.text_size,
-    ".csv": arrays.text_size,
+class Reader(NamedTuple):
+    """The functions that read a format.
+
+    Args:
+        read: gives a file's events.
+        size: gives the sensor's (W, H, ...) without reading the events, or None where the file
+            names none; None where no file of the format does.
+    """
+
+    read: Callable[[Path, Format], Columns]
+    size: Callable[[Path, Format], Any] | None = None
+
+
+READERS = {
+    ".bin": Reader(arrays.read_bin),
+    ".aedat": Reader(aedat.read, aedat.sensor_size),
+    ".aedat4": Reader(aedat4.read, aedat4.sensor_size),
+    ".raw": Reader(prophesee.read_raw, prophesee.sensor_size),
+    ".dat": Reader(prophesee.read_dat, prophesee.sensor_size),
+    ".npy": Reader(arrays.read_npy),
+    ".npz": Reader(arrays.read_npz, arrays.npz_size),
+    ".h5": Reader(hdf5.read, hdf5.sensor_size),
+    ".hdf5": Reader(hdf5.read, hdf5.sensor_size),
+    ".mat": Reader(matlab.read),
+    ".bag": Reader(rosbag.read, rosbag.sensor_size),
+    ".txt": Reader(arrays.read_text, arrays.text_size),
+    ".csv": Reader(arrays.read_text, arrays.text_size),
 }

@@ -8,11 +8,11 @@ from typing import Any, BinaryIO, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from . import cameras
-from .cameras import Camera
-from .columns import Columns, Format, the_one
-from .headers import text_header
+from ..options import Camera, Format
+from .columns import Columns, the_one
+from .headers import SIZES, camera_named, text_header
 
+_ENDS = (b"#!end-header", b"#end of ascii header", b"# end of ascii header")
 _PACKET = np.dtype(
     [("type", "<i2"), ("source", "<i2")]
     + [(name, "<i4") for name in ("size", "offset", "overflow", "capacity", "number", "valid")]
@@ -35,7 +35,7 @@ def read(path: Path, format: Format) -> Columns:
 def sensor_size(path: Path, format: Format) -> tuple[int, int] | None:
     """(W, H) of the camera that an .aedat file is of; None where 3.1 names none that is known."""
     with path.open("rb") as file:
-        return cameras.SIZES.get(_header(file, format)[1])
+        return SIZES.get(_header(file, format)[1])
 
 
 def _header(file: BinaryIO, format: Format) -> tuple[int, str]:
@@ -44,8 +44,7 @@ def _header(file: BinaryIO, format: Format) -> tuple[int, str]:
     Raises:
         ValueError: another version, or 2.0 of a camera that is not known.
     """
-    lines = text_header(file, b"#", (b"#!end-header", b"#end of ascii header",
-                                     b"# end of ascii header"))  # fmt: skip
+    lines = text_header(file, b"#", _ENDS)
     first = lines[0] if lines else ""
     version = {"#!AER-DAT2": 2, "#!AER-DAT3": 3}.get(first[:10])
     if version is None:
@@ -54,7 +53,7 @@ def _header(file: BinaryIO, format: Format) -> tuple[int, str]:
     key = "aechip" if version == 2 else "source"
     pairs = (line.lstrip("#-! ").partition(":") for line in lines)
     told = [value.strip() for name, _, value in pairs if name.lower().startswith(key)]
-    known = {camera for value in told if (camera := cameras.named(value))}
+    known = {camera for value in told if (camera := camera_named(value))}
     if version == 3:
         return version, known.pop() if len(known) == 1 else ""
     if format.camera is None and len(known) != 1:
@@ -74,17 +73,16 @@ def _read_2(camera: str, body: bytes) -> Columns:
     if len(body) % 8:
         raise ValueError(f"{len(body)} bytes of events, not a multiple of 8; it is cut short")
     words = np.frombuffer(body, [("address", ">u4"), ("t", ">i4")])
-    address, size = words["address"].astype(np.int64), cameras.SIZES[camera]
-    if camera != "dvs128":
+    address = words["address"].astype(np.int64)
+    if camera == "dvs128":
+        kept = address < 1 << 15  # bit 15: an external input
+        x, y, p = address >> 1 & 0x7F, address >> 8 & 0x7F, 1 - (address & 1)
+    else:
         # bit 31: frames and inertial data; bit 10: an external input
         kept = (address >> 31 == 0) & (address >> 10 & 1 == 0)
-        address, t = address[kept], words["t"][kept]
         x, y, p = address >> 12 & 0x3FF, address >> 22 & 0x1FF, address >> 11 & 1
-    else:
-        kept = address < 1 << 15  # bit 15: an external input
-        address, t = address[kept], words["t"][kept]
-        x, y, p = address >> 1 & 0x7F, address >> 8 & 0x7F, 1 - (address & 1)
-    return Columns(size[0] - 1 - x, size[1] - 1 - y, t, p, "us")
+    width, height = SIZES[camera]
+    return Columns(width - 1 - x[kept], height - 1 - y[kept], words["t"][kept], p[kept], "us")
 
 
 def _read_3(body: bytes, format: Format) -> Columns:
@@ -101,9 +99,9 @@ def _read_3(body: bytes, format: Format) -> Columns:
             if size != 8:
                 raise ValueError(f"polarity events of {size} bytes, not 8")
             words = np.frombuffer(body, [("data", "<u4"), ("t", "<i4")], number, at)
+            words = words[words["data"] & 1 == 1]  # the valid ones
             times = words["t"].astype(np.int64) + (int(packet["overflow"]) << 31)
-            valid = words["data"] & 1 == 1
-            part = np.stack([words["data"][valid].astype(np.int64), times[valid]])
+            part = np.stack([words["data"].astype(np.int64), times])
             parts.setdefault(str(packet["source"]), []).append(part)
         at += size * number
     if not parts:

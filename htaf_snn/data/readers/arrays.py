@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .columns import Columns, Format, by_name, check_size, keys_of, of_structured, of_table
-from .prophesee import fields_of, size_in
+from ..options import Format
+from .columns import Columns, by_name, check_size, keys_of, of_array
+from .headers import fields_of, size_in
 
 _BYTES_AN_EVENT = 5  # of N-MNIST's format
 _CLOCK_BITS = 23
@@ -35,13 +34,7 @@ def read_bin(path: Path, _: Format) -> Columns:
 def read_npy(path: Path, format: Format) -> Columns:
     """Events of a structured or an [N, 4] array."""
     array = np.load(path, mmap_mode="r")  # which compares the size with the header's first
-    return _of_array(array, format)
-
-
-def _of_array(array: NDArray[Any], format: Format) -> Columns:
-    if array.dtype.names is not None:
-        return of_structured(array.ravel())
-    return of_table(array, format.ordering)
+    return of_array(array, format.ordering)
 
 
 def read_npz(path: Path, format: Format) -> Columns:
@@ -49,44 +42,54 @@ def read_npz(path: Path, format: Format) -> Columns:
     with path.open("rb") as file, np.load(file) as arrays:  # numpy would leave a bad file open
         keys = keys_of(arrays.files)
         if keys is not None:
-            for key in keys.values():
-                _check_member(arrays, key)
-            return by_name({key: arrays[key] for key in keys.values()})
-        for key in arrays.files:
-            _check_member(arrays, key)
-            array = arrays[key]
+            return by_name({key: _member(arrays, key) for key in keys})
+        for array in (_member(arrays, key) for key in arrays.files):
             if array.dtype.names is not None or (array.ndim == 2 and array.shape[1] == 4):
-                return _of_array(array, format)
+                return of_array(array, format.ordering)
         return by_name(dict.fromkeys(arrays.files))  # says what is missing
 
 
 def npz_size(path: Path, _: Format) -> Any:
     """Returns an .npz file's entry ``sensor_size``, or None."""
     with path.open("rb") as file, np.load(file) as arrays:
-        if "sensor_size" not in arrays.files:
-            return None
-        _check_member(arrays, "sensor_size")
-        return arrays["sensor_size"]
+        return _member(arrays, "sensor_size") if "sensor_size" in arrays.files else None
 
 
-def _check_member(arrays: Any, key: str) -> None:
-    archive: zipfile.ZipFile = arrays.zip
-    names = archive.namelist()
-    info = archive.getinfo(key if key in names else f"{key}.npy")
+def _member(arrays: Any, key: str) -> Any:
+    """One array of an archive, which is as large in memory as its member says."""
+    archive = arrays.zip
+    info = archive.getinfo(key if key in archive.namelist() else f"{key}.npy")
     check_size(info.file_size, info.compress_size, key)
-    with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        reading = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = reading(member)
-    count = 1
-    for side in shape:
-        count *= int(side)
-    if count * dtype.itemsize > info.file_size:
-        raise ValueError(f"{key} has an array {list(shape)}, but is cut short")
+    return arrays[key]
+
+
+class _Layout(NamedTuple):
+    """The lines of a text file before its first event."""
+
+    skip: int  # how many
+    names: list[str] | None  # of the columns
+    separator: str | None
+    size: tuple[int, int] | None  # (W, H) of a line of two numbers, or a comment geometry:WxH
+
+
+def _layout(path: Path) -> _Layout | None:
+    """Returns the layout of a text file; None where it has no event."""
+    names = size = None
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file):
+            if not line.strip() or line.startswith(("#", "%")):
+                size = size or size_in(fields_of([line]))
+                continue
+            separator = next((s for s in ",;" if s in line), None)
+            # faery writes x@1280
+            cells = [cell.strip().partition("@")[0] for cell in line.split(separator)]
+            if len(cells) == 2 and all(cell.isdecimal() for cell in cells):
+                size = size or (int(cells[0]), int(cells[1]))
+            elif names is None and cells[0].replace("_", "").isalpha():
+                names = cells
+            else:
+                return _Layout(number, names, separator, size)
+    return None
 
 
 def read_text(path: Path, format: Format) -> Columns:
@@ -95,48 +98,23 @@ def read_text(path: Path, format: Format) -> Columns:
     A first line of words names the columns, one of two numbers is (W, H), and lines that begin
     with # or % are comments.
     """
-    skip, names, separator = _layout(path)
-    with path.open(encoding="utf-8", errors="strict") as file:
+    layout = _layout(path)
+    if layout is None:
+        raise ValueError("no event in the recording")
+    with path.open(encoding="utf-8") as file:
         table = np.loadtxt(
-            file, np.float64, comments=["#", "%"], delimiter=separator, skiprows=skip, ndmin=2
-        )
+            file, np.float64, comments=["#", "%"], delimiter=layout.separator,
+            skiprows=layout.skip, ndmin=2,
+        )  # fmt: skip
+    names = layout.names
     if names is None:
-        return of_table(table, format.ordering)
+        return of_array(table, format.ordering)
     if len(names) != table.shape[1]:
         raise ValueError(f"{table.shape[1]} columns under {len(names)} names, {', '.join(names)}")
     return by_name({name: table[:, i] for i, name in enumerate(names)})
 
 
 def text_size(path: Path, _: Format) -> tuple[int, int] | None:
-    """(W, H) of a first line of two numbers, or of a comment ``geometry:WxH``."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if not line.strip() or line.startswith(("#", "%")):
-                size = size_in(fields_of([line]))
-                if size is not None:
-                    return size
-                continue
-            cells = line.replace(",", " ").split()
-            if len(cells) == 2 and all(cell.isdecimal() for cell in cells):
-                return int(cells[0]), int(cells[1])
-            return None
-    return None
-
-
-def _layout(path: Path) -> tuple[int, list[str] | None, str | None]:
-    """Lines before the first event, the columns' names, if there are any, and the separator."""
-    names = None
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file):
-            if not line.strip() or line.startswith(("#", "%")):
-                continue
-            separator = next((s for s in ",;" if s in line), None)
-            # faery writes x@1280
-            cells = [cell.strip().partition("@")[0] for cell in line.split(separator)]
-            if len(cells) == 2 and all(cell.isdecimal() for cell in cells):
-                continue
-            if names is None and cells[0].replace("_", "").isalpha():
-                names = cells
-                continue
-            return number, names, separator
-    raise ValueError("no event in the recording")
+    """(W, H) of a line of two numbers before the events, or of a comment ``geometry:WxH``."""
+    layout = _layout(path)
+    return None if layout is None else layout.size

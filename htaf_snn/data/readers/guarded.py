@@ -1,84 +1,135 @@
-"""Reading in a process of its own, whose end by a damaged file is an error here."""
+"""Reading in another process, whose end by a damaged file is an error here."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import multiprocessing
-import multiprocessing.connection
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-Result = TypeVar("Result")
+from ...extras import needed
+from .columns import ALWAYS_READ, RATIO
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LONGEST = 300  # seconds that reading a file may take
+_IDLE = 10  # seconds without a file after which the process ends
 
 
-def guarded(
-    function: Callable[..., Result], path: Path, *arguments: object, growth: int | None = None
-) -> Result:
-    """``function`` of a file, in a forked process; in this one where processes can't be forked.
+def guarded(package: str, *, limited: bool = False) -> Callable[[Function], Function]:
+    """Lets a function of a file run in a forked process; in this one where none can be forked.
 
-    For libraries that a damaged file crashes, sends round for ever or lets grow.
+    For libraries that a damaged file crashes, sends round for ever or lets grow. What the function
+    takes and returns can be pickled. It raises a ValueError for what it raised itself, and where
+    the process ended or took too long. The process reads the next file too, unless this one was
+    refused: to fork one takes ten times as long as to read a small file.
 
     Args:
-        function: of the path and the further arguments; what it returns can be pickled.
-        path: the file.
-        arguments: of the function.
-        growth: bytes that the forked process may take beyond what this one has, on Linux; None
-            is no limit.
-
-    Raises:
-        ValueError: what the function raised, or that its process ended or took too long.
+        package: that the function needs.
+        limited: whether it may take no more memory than `check_size` allows a file, on Linux.
     """
-    if "fork" not in multiprocessing.get_all_start_methods():
-        return function(path, *arguments)
-    context = multiprocessing.get_context("fork")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(sending, growth, function, path, *arguments))
-    process.start()
-    sending.close()
-    try:
-        if not receiving.poll(_LONGEST):
-            raise ValueError(f"not read within {_LONGEST} s; the file is damaged")
-        result, error = receiving.recv()
-    except EOFError:
-        process.join()
-        code = process.exitcode or 0
-        ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise ValueError(f"the library that reads it crashed ({ended})") from None
-    finally:
-        if process.is_alive():
-            process.join(1)
-            process.kill()
-        process.join()
-        process.close()
-        receiving.close()
-    if error is not None:
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def reading(path: Path, *arguments: object) -> Any:
+            needed(package)
+            if "fork" not in multiprocessing.get_all_start_methods():
+                return function(path, *arguments)
+            growth = ALWAYS_READ + RATIO * path.stat().st_size if limited else None
+            return _call(reading, package, growth, path, *arguments)
+
+        return cast(Function, reading)
+
+    return decorate
+
+
+class _Child:
+    """A forked process that reads files, one after the other."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("fork")
+        self.parent, self.calls = os.getpid(), 0
+        self.pipe, far = context.Pipe()
+        self.process = context.Process(target=_serve, args=(far, self.pipe), daemon=True)
+        self.process.start()
+        far.close()
+
+    def call(self, *call: object) -> tuple[Any, str | None]:
+        """Returns what it read, or why it did not; an EOFError is its end."""
+        self.calls += 1
+        self.pipe.send(call)
+        if not self.pipe.poll(_LONGEST):
+            return None, f"not read within {_LONGEST} s; the file is damaged"
+        answer: tuple[Any, str | None] = self.pipe.recv()
+        return answer
+
+    def end(self) -> str:
+        """Ends it, and says how it had ended before."""
+        self.pipe.close()
+        self.process.join(1)
+        self.process.kill()
+        self.process.join()
+        code = self.process.exitcode or 0
+        self.process.close()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+_child: _Child | None = None
+
+
+def _call(*call: object) -> Any:
+    global _child
+    while True:
+        child, _child = _child, None
+        if child is None or child.parent != os.getpid():
+            child = _Child()
+        try:
+            result, error = child.call(*call)
+        except (EOFError, ConnectionError):
+            result, error = None, f"the library that reads it crashed ({child.end()})"
+            if child.calls > 1:  # it was idle, or harmed by a file before
+                continue
+        else:
+            if error is None:
+                _child = child
+                return result
+            child.end()
         raise ValueError(error)
-    read: Result = result
-    return read
 
 
-def _run(
-    sending: multiprocessing.connection.Connection,
-    growth: int | None,
-    function: Callable[..., object],
-    path: Path,
-    *arguments: object,
-) -> None:
-    try:
-        if growth is not None and sys.platform == "linux":  # elsewhere it is not enforced
-            _limit(growth)
-        sending.send((function(path, *arguments), None))
-    except Exception as error:
-        sending.send((None, str(error) or type(error).__name__))
+def _serve(pipe: Any, parents: Any) -> None:
+    parents.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with its parent
+    with contextlib.suppress(EOFError):
+        while pipe.poll(_IDLE):
+            reading, package, growth, *arguments = pipe.recv()
+            needed(package)
+            result = refused = None
+            try:
+                with _limited(growth):
+                    result = reading.__wrapped__(*arguments)
+            except Exception as error:
+                refused = str(error) or type(error).__name__
+            pipe.send((result, refused))
 
 
-def _limit(growth: int) -> None:
+@contextlib.contextmanager
+def _limited(growth: int | None) -> Iterator[None]:
+    """Lets this process take so many bytes more, on Linux; elsewhere it is not enforced."""
+    if growth is None or sys.platform != "linux":
+        yield
+        return
     import resource  # not on Windows
 
+    before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + growth
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + growth, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

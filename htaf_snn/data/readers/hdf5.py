@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...extras import needed
-from .columns import Columns, Format, by_name, check_size, keys_of, of_table, the_one
+from ..options import Format
+from .columns import Columns, by_name, check_size, keys_of, of_array, the_one
 from .guarded import guarded
 
 CHANNELS = 700  # of SHD and SSC
@@ -28,74 +30,63 @@ def file_of(path: Path) -> Path:
     return path.parent if holds else path
 
 
+@guarded("h5py")
 def read(path: Path, format: Format) -> Columns:
     """Events of a group of four columns, of a compound data set, or of an [N, 4] table.
 
     Where several fit, ``/events`` and Prophesee's ``/CD/events`` come first. Columns of seconds
     and of microseconds both occur; the caller settles that.
     """
-    needed("h5py")
     with contextlib.suppress(ModuleNotFoundError):
         needed("hdf5plugin")  # DSEC's and others' compression
-    file = file_of(path)
-    return guarded(_read, file, format, None if file == path else path.name)
-
-
-def _read(path: Path, format: Format, number: str | None) -> Columns:
-    with needed("h5py").File(path) as file:
+    with needed("h5py").File(file_of(path)) as file:
         many = _many(file)
-        if many is not None or number is not None:
-            return _one_of_many(many, number)
+        if many is not None or file_of(path) != path:
+            return _one_of_many(many, None if file_of(path) == path else path.name)
         name = _chosen(file, format)
-        found = file[name]
-        if _is_group(found):
-            keys = keys_of(found)
-            assert keys is not None
-            columns = by_name({key: _values(found[key]) for key in keys.values()})
-        elif found.dtype.names is not None:
-            values = _values(found)
-            columns = by_name({key: values[key] for key in found.dtype.names})
+        if _is_group(file[name]):
+            columns = by_name({key: _values(file[name][key]) for key in keys_of(file[name]) or ()})
         else:
-            columns = of_table(_values(found), format.ordering)
-        prophesee = name.endswith("CD/events")
-        return Columns(columns.x, columns.y, columns.t, columns.p, "us" if prophesee else None)
+            columns = of_array(_values(file[name]), format.ordering)
+        return replace(columns, unit="us") if name.endswith("CD/events") else columns
 
 
+@guarded("h5py")
 def sensor_size(path: Path, _: Format) -> Any:
     """(W, H) by the attribute ``sensor_size``, ``geometry`` or ``width`` and ``height``; or None.
 
     They may stand at the file or at ``/events`` or ``/CD``. SHD and SSC have 700 channels.
     """
-    needed("h5py")
-    return guarded(_sensor_size, file_of(path))
+    with needed("h5py").File(file_of(path)) as file:
+        if _many(file) is not None:
+            return CHANNELS, 1
+        for place in (file, *(file[n] for n in ("events", "CD") if file.get(n, getlink=True))):
+            told = place.attrs
+            if "sensor_size" in told:
+                return told["sensor_size"]
+            geometry = re.fullmatch(r"(\d+)x(\d+)", str(told.get("geometry", "")))
+            if geometry:
+                return int(geometry[1]), int(geometry[2])
+            if "width" in told and "height" in told:
+                return told["width"], told["height"]
+    return None
 
 
+@guarded("h5py")
 def count_of_many(path: Path) -> int | None:
     """The number of recordings in a file of SHD or SSC; None of another file."""
-    needed("h5py")
-    return guarded(_count, path)
-
-
-def labels_of_many(path: Path) -> tuple[list[int], list[str]]:
-    """The labels of the recordings in a file of SHD or SSC, and the names of the classes.
-
-    Raises:
-        ValueError: it is another file, or damaged; the message names it.
-    """
-    needed("h5py")
-    try:
-        return guarded(_labels, path)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _count(path: Path) -> int | None:
     with needed("h5py").File(path) as file:
         many = _many(file)
         return None if many is None else len(many[0])
 
 
-def _labels(path: Path) -> tuple[list[int], list[str]]:
+@guarded("h5py")
+def labels_of_many(path: Path) -> tuple[list[int], list[str]]:
+    """The labels of the recordings in a file of SHD or SSC, and the names of the classes.
+
+    Raises:
+        ValueError: it is another file, or damaged.
+    """
     with needed("h5py").File(path) as file:
         many, labels, keys = _many(file), _own(file, "labels"), _own(file, "extra/keys")
         if many is None or labels is None or keys is None:
@@ -133,45 +124,27 @@ def _one_of_many(many: tuple[Any, Any] | None, number: str | None) -> Columns:
     return Columns(x, np.zeros(len(x), np.int64), t, np.ones(len(x), np.int64), "s")
 
 
-def _sensor_size(path: Path) -> Any:
-    with needed("h5py").File(path) as file:
-        if _many(file) is not None:
-            return CHANNELS, 1
-        places = [file, *(file[n] for n in ("events", "CD") if file.get(n, getlink=True))]
-        for attributes in (place.attrs for place in places):
-            if "sensor_size" in attributes:
-                return attributes["sensor_size"]
-            geometry = re.fullmatch(r"(\d+)x(\d+)", str(attributes.get("geometry", "")))
-            if geometry:
-                return int(geometry[1]), int(geometry[2])
-            if "width" in attributes and "height" in attributes:
-                return attributes["width"], attributes["height"]
-    return None
-
-
 def _is_group(thing: Any) -> bool:
     return hasattr(thing, "keys")
 
 
 def _candidates(file: Any) -> tuple[list[str], list[str]]:
     """Names of what can be events, and of all data sets; links are not followed."""
-    fit: list[str] = []
+    fit = [] if keys_of(file) is None else ["/"]
     seen: list[str] = []
 
     def visit(name: str, thing: Any) -> object:
         if _is_group(thing):
-            keys = keys_of(thing)
-            if keys is not None:
-                fit.append(name)
+            fits = keys_of(thing) is not None
         else:
             seen.append(f"{name} {list(thing.shape or ())} {thing.dtype}")
-            compound = thing.dtype.names is not None and keys_of(thing.dtype.names) is not None
-            if compound or (thing.ndim == 2 and thing.shape[1] == 4 and thing.dtype.names is None):
-                fit.append(name)
+            compound = thing.dtype.names is not None
+            table = thing.ndim == 2 and thing.shape[1] == 4
+            fits = keys_of(thing.dtype.names) is not None if compound else table
+        if fits:
+            fit.append(name)
         return True if len(seen) + len(fit) > _MOST_OBJECTS else None
 
-    if keys_of(file) is not None:
-        fit.append("/")
     file.visititems(visit)
     return fit, seen
 

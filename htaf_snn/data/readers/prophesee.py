@@ -1,4 +1,8 @@
-"""Prophesee's .dat, and .raw in EVT2 and EVT3, as Metavision's documentation defines them."""
+"""Prophesee's .dat, and .raw in EVT2 and EVT3, as Metavision's documentation defines them.
+
+The package faery reads them too, but moves times of EVT3 that step back, and takes any such step of
+EVT2 for the end of the clock, 17,180 s later.
+"""
 
 from __future__ import annotations
 
@@ -8,43 +12,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Columns, Format
-from .headers import text_header
+from ..options import Format
+from .columns import Columns
+from .headers import fields_of, size_in, text_header
 
 _LARGEST = 1 << 30  # bytes of a file that is decoded at once
-_READ = ("evt", "format", "geometry", "width", "height")
-_ENCODINGS = {
-    "2": 2,
-    "2.0": 2,
-    "EVT2": 2,
-    "3": 3,
-    "3.0": 3,
-    "EVT3": 3,
-}  # after "% evt" and "% format"
-
-
-def fields_of(lines: list[str]) -> dict[str, str]:
-    """Keys and values of a header's lines, such as ``% format EVT3;height=720;width=1280``.
-
-    Raises:
-        ValueError: one that is read here has two values.
-    """
-    found: dict[str, str] = {}
-    for line in lines:
-        key, _, value = line.lstrip("%# ").replace(":", " ").partition(" ")
-        first, *more = value.split(";")
-        for name, _, one in ((key, "", first), *(pair.partition("=") for pair in more)):
-            name, one = name.lower().strip(), one.strip()
-            if found.setdefault(name, one) != one and name in _READ:
-                raise ValueError(f"its header names {name} {found[name]}, and {one}")
-    return found
-
-
-def size_in(fields: dict[str, str]) -> tuple[int, int] | None:
-    """(W, H) that a header's fields name, or None."""
-    width, _, height = fields.get("geometry", "").replace(",", "x").partition("x")
-    sides = fields.get("width", width).strip(), fields.get("height", height).strip()
-    return (int(sides[0]), int(sides[1])) if all(map(str.isdecimal, sides)) else None
+# after "% evt" and "% format"
+_ENCODINGS = {"2": 2, "2.0": 2, "EVT2": 2, "3": 3, "3.0": 3, "EVT3": 3}
 
 
 def _header(file: BinaryIO) -> dict[str, str]:
@@ -83,7 +57,7 @@ def read_dat(path: Path, _: Format) -> Columns:
         raise ValueError(f"{len(content) - start} bytes of events, not a multiple of 8")
     words = np.frombuffer(content, [("t", "<u4"), ("xy", "<u4")], offset=start)
     xy = words["xy"].astype(np.int64)
-    return Columns(xy & 0x3FFF, xy >> 14 & 0x3FFF, words["t"].astype(np.int64), xy >> 28, "us")
+    return Columns(xy & 0x3FFF, xy >> 14 & 0x3FFF, words["t"], xy >> 28, "us")
 
 
 def read_raw(path: Path, _: Format) -> Columns:

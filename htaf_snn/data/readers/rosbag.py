@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...extras import needed
-from .columns import ALWAYS_READ, RATIO, Columns, Format, the_one
-from .guarded import Result, guarded
+from ..options import Format
+from .columns import Columns, the_one
+from .guarded import guarded
 
 _TYPES = ("dvs_msgs/msg/EventArray", "prophesee_event_msgs/msg/EventArray")
 _EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("s", "<u4"), ("ns", "<u4"), ("p", "u1")])
 
 
+@guarded("rosbags.rosbag1", limited=True)
 def read(path: Path, format: Format) -> Columns:
     """Events of a bag's only topic of event messages, or of the one that ``events_path`` names."""
-    return _guarded(_read, path, format.events_path)
-
-
-def sensor_size(path: Path, _: Format) -> tuple[int, int] | None:
-    """(W, H) that all topics of event messages name; None where they differ, or have none."""
-    return _guarded(_size, path)
-
-
-def _guarded(function: Callable[..., Result], path: Path, *arguments: object) -> Result:
-    needed("rosbags.rosbag1")  # not imported anew in every process
-    return guarded(function, path, *arguments, growth=ALWAYS_READ + RATIO * path.stat().st_size)
-
-
-def _read(path: Path, topic: str | None) -> Columns:
     with needed("rosbags.rosbag1").Reader(path) as bag:
         topics = _topics(bag)
-        chosen = topics[the_one(list(topics), topic)]
+        chosen = topics[the_one(list(topics), format.events_path)]
         parts = [_decoded(message)[1] for _, _, message in bag.messages(chosen)]
     events = np.concatenate([np.zeros(0, _EVENT), *parts])
     t = events["s"].astype(np.int64) * 1_000_000_000 + events["ns"]
     return Columns(events["x"], events["y"], t, events["p"], "ns")
 
 
-def _size(path: Path) -> tuple[int, int] | None:
+@guarded("rosbags.rosbag1", limited=True)
+def sensor_size(path: Path, _: Format) -> tuple[int, int] | None:
+    """(W, H) that all topics of event messages name; None where they differ, or have none."""
     with needed("rosbags.rosbag1").Reader(path) as bag:
         firsts = (next(bag.messages(chosen), None) for chosen in _topics(bag).values())
         sizes = {_decoded(first[2])[0] for first in firsts if first is not None}

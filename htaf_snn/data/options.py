@@ -1,21 +1,106 @@
-"""The definition of a data set, and the options that it is loaded with."""
+"""The options of data. A new one is a field here: help, checks and cache keys follow from it."""
 
-from __future__ import annotations
+# Annotations are types here, not text: classes elsewhere inherit them.
 
+import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..arguments import Options, in_range, quoted
-from .augment import Kind
-from .framing import Framing, FramingOptions
-from .readers.cameras import Camera as Camera  # a type of FormatOptions, looked up here
-from .readers.columns import Format, FormatOptions
-from .splits import Splits
 
-Shape = tuple[int, int, int]  # C, H, W of a frame
+Camera = Literal["dvs128", "davis128", "davis208", "davis240", "davis346", "davis640"]
+
+_LONGEST_US = 1 << 53  # of any stretch of time that an option names
+
+
+def within(default: Any, least: float, most: float = math.inf, *, open_: bool = False) -> Any:
+    """Returns a field of `DataOptions`: None, or from ``least``, or above it, to ``most``."""
+    return field(default=default, metadata={"range": (least, most, open_)})
+
+
+@dataclass(frozen=True)
+class DataOptions(Options):
+    """A group of options, whose numbers lie `within` their fields' ranges."""
+
+    def check(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if "range" in one.metadata and value is not None:
+                least, most, open_ = one.metadata["range"]
+                in_range(one.name, value, least, most, open_=open_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatOptions(DataOptions):
+    """Options for what files of recordings do not tell.
+
+    Args:
+        ordering: of event_folder: the columns of a plain [N, 4] table, a permutation of
+            "xytp"; "auto" knows time and polarity by their values, and takes x to stand before y.
+        time_unit: of event_folder: of the files' times, "us", "ms", "ns", "s", or "auto": what
+            the format says, else fractions are seconds and whole numbers microseconds.
+        sort: of event_folder: whether events that are not in order of time are sorted.
+        events_path: of event_folder: the events' name where a file has several: a group or data
+            set in HDF5, a topic in a ROS bag, a source's number in AEDAT 3.1.
+        camera: of event_folder: of AEDAT 2.0 files whose header does not name it.
+    """
+
+    ordering: str = "auto"
+    time_unit: Literal["auto", "us", "ms", "ns", "s"] = "auto"
+    sort: bool = False
+    events_path: str | None = None
+    camera: Camera | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.ordering != "auto" and sorted(self.ordering) != sorted("xytp"):
+            raise ValueError(f"`ordering` (={self.ordering}) must be auto or a permutation of xytp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(FormatOptions):
+    """The format of recordings: `FormatOptions`, and what is known of a published set.
+
+    Args:
+        t_unit: microseconds in one unit of the file's t, where ``time_unit`` is "auto".
+        flip_y: whether y counts from the lower edge.
+        to_origin: whether the smallest x and y become 0.
+    """
+
+    t_unit: int = 1
+    flip_y: bool = False
+    to_origin: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramingOptions(DataOptions):
+    """Options that choose a recording's events and divide them into frames.
+
+    Args:
+        frames_by: of events: "time", bins of equal length, or "count", of equally many events;
+            the last has what is left over, as in SpikingJelly.
+        downsample: of events: pixels of a frame's longer side; None keeps the sensor's.
+        start: of events: microseconds after the first event that are left out, >= 0.
+        duration: of events: microseconds after ``start`` that are used; None uses all.
+        window: of events: microseconds of each of the samples that a recording is cut into; what
+            is left at its end is left out. None takes it whole.
+        denoise: of events: microseconds within which an event must follow another in one of the
+            four pixels beside it, or is left out.
+        hot_pixels: of events: events a second above which a pixel is left out.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    frames_by: Literal["time", "count"] = "time"
+    downsample: int | None = within(None, 1, 1 << 12)
+    start: int = within(0, 0, _LONGEST_US)
+    duration: int | None = within(None, 1, _LONGEST_US)
+    window: int | None = within(None, 1, _LONGEST_US)
+    denoise: int | None = within(None, 1, _LONGEST_US)
+    hot_pixels: float | None = within(None, 0, open_=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +162,6 @@ class FolderOptions(FormatOptions):
                 raise ValueError(f"`group` (={self.group}) is no pattern: {error}") from error
 
 
-def names(kind: type[Options]) -> frozenset[str]:
-    """The names of a group of options."""
-    return frozenset(field.name for field in fields(kind))
-
-
-SOURCE_OPTIONS = frozenset({"root", "download"})
-EVENT_OPTIONS = names(EventOptions)
-FOLDER_OPTIONS = names(FolderOptions)
-
-
 @dataclass(frozen=True)
 class DataConfig(EventOptions, FolderOptions):
     """The options ``--data.*``: which data, and how they are prepared.
@@ -130,31 +205,23 @@ class DataConfig(EventOptions, FolderOptions):
 
     name: str = "digits_events"
     root: Path | None = None
-    T: int = 8
-    batch_size: int = 32
+    T: int = within(8, 1, 2**14)
+    batch_size: int = within(32, 1, 2**16)
     validation: float = 0.15
     test: float = 0.2
-    split_seed: int = 0
+    split_seed: int = within(0, 0, 2**32 - 1)
     augment: str = "shift"
     shift: float = 0.06
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    mixup: float = within(0.0, 0, 1e3)
+    cutmix: float = within(0.0, 0, 1e3)
     encoder: Literal["direct", "poisson", "latency"] = "direct"
     first_saccade: bool = False
-    size: int | None = None
+    size: int | None = within(None, 1, 2**12)
     download: bool = False
-    num_workers: int = 0
+    num_workers: int = within(0, 0, 2**8)
 
     def check(self) -> None:
         super().check()
-        for key, count, least, most in (
-            ("T", self.T, 1, 2**14), ("batch_size", self.batch_size, 1, 2**16),
-            ("size", self.size, 1, 2**12), ("num_workers", self.num_workers, 0, 2**8),
-            ("split_seed", self.split_seed, 0, 2**32 - 1),
-            ("mixup", self.mixup, 0, 1e3), ("cutmix", self.cutmix, 0, 1e3),
-        ):  # fmt: skip
-            if count is not None:
-                in_range(key, count, least, most)
         if not (self.validation >= 0 and self.test > 0 and self.validation + self.test < 1):
             raise ValueError(
                 f"`validation` (={self.validation}) must not be negative, `test` (={self.test}) "
@@ -167,68 +234,3 @@ class DataConfig(EventOptions, FolderOptions):
             )
         if not 0 <= self.shift < 0.5:
             raise ValueError(f"`shift` (={self.shift}) must lie in [0, 0.5), a share of the side")
-
-    @property
-    def format(self) -> Format:
-        """The options that a folder's files do not tell."""
-        return Format(**self.part(FormatOptions))
-
-
-_OF_SOME = SOURCE_OPTIONS | {"encoder", "first_saccade", "size"}
-_OF_ALL = names(DataConfig) - _OF_SOME - EVENT_OPTIONS - FOLDER_OPTIONS
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A registered data set.
-
-    Args:
-        name: also on the command line.
-        kind: images or events.
-        source: what it is and where it comes from.
-        shape: (C, H, W) of a frame; None where the files say.
-        num_classes: number of labels; None where the folders say.
-        load: gives its three parts.
-        inspect: gives ``shape`` and ``num_classes`` under options, without loading the data.
-        options: the names of those of `DataConfig` that apply, beside what applies to all.
-        framing: of recordings, how they become frames under options, and the classes' names in
-            order of their labels; None of images.
-    """
-
-    name: str
-    kind: Kind
-    source: str
-    shape: Shape | None
-    num_classes: int | None
-    load: Callable[[DataConfig], Splits] = field(repr=False)
-    inspect: Callable[[DataConfig], tuple[Shape, int]] = field(repr=False)
-    options: frozenset[str] = frozenset()
-    framing: Callable[[DataConfig], tuple[Framing, list[str]]] | None = field(
-        default=None, repr=False
-    )
-
-    def check(self, options: DataConfig) -> None:
-        """Raises a ValueError if an option is set that does not apply to this data set."""
-        for option in fields(DataConfig):
-            value = getattr(options, option.name)
-            applies = option.name in _OF_ALL | self.options
-            if not applies and value != option.default:
-                raise ValueError(
-                    f"`{option.name}` (={value}) does not apply to {self.name} ({self.kind}); "
-                    f"these do: {', '.join(sorted(self.options))}"
-                )
-
-
-def root_of(options: DataConfig, name: str) -> Path:
-    """``options.root``, a folder or an archive.
-
-    Raises:
-        ValueError: there is none given.
-        FileNotFoundError: it does not exist, and nothing may be downloaded into it.
-    """
-    if options.root is None:
-        raise ValueError(f"`data.root` is needed: the folder that holds, or shall hold, {name}")
-    root = options.root.expanduser()
-    if not root.exists() and not options.download:
-        raise FileNotFoundError(f"`data.root` (={options.root}): there is no such folder")
-    return root
