@@ -130,8 +130,7 @@ class _Comparison:
         left = Counter(seed for (seed, _), _ in missing)
         for ((seed, _), task), found in self._do(missing, Counter(), self.out / "checkpoints"):
             if found is not None:
-                self.results.add(task.name, found)
-                self.results.put_first(names)
+                self.results.add(task.name, found, names)
                 self.results.write(self.out)
             left[seed] -= 1
             if not left[seed] and (made := self._made(names)):

@@ -172,13 +172,13 @@ class Results:
     runs: dict[str, Run] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
 
-    def add(self, name: str, run: Run) -> None:
-        """Adds a run, in place of one of the same data set, contender and seed."""
-        self.runs = {n: r for n, r in self.runs.items() if r.key != run.key} | {name: run}
+    def add(self, name: str, run: Run, order: Iterable[str] = ()) -> None:
+        """Adds a run, in place of one of the same data set, contender and seed.
 
-    def put_first(self, names: Iterable[str]) -> None:
-        """Orders the runs: those named, as far as they are there, then the others."""
-        self.runs = {name: self.runs[name] for name in names if name in self.runs} | self.runs
+        Those named in ``order`` come first, then the others.
+        """
+        runs = {n: r for n, r in self.runs.items() if r.key != run.key} | {name: run}
+        self.runs = {n: runs[n] for n in order if n in runs} | runs
 
     def write(self, folder: Path) -> None:
         """Writes ``results.json``, a line a run and a trial."""

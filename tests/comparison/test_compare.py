@@ -225,6 +225,7 @@ def test_a_run_that_diverges_leaves_the_others(
     runs = compare([one], tmp_path)
     assert [run.spike for run in runs] == ["atan"]
     assert "digits, htaf@learning_rate=1e6@weight_decay=1e6, seed 0 is left out" in caplog.text
+    assert compare([replace(one, contenders=one.contenders[1:])], tmp_path / "alone") == []
 
 
 def test_work_in_this_process() -> None:

@@ -185,7 +185,8 @@ class Kills:
         return Kill(name, number, seconds, wrong)
 
     def _start(self, name: str, out: Path, *resume: str) -> BaseProcess:
-        cache = _cache(out) if name == "frames" else self.folder / "cache"
+        shared = os.environ.get("HTAF_SNN_CACHE", str(self.folder / "cache"))
+        cache = _cache(out) if name == "frames" else shared
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("HTAF_SNN_CACHE", str(cache))
             return forked(self.log, _run, name, out, *resume)
