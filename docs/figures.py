@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from htaf_snn import HTAFSpike
-from htaf_snn.comparison import plots, read_results
-from htaf_snn.comparison.contender import Run
+from htaf_snn.comparison import Run, plots, read_results
 from htaf_snn.comparison.statistics import Estimate, estimate
 from htaf_snn.data.digits_events import encode
 from htaf_snn.data.inspection import inspect
@@ -121,12 +120,12 @@ def depth() -> Figure:
     for axes, net in zip(figure.subplots(1, len(nets), sharey=True), nets, strict=True):
         for spike, look in looks.items():
             own = sorted((int(T), a) for (n, T, s), a in found.items() if (n, s) == (net, spike))
-            axes.plot(*np.array(own).T, marker=look.marker, **look.line)
+            axes.plot(*np.array(own).T, label=spike, **look)
         axes.set_xscale("log", base=2)
         axes.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
         axes.set(title=net, xlabel="T")
     figure.axes[0].set_ylabel("test accuracy, one seed")
-    plots.legend_below(figure, looks)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

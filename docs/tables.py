@@ -13,8 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from htaf_snn.comparison import effects, read_results
-from htaf_snn.comparison.contender import Run
+from htaf_snn.comparison import Run, read_results
 from htaf_snn.comparison.statistics import estimate, summarize
 
 DOCS = Path(__file__).parent
@@ -71,6 +70,9 @@ def recipes(runs: Sequence[Run]) -> list[list[str]]:
 
 def differences(runs: Sequence[Run]) -> list[list[str]]:
     """Differences between contenders treated alike, and of treatments, by data set."""
+    sys.path.insert(0, str(DOCS.parent / "examples"))
+    from paper import effects
+
     return effects.differences(effects.effects(summarize(runs)))
 
 

@@ -9,7 +9,6 @@ critical-difference diagram into its ``figures/``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from typing import Any
 import pandas as pd
 import scikit_posthocs
 from matplotlib.figure import Figure
+from paper.effects import equals_p
 from scipy import stats
 
 from htaf_snn.comparison import plots, read_results
-from htaf_snn.comparison.effects import equals_p
-from htaf_snn.comparison.statistics import LEVEL, REFERENCE, Summary, listed, summarize
+from htaf_snn.comparison.statistics import LEVEL, REFERENCE, Summaries, summarize
 from htaf_snn.files import save_figure
 
 
@@ -46,7 +45,7 @@ class Ranks:
     pairs: Any
 
 
-def ranks(summaries: Mapping[str, Sequence[Summary]]) -> Ranks | None:
+def ranks(summaries: Summaries) -> Ranks | None:
     """The ranks, over the contenders of all data sets; None of fewer than 3, or than 2 blocks."""
     runs = [run for contenders in summaries.values() for s in contenders for run in s.runs]
     records = pd.DataFrame([(r.data, r.seed, r.spike, r.hard_accuracy) for r in runs])
@@ -74,8 +73,8 @@ def conclude_ranks(found: Ranks) -> str:
         for label in found.mean
         if label != REFERENCE and float(found.pairs.loc[REFERENCE, label]) < LEVEL
     ]
-    below = listed([label for label in told if found.mean[label] > own])
-    above = listed([label for label in told if found.mean[label] < own])
+    below = ", ".join(label for label in told if found.mean[label] > own) or "none"
+    above = ", ".join(label for label in told if found.mean[label] < own) or "none"
     return f"{text} Nemenyi's test tells from {REFERENCE}, above it: {above}; below it: {below}."
 
 

@@ -88,7 +88,8 @@ def _parser_class() -> Any:
                 known = [a.dest for a in self._actions if a.option_strings]
                 close = difflib.get_close_matches(unknown[1], known, 1, cutoff=0.8)
                 message = f"{message}. Did you mean --{close[0]}?" if close else message
-            raise SystemExit(_refuse(self.prog, message))
+            print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+            raise SystemExit(2)
 
     return Parser
 
@@ -103,11 +104,6 @@ def _in_short(action: Any) -> str:
     if action.default not in (None, argparse.SUPPRESS):
         text += f" (default: {action.default})"
     return textwrap.fill(text, 79, initial_indent=f"  {name:22} ", subsequent_indent=25 * " ")
-
-
-def _refuse(prog: str, message: str) -> int:
-    print(f"{prog}: {message}; see {prog} --help", file=sys.stderr)
-    return 2
 
 
 def _function(command: str) -> Any:
@@ -151,8 +147,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get("HTAF_SNN_TRACEBACK"):
             raise
-        expected = isinstance(error, ValueError | OSError | ImportError | RuntimeError)
-        print(f"htaf-snn {command}: {error if expected else _fault(error)}", file=sys.stderr)
+        text = str(error)
+        if not isinstance(error, ValueError | OSError | ImportError | RuntimeError):
+            text = (
+                f"a fault of htaf-snn, {type(error).__name__}: {text}; HTAF_SNN_TRACEBACK=1 shows "
+                "where: please report it"
+            )
+        print(f"htaf-snn {command}: {text}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -212,13 +213,6 @@ def _show(result: Any) -> None:
             print(found, flush=True)
     if bad:
         raise ValueError("\n  ".join([f"{len(bad)} recordings have no label:", *bad]))
-
-
-def _fault(error: Exception) -> str:
-    return (
-        f"a fault of htaf-snn, {type(error).__name__}: {error}; HTAF_SNN_TRACEBACK=1 shows where: "
-        "please report it"
-    )
 
 
 def _usage(commands: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ from typing import NoReturn
 ROOT = Path(__file__).parents[1]
 TARGETS = (
     "surrogates", "neurons", "transfer", "data/splits.py", "data/framing.py", "training/module.py",
-    "comparison/statistics.py", "comparison/effects.py",
+    "comparison/statistics.py",
 )  # fmt: skip
 _FILES = 5  # of tests at most
 _KERNELS = "neurons/kernels/"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 NOTEBOOK = Path(__file__).parents[1] / "docs/walkthrough.ipynb"
@@ -11,10 +12,13 @@ NOTEBOOK = Path(__file__).parents[1] / "docs/walkthrough.ipynb"
 
 @pytest.mark.slow
 def test_notebook_runs() -> None:
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    pytest.importorskip("ipykernel")
+    nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    assert any(
-        "image/png" in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", ())
-    )
+    nbformat.validate(notebook)
+    plt.switch_backend("agg")
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"cell {number}", "exec"), names)
+    assert len(plt.get_fignums()) == 2
+    plt.close("all")

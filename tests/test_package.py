@@ -114,7 +114,7 @@ def test_links_resolve(page: Path) -> None:
 
 
 SHORTENED = {  # arguments
-    "batch_statistics": "--epochs 1",
+    "batch_statistics": "--epochs 1 --width 0.5",
     "gap_tried": "--data digits --T 2 --batch_size 256 --epochs 1 --seeds 1",
     "gradient_norms": "vgg5",
     "own_neuron": "1",

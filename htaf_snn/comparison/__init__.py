@@ -6,10 +6,10 @@ need("compare")
 
 from .compare import compare as compare
 from .contender import Contender as Contender
-from .contender import Run as Run
 from .contender import split_labels as split_labels
 from .page import report as report
 from .page import write_report as write_report
+from .results import Run as Run
 from .results import read_results as read_results
 from .run import Task as Task
 from .study import Study as Study

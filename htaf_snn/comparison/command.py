@@ -1,8 +1,7 @@
-"""`htaf-snn compare`: what a command line asks for, as studies."""
+"""`htaf-snn compare`: the studies that a command line asks for, compared and reported."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from dataclasses import replace
@@ -16,7 +15,7 @@ from ..training.fit import default_out
 from .compare import compare as compare_studies
 from .contender import split_labels
 from .page import report
-from .study import Study, read_preset
+from .study import Study
 from .study import preset as studies_of
 
 _DEFAULTS: dict[str, Any] = {
@@ -66,60 +65,40 @@ def compare(
         ValueError: a preset beside options of data or model, or without the folder of its data; or
             what `Study` refuses.
     """
+    if model.spike != ModelConfig().spike:
+        raise ValueError(f"`model.spike` (={model.spike}): name the contenders with --spikes")
     asked = {
         "contenders": split_labels(spikes) if isinstance(spikes, str) else spikes,
-        "seeds": None if seeds is None else _seeds(seeds),
+        "seeds": None if seeds is None else _integers(seeds),
         "epochs": epochs,
         "trials": tune,
     }
-    changes = {name: value for name, value in asked.items() if value is not None}
-    studies = _studies(data, model, preset, data_folder, changes)
+    changes: dict[str, Any] = {n: value for n, value in asked.items() if value is not None}
+    if preset is None:
+        if data_folder is not None:
+            raise ValueError(
+                f"`data_folder` (={data_folder}) is where a preset's data are; without --preset, "
+                "name the folder with --data.root"
+            )
+        studies = [Study(**_DEFAULTS | {"data": data, "model": model} | changes)]
+    elif preset.is_file() and (data, model) != (DataConfig(), ModelConfig()):
+        raise ValueError(
+            f"`preset` (={preset}) brings its own data and model; leave their options out, or the "
+            "preset"
+        )
+    else:
+        studies = [replace(study, **changes) for study in studies_of(preset, data_folder)]
     out = out or default_out()
-    how: dict[str, Any] = {
-        "workers": workers,
-        "ray_address": ray_address,
-        "command": shlex.join(["htaf-snn", *sys.argv[1:]]),
-    }
+    command = shlex.join(["htaf-snn", *sys.argv[1:]])
     with advising(lambda: f"stopped; the same command goes on, with --out {out}"):
-        compare_studies(studies, out, **how)
+        compare_studies(studies, out, workers, ray_address, command)
     page = report(out)
     parts = "report.html, figures/, table.csv, table.tex, results.json, checkpoints/"
     return f"{(out / 'table.txt').read_text()}{out}/: {parts}\nnext: open {page}"
 
 
-def _studies(
-    data: DataConfig,
-    model: ModelConfig,
-    file: Path | None,
-    folder: Path | None,
-    changes: dict[str, Any],
-) -> list[Study]:
-    if model.spike != ModelConfig().spike:
-        raise ValueError(f"`model.spike` (={model.spike}): name the contenders with --spikes")
-    if file is None:
-        if folder is not None:
-            raise ValueError(
-                f"`data_folder` (={folder}) is where a preset's data are; without --preset, name "
-                "the folder with --data.root"
-            )
-        return [Study(**_DEFAULTS | {"data": data, "model": model} | changes)]
-    read_preset(file)
-    if (data, model) != (DataConfig(), ModelConfig()):
-        raise ValueError(
-            f"`preset` (={file}) brings its own data and model; leave their options out, or the "
-            "preset"
-        )
-    where = folder or os.environ.get("HTAF_SNN_DATA")
-    if where is None:
-        raise ValueError(
-            f"`preset` (={file}) needs the folder of its data, which docs/comparing.md describes: "
-            "--data_folder DIR"
-        )
-    return [replace(study, **changes) for study in studies_of(file, Path(where))]
-
-
-def _seeds(given: str | int | list[int]) -> list[int]:
+def _integers(seeds: str | int | list[int]) -> list[int]:
     try:
-        return [int(one) for one in (given if isinstance(given, list) else str(given).split(","))]
+        return [int(one) for one in (seeds if isinstance(seeds, list) else str(seeds).split(","))]
     except ValueError:
-        raise ValueError(f"`seeds` (={given}) must be integers between commas") from None
+        raise ValueError(f"`seeds` (={seeds}) must be integers between commas") from None

@@ -7,8 +7,8 @@ import logging
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ from ..data import SpikingDataModule
 from ..extras import need
 from ..files import explained, only_writer
 from ..training.finite import DivergedError
-from .contender import Run
-from .results import Results, Trial, read_results
-from .run import GO_ON, Task, run, train
+from .results import GO_ON, Results, Run, Trial, read_results
+from .run import Task, run, train, validate
 from .study import Study
-from .tables import overview
+from .tables import table
 from .work import work
 
 _logger = logging.getLogger(__name__)
+# When a task comes (the places of its seed, or learning rate, and contender), and the task.
+_Turn = tuple[tuple[int, int], Task]
 
 
 def compare(
@@ -71,90 +72,83 @@ def compare(
     results = read_results(out)
     for study in studies:
         SpikingDataModule(study.data).prepare_data()
-        for task in study.tasks()[: len(study.contenders)]:
+        for task in study.first_tasks():
             task.build()
     check_writable(out / "checkpoints")
     results.command = command
     with only_writer(out), explained(out, GO_ON):
-        return _Comparison(results, out.resolve(), workers, ray_address).runs_of(studies)
+        comparison = _Comparison(studies, results, out.resolve(), workers, ray_address)
+        comparison.tune()
+        return comparison.run()
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """A task and when it comes: round by round, contender by contender, over all studies."""
-
-    round: int  # the seed's, or the learning rate's, place
-    contender: int
-    task: Task
-
-
+@dataclass
 class _Comparison:
     """Tasks being done, one after the other or side by side, and what they found."""
 
-    def __init__(self, results: Results, out: Path, workers: int, ray_address: str | None) -> None:
-        self.results, self.out = results, out
-        self.workers, self.ray_address = workers, ray_address
-        self.seconds: dict[str, list[float]] = {}  # that each data set's tasks took
-        for made in results.runs.values():
+    studies: Sequence[Study]
+    results: Results
+    out: Path
+    workers: int
+    ray_address: str | None
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # that a data set's tasks took
+
+    def __post_init__(self) -> None:
+        for made in self.results.runs.values():
             self.seconds.setdefault(made.data, []).append(made.seconds)
 
-    def runs_of(self, studies: Sequence[Study]) -> list[Run]:
-        trials = [
-            _Turn(i, place, task)
-            for study in studies
-            for place, contender in enumerate(study.contenders)
-            for i, task in enumerate(study.candidates(contender))
-            if task.name not in self.results.trials
+    def tune(self) -> None:
+        """Tries the learning rates that were not tried yet."""
+        turns = [
+            ((number, place), candidate)
+            for study in self.studies
+            for place, task in enumerate(study.first_tasks())
+            for number, candidate in enumerate(study.candidates(task.contender))
+            if candidate.name not in self.results.trials
         ]
-        ahead = Counter(turn.task.title for turn in trials)
-        for study in studies:
-            ahead[study.name] += sum(not self.results.has_like(task) for task in study.tasks())
-        for turn, accuracy in self._do(_validated, trials, ahead):
-            task = turn.task
-            rate = task.model.learning_rate
+        made = {run.key for run in self.results.runs.values()}
+        tasks = [task for study in self.studies for task in study.tasks()]
+        later = Counter(task.title for task in tasks if task.key not in made)
+        for (_, task), accuracy in self._do(turns, later):
             self.results.trials[task.name] = Trial(
-                data=task.title, spike=task.contender, learning_rate=rate, val_accuracy=accuracy
+                data=task.title,
+                spike=task.contender,
+                learning_rate=task.model.learning_rate,
+                val_accuracy=accuracy,
             )
             self.results.write(self.out)
+
+    def run(self) -> list[Run]:
+        """Makes the runs that are not made yet; returns all, in the studies' order."""
         turns = [
-            _Turn(
-                list(study.seeds).index(task.seed),
-                list(study.contenders).index(task.contender),
-                self._with_best(task, study.candidates(task.contender)),
-            )
-            for study in studies
-            for task in study.tasks()
+            (divmod(number, len(study.contenders)), self._with_best_rate(task, study))
+            for study in self.studies
+            for number, task in enumerate(study.tasks())
         ]
-        missing = [turn for turn in turns if turn.task.name not in self.results.runs]
-        left = Counter(turn.round for turn in missing)
-        make = functools.partial(_tested, checkpoints=self.out / "checkpoints")
-        for turn, found in self._do(make, missing, Counter(t.task.title for t in missing)):
+        names = [task.name for _, task in turns]
+        missing = [turn for turn in turns if turn[1].name not in self.results.runs]
+        left = Counter(seed for (seed, _), _ in missing)
+        for ((seed, _), task), found in self._do(missing, Counter(), self.out / "checkpoints"):
             if found is not None:
-                self.results.add(turn.task.name, found)
-                self.results.put_first(turn.task.name for turn in turns)
+                self.results.add(task.name, found, names)
                 self.results.write(self.out)
-            left[turn.round] -= 1
-            if not left[turn.round]:
-                _logger.info("%s", overview(self._made(turns)))
-        lines = [
-            f"{turn.task.label}: {concern}"
-            for turn in turns
-            if turn.task.name in self.results.runs
-            for concern in self.results.runs[turn.task.name].concerns
-        ]
-        if lines:
-            _logger.warning("what to look at in these networks:\n  %s", "\n  ".join(lines))
-        return self._made(turns)
+            left[seed] -= 1
+            if not left[seed] and (made := self._made(names)):
+                _logger.info("%s", table(made))
+        runs = self._made(names)
+        concerns = [f"{run.label}: {concern}" for run in runs for concern in run.concerns]
+        if concerns:
+            _logger.warning("what to look at in these networks:\n  %s", "\n  ".join(concerns))
+        return runs
 
-    def _made(self, turns: Sequence[_Turn]) -> list[Run]:
-        runs = self.results.runs
-        return [runs[turn.task.name] for turn in turns if turn.task.name in runs]
+    def _made(self, names: Sequence[str]) -> list[Run]:
+        return [self.results.runs[name] for name in names if name in self.results.runs]
 
-    def _with_best(self, task: Task, candidates: Sequence[Task]) -> Task:
+    def _with_best_rate(self, task: Task, study: Study) -> Task:
         """The task with the learning rate that was best on validation, the first of equal ones."""
-        if not candidates:
+        trials = [self.results.trials[one.name] for one in study.candidates(task.contender)]
+        if not trials:
             return task
-        trials = [self.results.trials[one.name] for one in candidates]
         best = max(trials, key=lambda trial: trial["val_accuracy"] or -1.0)
         if best["val_accuracy"] is None:
             raise ValueError(
@@ -164,36 +158,41 @@ class _Comparison:
         return replace(task, model=replace(task.model, learning_rate=best["learning_rate"]))
 
     def _do(
-        self, function: Callable[..., Any], turns: Sequence[_Turn], ahead: Counter[str]
+        self, turns: Sequence[_Turn], later: Counter[str], checkpoints: Path | None = None
     ) -> Iterator[tuple[_Turn, Any]]:
-        """Yields each turn with the function's result for its task, None if it diverged.
+        """Yields each turn with what `_done` made of it, None if it diverged.
 
         Args:
-            ahead: how many tasks of each data set there are to do, these and later ones.
+            turns: in any order.
+            later: tasks of each data set that come after these.
+            checkpoints: where the networks go; None for a validation alone.
         """
-        ordered = sorted(turns, key=lambda turn: (turn.round, turn.contender))
-        parallel = self.workers > 1 or self.ray_address is not None
-        timed = functools.partial(_timed, functools.partial(function, show=not parallel))
+        ordered = sorted(turns, key=lambda turn: turn[0])
+        ahead = later + Counter(task.title for _, task in turns)
         told = self._tell_time(ahead)
-        done = work(timed, ordered, self.workers, self.ray_address)
+        show = self.workers == 1 and self.ray_address is None
+        done = functools.partial(_done, checkpoints=checkpoints, show=show)
         for turn, found, seconds in tqdm(
-            done, "tasks", len(ordered), disable=None if ordered else True
-        ):
-            task = turn.task
+            work(done, ordered, self.workers, self.ray_address), "tasks", len(ordered),
+            disable=None if ordered else True,
+        ):  # fmt: skip
+            task = turn[1]
             ahead[task.title] -= 1
             self.seconds.setdefault(task.title, []).append(seconds)
-            if isinstance(found, str):
+            diverged = isinstance(found, str)
+            if diverged:
                 _logger.error("%s is left out: %s", task.label, found)
             told = told or self._tell_time(ahead)
-            yield turn, None if isinstance(found, str) else found
+            yield turn, None if diverged else found
 
     def _tell_time(self, ahead: Counter[str]) -> bool:
         """Says how long the tasks ahead will take, if one of each data set has been timed."""
-        if not ahead.total() or any(n and title not in self.seconds for title, n in ahead.items()):
+        left = {title: count for title, count in ahead.items() if count}
+        if not left or not left.keys() <= self.seconds.keys():
             return False
-        each = {title: statistics.median(self.seconds[title]) for title, n in ahead.items() if n}
-        hours = sum(ahead[title] * each[title] for title in each) / 3600
-        parts = ", ".join(f"{ahead[title]} of {title} ({each[title]:.0f} s each)" for title in each)
+        each = {title: statistics.median(self.seconds[title]) for title in left}
+        hours = sum(count * each[title] for title, count in left.items()) / 3600
+        parts = ", ".join(f"{n} of {title} ({each[title]:.0f} s each)" for title, n in left.items())
         if self.ray_address is None:
             _logger.info(
                 "about %.1f hours left, %d at a time: %s", hours / self.workers, self.workers, parts
@@ -203,19 +202,15 @@ class _Comparison:
         return True
 
 
-def _timed(function: Callable[[Task], Any], turn: _Turn) -> tuple[_Turn, Any, float]:
-    """Returns the turn, the function's result or its error's text, and the seconds it took."""
+def _done(turn: _Turn, checkpoints: Path | None, show: bool) -> tuple[_Turn, Any, float]:
+    """Returns the turn, its run or accuracy or why it diverged, and the seconds it took."""
     start = time.monotonic()
+    found: Run | float | str
     try:
-        found = function(turn.task)
+        if checkpoints is None:
+            found = validate(train(turn[1], show)[0])
+        else:
+            found = run(turn[1], checkpoints, show)
     except DivergedError as error:
         found = str(error)
     return turn, found, time.monotonic() - start
-
-
-def _validated(task: Task, show: bool) -> float:
-    return train(task, show).validate()
-
-
-def _tested(task: Task, show: bool, checkpoints: Path) -> Run:
-    return run(task, checkpoints, show)

@@ -14,92 +14,9 @@ from jinja2 import Environment, StrictUndefined
 
 from ..files import write_whole
 from . import plots
-from .contender import Run
-from .effects import differences, effects, headline
-from .plots import Looks, Picture, drawing, looks
-from .results import FILE, read_results
-from .statistics import REFERENCE, Summary, summarize
-from .tables import COLUMNS, ENERGY_SOURCE, table, to_csv, to_latex
-
-
-def render(
-    summaries: Mapping[str, Sequence[Summary]],
-    looks: Looks,
-    figures: Mapping[str, Sequence[Picture]],
-    functions: Picture,
-    findings: Sequence[str],
-    found: Sequence[Sequence[str]],
-    command: str,
-) -> str:
-    """The page's text; whatever comes from the runs is escaped.
-
-    Args:
-        summaries: the contenders of each data set.
-        looks: of each contender.
-        figures: of each data set.
-        functions: the spike functions.
-        findings: sentences about all data sets.
-        found: rows of differences, the first their head; or none.
-        command: what a reader types to repeat the comparison.
-    """
-    runs = [run for contenders in summaries.values() for s in contenders for run in s.runs]
-    template = importlib.resources.files(__package__).joinpath("page.html").read_text("utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(template).render(
-        reference=REFERENCE,
-        findings=findings,
-        found=found,
-        concerns=[
-            f"{run.spike}, {run.data}, seed {run.seed}: {concern}"
-            for run in runs
-            for concern in run.concerns
-        ],
-        columns=COLUMNS,
-        summaries=summaries,
-        looks=looks,
-        figures=figures,
-        functions=functions,
-        command=command,
-        runs=runs,
-        settings={
-            data: common([(run.spike, run.settings) for run in runs if run.data == data])
-            for data in summaries
-        },
-        versions=common([(f"{r.data}, {r.spike}, seed {r.seed}", r.versions) for r in runs]),
-        energy_source=ENERGY_SOURCE,
-    )
-
-
-def common(settings: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
-    """Settings of several runs as one table: a value that all share, else who has which.
-
-    Args:
-        settings: of each run, behind the name that it goes by; nested dicts become dotted names.
-    """
-    flat = [(holder, _flatten(own)) for holder, own in settings]
-    names = dict.fromkeys(name for _, own in flat for name in own)  # in order, each once
-    table = {}
-    for name in names:
-        holders: dict[str, dict[str, None]] = {}
-        for holder, own in flat:
-            holders.setdefault(own.get(name, "not set"), {})[holder] = None
-        if len(holders) == 1:
-            (table[name],) = holders
-        else:
-            table[name] = "; ".join(f"{value} ({', '.join(own)})" for value, own in holders.items())
-    return table
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+from .results import FILE, Run, read_results
+from .statistics import REFERENCE, headline, summarize
+from .tables import ENERGY_SOURCE, cells, table, to_csv, to_latex
 
 
 def write_report(runs: Sequence[Run], out: Path, command: str) -> None:
@@ -119,26 +36,43 @@ def write_report(runs: Sequence[Run], out: Path, command: str) -> None:
     """
     summaries = summarize(runs)
     findings = headline(summaries)
-    found = differences(effects(summaries))
-    folder = out / "figures"
-    with drawing():
-        shown = looks(list(dict.fromkeys(run.spike for run in runs)))
-        figures = {
-            data: list(plots.of_data_set(data, contenders, shown))
-            for data, contenders in summaries.items()
-        }
-        functions = plots.of_functions(shown)
+    runs_in_order = [run for own in summaries.values() for s in own for run in s.runs]
+    template = importlib.resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    with plots.drawing():
+        looks = plots.looks(list(dict.fromkeys(run.spike for run in runs)))
+        figures = {data: plots.of_data_set(data, own, looks) for data, own in summaries.items()}
+        functions = plots.of_functions(looks)
+        folder = out / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         for picture in (*(p for own in figures.values() for p in own), functions):
             picture.save(folder)
-        page = render(summaries, shown, figures, functions, findings, found, command)
+        page = environment.from_string(template).render(
+            reference=REFERENCE,
+            findings=findings,
+            cells=cells,
+            summaries=summaries,
+            looks=looks,
+            figures=figures,
+            functions=functions,
+            command=command,
+            runs=runs_in_order,
+            settings={
+                data: common([(run.spike, run.settings) for s in own for run in s.runs])
+                for data, own in summaries.items()
+            },
+            versions=common([(run.label, run.versions) for run in runs_in_order]),
+            energy_source=ENERGY_SOURCE,
+        )
     for name, text in (
         ("table.txt", "\n\n".join([table(runs), *(fill(text, 100) for text in findings)]) + "\n"),
         ("table.csv", to_csv(summaries)),
         ("table.tex", to_latex(summaries)),
         ("report.html", page),
     ):
-        write_whole(out / name, partial(_write, text=text))
+        write_whole(out / name, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
 def report(folder: Path, out: Path | None = None) -> Path:
@@ -162,5 +96,30 @@ def report(folder: Path, out: Path | None = None) -> Path:
     return (out or folder) / "report.html"
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def common(settings: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """Settings of several runs as one table: a value that all share, else who has which.
+
+    Args:
+        settings: of each run, behind the name that it goes by; nested dicts become dotted names.
+    """
+    flat = [(holder, _flatten(own)) for holder, own in settings]
+    table = {}
+    for name in dict.fromkeys(name for _, own in flat for name in own):
+        holders: dict[str, dict[str, None]] = {}  # in order, each once
+        for holder, own in flat:
+            holders.setdefault(own.get(name, "not set"), {})[holder] = None
+        table[name] = "; ".join(
+            value if len(holders) == 1 else f"{value} ({', '.join(own)})"
+            for value, own in holders.items()
+        )
+    return table
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+    return flat

@@ -29,67 +29,10 @@ from ..training import ModelConfig, SpikingClassifier
 from ..training.concerns import concerns
 from ..training.progress import progress
 from ..transfer import calibrate, firing_as_trained
-from .contender import Contender, Epoch, Run
-
-GO_ON = "free space; the runs in results.json are saved, and the same command goes on after them"
+from .contender import Contender
+from .results import GO_ON, Epoch, Run
 
 OUTPUT_BINS = 50
-
-
-class History(L.Callback):
-    """The epochs of a training: losses, accuracies, and gradient norms by layer of weights."""
-
-    def __init__(self) -> None:
-        self.epochs: list[Epoch] = []
-        self._norms: dict[str, list[Tensor]] = {}
-
-    def on_before_optimizer_step(
-        self, _trainer: L.Trainer, module: L.LightningModule, _optimizer: torch.optim.Optimizer
-    ) -> None:
-        for name, layer in module.get_submodule("net").named_modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.grad is not None:
-                self._norms.setdefault(name, []).append(layer.weight.grad.norm())
-
-    def on_train_epoch_end(self, trainer: L.Trainer, _module: L.LightningModule) -> None:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        norms = {name: float(torch.stack(steps).mean()) for name, steps in self._norms.items()}
-        self._norms.clear()
-        self.epochs.append(
-            Epoch(
-                epoch=trainer.current_epoch + 1,
-                train_loss=metrics["train_loss"],
-                train_accuracy=metrics["train_accuracy"],
-                val_loss=metrics["val_loss"],
-                val_accuracy=metrics["val_accuracy"],
-                gradient_norms=norms,
-            )
-        )
-
-
-def output_shares(net: nn.Module, batches: Iterable[Tensor]) -> list[float]:
-    """Shares of the neurons' outputs in equal bins of [0, 1], the network firing as trained.
-
-    Args:
-        net: a network in ``eval()``.
-        batches: frames [T, N, C, H, W], at least one batch.
-    """
-    with (
-        torch.no_grad(),
-        firing_as_trained(net),
-        monitor.OutputMonitor(net, neuron.BaseNode, _histogram) as counts,
-    ):
-        for x_seq in batches:
-            functional.reset_net(net)
-            net(x_seq)
-    total = torch.stack(counts.records).sum(0)
-    shares: list[float] = (total / total.sum()).tolist()
-    return shares
-
-
-def _histogram(outputs: Tensor) -> Tensor:
-    return outputs.float().histc(OUTPUT_BINS, 0, 1).double()
-
-
 _PACKAGES = ("htaf-snn", "torch", "spikingjelly", "lightning", "tonic", "numpy")
 _MEASURED = 128  # samples of the validation split, for outputs and operations
 
@@ -115,6 +58,11 @@ class Task:
     epochs: int
 
     @property
+    def key(self) -> tuple[str, str, int]:
+        """The same as that of the task's `Run`."""
+        return self.title, self.contender, self.seed
+
+    @property
     def label(self) -> str:
         """The task's name for people."""
         return f"{self.title}, {self.contender}, seed {self.seed}"
@@ -122,13 +70,10 @@ class Task:
     @property
     def config(self) -> ModelConfig:
         """The configuration of the contender's network."""
-        return replace(self._configured(), spike=Contender(self.contender).spike)
-
-    def _configured(self) -> ModelConfig:
-        """The network's name and the contender's options in place; all but the spike function."""
+        contender = Contender(self.contender)
         name = self.model.model or default_model(data_set(self.data.name).shape)
         try:
-            return replace(self.model, model=name, **Contender(self.contender).options)
+            return replace(self.model, model=name, spike=contender.spike, **contender.options)
         except ValueError as error:
             raise ValueError(f"{self.contender}: {error}") from error
 
@@ -141,7 +86,7 @@ class Task:
             "seed": self.seed,
             "calibrate": contender.calibrate,
             "data": self.data.plain(),
-            "model": self._configured().plain(),
+            "model": self.config.plain() | {"spike": self.model.spike},
         }
         found: dict[str, Any] = json.loads(json.dumps(settings))
         return found
@@ -171,30 +116,46 @@ class Task:
         return data, model
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A network after its training, its data and its course."""
+class _History(L.Callback):
+    """The epochs of a training: losses, accuracies, and gradient norms by layer of weights."""
 
-    model: SpikingClassifier
-    data: SpikingDataModule
-    trainer: L.Trainer
-    history: History
-    seconds: float
+    def __init__(self) -> None:
+        self.epochs: list[Epoch] = []
+        self._norms: dict[str, list[Tensor]] = {}
 
-    def validate(self) -> float:
-        """The exact network's accuracy on validation, with the weights as they are now."""
-        (metrics,) = self.trainer.validate(self.model, self.data, verbose=False)
-        return float(metrics["val_accuracy"])
+    def on_before_optimizer_step(self, _trainer: L.Trainer, module: Any, _optimizer: Any) -> None:
+        for name, layer in module.net.named_modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.grad is not None:
+                self._norms.setdefault(name, []).append(layer.weight.grad.norm())
+
+    def on_train_epoch_end(self, trainer: L.Trainer, _module: L.LightningModule) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        norms = {name: float(torch.stack(steps).mean()) for name, steps in self._norms.items()}
+        self._norms.clear()
+        self.epochs.append(
+            Epoch(
+                epoch=trainer.current_epoch + 1,
+                train_loss=metrics["train_loss"],
+                train_accuracy=metrics["train_accuracy"],
+                val_loss=metrics["val_loss"],
+                val_accuracy=metrics["val_accuracy"],
+                gradient_norms=norms,
+            )
+        )
 
 
-def train(task: Task, show: bool = True) -> Trained:
-    """Trains the task's network through all its epochs; the test split is not read."""
+def train(task: Task, show: bool = True) -> tuple[L.Trainer, list[Epoch]]:
+    """Trains the task's network through all its epochs; the test split is not read.
+
+    Returns:
+        the trainer, which holds the network and the data, and the epochs.
+    """
     data, model = task.build()
-    history = History()
-    shown: dict[str, Any] = {"enable_progress_bar": False, "callbacks": []}
+    history = _History()
+    options: dict[str, Any] = {"enable_progress_bar": False, "callbacks": []}
     if show:
-        shown = progress(None, task.label)
-    shown["callbacks"] += [history]
+        options = progress(None, task.label)
+    options["callbacks"].append(history)
     trainer = L.Trainer(
         max_epochs=task.epochs,
         logger=False,
@@ -202,15 +163,19 @@ def train(task: Task, show: bool = True) -> Trained:
         enable_model_summary=False,
         num_sanity_val_steps=0,
         plugins=[WholeCheckpointIO(GO_ON)],
-        **shown,
+        **options,
     )
     data.setup()
-    start = time.monotonic()
     trainer.fit(model, data)
-    batches = Contender(task.contender).calibrate
-    if batches:
+    if batches := Contender(task.contender).calibrate:
         calibrate(model.net, data.train_dataloader(), batches)
-    return Trained(model, data, trainer, history, time.monotonic() - start)
+    return trainer, history.epochs
+
+
+def validate(trainer: Any) -> float:
+    """Returns the exact network's accuracy on validation, with the weights as they are now."""
+    (metrics,) = trainer.validate(trainer.lightning_module, trainer.datamodule, verbose=False)
+    return float(metrics["val_accuracy"])
 
 
 def run(task: Task, checkpoints: Path | None = None, show: bool = True) -> Run:
@@ -221,30 +186,31 @@ def run(task: Task, checkpoints: Path | None = None, show: bool = True) -> Run:
         checkpoints: folder that the network is saved to; None saves nothing.
         show: whether to show the progress, by a bar or a line an epoch.
     """
-    trained = train(task, show)
-    model, data, trainer = trained.model, trained.data, trained.trainer
-    val_accuracy = trained.validate()
+    start = time.monotonic()
+    trainer: Any
+    trainer, history = train(task, show)
+    val_accuracy = validate(trainer)
+    model, data = trainer.lightning_module, trainer.datamodule
     (metrics,) = trainer.test(model, data, verbose=False)
     if checkpoints is not None:
         trainer.save_checkpoint(checkpoints / f"{task.name}.ckpt")
     net = model.net.eval()
     batches = _spread(data)
     synaptic_operations, energy_nj = operations(net, batches[0])
-    rates = {k.removeprefix("firing_rate/"): v for k, v in metrics.items() if "/" in k}
     return Run(
         data=task.title,
         spike=task.contender,
         seed=task.seed,
         val_accuracy=val_accuracy,
-        firing_rate_by_layer=rates,
+        firing_rate_by_layer={n.partition("/")[2]: v for n, v in metrics.items() if "/" in n},
         outputs=output_shares(net, batches),
         synaptic_operations=synaptic_operations,
         energy_nj=energy_nj,
-        seconds=trained.seconds,
-        history=trained.history.epochs,
+        seconds=time.monotonic() - start,
+        history=history,
         settings=task.settings(),
         versions=versions(),
-        concerns=concerns(metrics, trained.history.epochs[-1]["train_accuracy"]),
+        concerns=concerns(metrics, history[-1]["train_accuracy"]),
         **{
             name: float(metrics[name])
             for name in ("hard_accuracy", "soft_accuracy", "trained_accuracy", "gap_pp",
@@ -260,6 +226,28 @@ def _spread(data: SpikingDataModule) -> list[Tensor]:
     chosen = Subset(validation, range(0, samples, -(-samples // _MEASURED)))
     loader = DataLoader(chosen, batch_size=_MEASURED, collate_fn=frames_first)
     return [x_seq for x_seq, _ in loader]
+
+
+def output_shares(net: nn.Module, batches: Iterable[Tensor]) -> list[float]:
+    """Shares of the neurons' outputs in equal bins of [0, 1], the network firing as trained.
+
+    Args:
+        net: a network in ``eval()``.
+        batches: frames [T, N, C, H, W], at least one batch.
+    """
+    with (
+        torch.no_grad(),
+        firing_as_trained(net),
+        monitor.OutputMonitor(
+            net, neuron.BaseNode, lambda outputs: outputs.float().histc(OUTPUT_BINS, 0, 1).double()
+        ) as counts,
+    ):
+        for x_seq in batches:
+            functional.reset_net(net)
+            net(x_seq)
+    total = torch.stack(counts.records).sum(0)
+    shares: list[float] = (total / total.sum()).tolist()
+    return shares
 
 
 def versions() -> dict[str, str]:

@@ -6,13 +6,14 @@ A difference that the seeds cannot tell from zero is called that, never an equal
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from .contender import Contender, Run
+from .contender import Contender
+from .results import Run
 
 REFERENCE = "htaf"  # the function that every other is tested against, treated alike
 LEVEL = 0.05  # of a test; an interval's confidence is 1 - LEVEL
@@ -64,7 +65,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Summary:
-    """A contender's runs on one data set.
+    """A contender's runs on one data set, in the order of their seeds.
 
     ``difference`` is None of HTAF itself, and where HTAF was not treated so on a common seed.
     """
@@ -79,14 +80,12 @@ class Summary:
         """The runs' kind of training, see `Run.treatment`."""
         return self.runs[0].treatment
 
-    @property
-    def function(self) -> str:
-        """The contender's function, see `Contender.function`."""
-        return Contender(self.spike).function
-
     def estimate(self, field: str) -> Estimate:
         """The mean of a field of `Run` and its interval."""
         return estimate([getattr(run, field) for run in self.runs])
+
+
+Summaries = Mapping[str, Sequence[Summary]]  # the contenders of each data set
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -111,18 +110,17 @@ def paired_p(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(stats.ttest_rel(first, second).pvalue)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction, in the order given.
+def holm(p_values: Mapping[str, float | None]) -> dict[str, float]:
+    """Holm's step-down correction of those that are there, by name.
 
     Source:
         S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal
         of Statistics 6 (1979).
     """
-    order = np.argsort(p_values)
-    ascending = np.arange(len(order), 0, -1) * np.asarray(p_values, float)[order]
-    corrected = np.empty(len(order))
-    corrected[order] = np.minimum(np.maximum.accumulate(ascending), 1)
-    return [float(p) for p in corrected]
+    ascending = sorted((p, name) for name, p in p_values.items() if p is not None)
+    factors = range(len(ascending), 0, -1)
+    corrected = np.maximum.accumulate([n * p for n, (p, _) in zip(factors, ascending, strict=True)])
+    return {name: min(float(p), 1.0) for p, (_, name) in zip(corrected, ascending, strict=True)}
 
 
 def summarize(runs: Sequence[Run]) -> dict[str, list[Summary]]:
@@ -141,52 +139,76 @@ def summarize(runs: Sequence[Run]) -> dict[str, list[Summary]]:
                 f"two runs of {run.spike} on {run.data} with seed {run.seed}; keep one of them"
             )
         by_seed[run.seed] = run
-    return {data: _summarize_one(data, spikes) for data, spikes in data_sets.items()}
+    return {data: _summarize_one(data, contenders) for data, contenders in data_sets.items()}
 
 
-def _summarize_one(data: str, spikes: dict[str, dict[int, Run]]) -> list[Summary]:
-    alike = {
-        spike: (next(iter(by_seed.values())).treatment, Contender(spike).others)
-        for spike, by_seed in spikes.items()
-    }
-    references = {alike[s]: s for s in reversed(spikes) if Contender(s).function == REFERENCE}
-    pairs: dict[str, tuple[list[float], list[float]]] = {}  # accuracies of the common seeds
-    for spike, by_seed in spikes.items():
-        reference = references.get(alike[spike], spike)
-        common = sorted(by_seed.keys() & spikes[reference].keys())
+def _summarize_one(data: str, contenders: dict[str, dict[int, Run]]) -> list[Summary]:
+    treated: dict[str, tuple[str, frozenset[str]]] = {}
+    references: dict[tuple[str, frozenset[str]], str] = {}
+    for spike, by_seed in contenders.items():
+        parsed = Contender(spike)
+        treated[spike] = next(iter(by_seed.values())).treatment, parsed.others
+        if parsed.function == REFERENCE:
+            references.setdefault(treated[spike], spike)
+    points, p_values = {}, {}
+    for spike, by_seed in contenders.items():
+        reference = references.get(treated[spike], spike)
+        common = sorted(by_seed.keys() & contenders[reference].keys())
         if common and spike != reference:
-            pairs[spike] = (
-                [by_seed[seed].hard_accuracy for seed in common],
-                [spikes[reference][seed].hard_accuracy for seed in common],
+            own, theirs = (
+                [contenders[one][seed].hard_accuracy for seed in common]
+                for one in (spike, reference)
             )
-    tested = {spike: p for spike, pair in pairs.items() if (p := paired_p(*pair)) is not None}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+            points[spike] = [100 * (a - b) for a, b in zip(own, theirs, strict=True)]
+            p_values[spike] = paired_p(own, theirs)
+    corrected = holm(p_values)
+    differences = {
+        spike: Difference(estimate(found), len(found), corrected.get(spike))
+        for spike, found in points.items()
+    }
     return [
         Summary(
-            data,
-            spike,
-            tuple(by_seed[seed] for seed in sorted(by_seed)),
-            _difference(*pairs[spike], corrected.get(spike)) if spike in pairs else None,
+            data, spike, tuple(by_seed[seed] for seed in sorted(by_seed)), differences.get(spike)
         )
-        for spike, by_seed in spikes.items()
+        for spike, by_seed in contenders.items()
     ]
 
 
-def _difference(own: list[float], reference: list[float], p: float | None) -> Difference:
-    points = [100 * (a - b) for a, b in zip(own, reference, strict=True)]
-    return Difference(estimate(points), len(points), p)
+def headline(summaries: Summaries) -> list[str]:
+    """Concludes in sentences: of functions that were treated alike, and of the widest gaps."""
+    contenders = [summary for own in summaries.values() for summary in own]
+    pairs = [(s, s.difference) for s in contenders if s.difference is not None]
+    tested = [(s, d) for s, d in pairs if d.p is not None]
+    told = [(s, d) for s, d in tested if d.p is not None and d.p < LEVEL]
+    subject = f"Treated alike, {REFERENCE} and the others"
+    if not pairs:
+        first = f"Nothing was treated as {REFERENCE}: nothing is concluded of spike functions."
+    elif not tested:
+        first = f"{subject} can't be told apart: that takes two seeds or more, which differ."
+    elif not told:
+        first = f"{subject} are not told apart by these seeds."
+    else:
+        cases = "; ".join(f"{s.spike}, {s.data}: {d.points.mean:+z.2f} pp" for s, d in told)
+        first = (
+            f"{subject} are told apart by these seeds in {len(told)} of {len(tested)} cases, by "
+            f"accuracy minus {REFERENCE}'s. {cases}."
+        )
+    return [first, _gaps(contenders)]
+
+
+def _gaps(contenders: Sequence[Summary]) -> str:
+    """The widest mean gaps, or that there is none."""
+    said = []
+    for field, name in (("statistics_gap_pp", "statistics gap"), ("gap_pp", "transfer gap")):
+        means = [(s.estimate(field).mean, f"{s.spike}, {s.data}") for s in contenders]
+        known = [found for found in means if not math.isnan(found[0])]
+        if known:
+            widest, whose = max(known, key=lambda found: abs(found[0]))
+            whose = f" ({whose})" if round(widest, 2) else ""
+            said.append(f"the widest mean {name} is {widest:+z.2f} pp{whose}")
+    return f"{'; '.join(said)}.".capitalize()
 
 
 def p_value(p: float) -> str:
     """Two digits that matter, and no more zeros than a reader wants: ``0.31``, ``< 0.0001``."""
     return "< 0.0001" if p < 1e-4 else f"{p:.2f}" if p >= 0.095 else f"{p:.2g}"
-
-
-def counted(count: int, what: str) -> str:
-    """``1 seed``, ``2 seeds``."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def listed(items: Sequence[str]) -> str:
-    """The items between commas, or "none"."""
-    return ", ".join(items) if items else "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,13 +52,11 @@ class Study:
             values = list(getattr(self, name))
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"`{name}` (={values}) must name at least one, and each once")
-        for label in self.contenders:
-            Contender(label)
         in_range("epochs", self.epochs, 1)
         in_range("tune", self.trials, 0, 20)
         SpikingDataModule(self.data)  # checks its options
         same: dict[str, str] = {}
-        for task in self.tasks()[: len(self.contenders)]:
+        for task in self.first_tasks():
             settings = json.dumps(task.settings(), sort_keys=True)
             if settings in same:
                 raise ValueError(
@@ -85,39 +84,50 @@ class Study:
             for contender in self.contenders
         ]  # fmt: skip
 
+    def first_tasks(self) -> list[Task]:
+        """The runs of the first seed, one a contender."""
+        return self.tasks()[: len(self.contenders)]
+
     def candidates(self, contender: str) -> list[Task]:
         """The first seed with each learning rate that is tried for the contender."""
         if "learning_rate" in Contender(contender).options:
             return []
-        task = next(task for task in self.tasks() if task.contender == contender)
-        own = task.config.learning_rate
+        first = next(task for task in self.first_tasks() if task.contender == contender)
+        own = first.config.learning_rate
         rates = [own * 2.0 ** ((i + 1) // 2 * (-1) ** (i + 1)) for i in range(self.trials)]
-        return [replace(task, model=replace(task.model, learning_rate=rate)) for rate in rates]
+        return [replace(first, model=replace(first.model, learning_rate=rate)) for rate in rates]
 
 
 _CHANGED = ("contenders", "seeds", "trials")  # by a preset that is like another one
 
 
-def preset(file: Path, folder: Path) -> list[Study]:
+def preset(file: Path, folder: Path | None = None) -> list[Study]:
     """Reads the studies of a preset.
 
     Args:
         file: YAML, as those in ``examples/presets``: ``studies``, each with the arguments of
             `Study`, and ``contenders``, ``seeds`` and ``trials`` of all; or ``like``, another file
             beside it whose studies (``only`` those titles) these are for.
-        folder: where the data are, each set in a folder or archive as the preset names it.
+        folder: where the data are, each set in a folder or archive as the preset names it;
+            ``$HTAF_SNN_DATA`` unless given.
 
     Raises:
-        ValueError: no such file, or it is no preset.
+        ValueError: no such file, it is no preset, or no folder.
         FileNotFoundError: a data set is not in the folder.
     """
-    described = read_preset(file)
+    described = _read(file)
+    given = folder or os.environ.get("HTAF_SNN_DATA")
+    if given is None:
+        raise ValueError(
+            f"`preset` (={file}) needs the folder of its data, which docs/comparing.md describes: "
+            "--data_folder DIR"
+        )
     changes = {key: described[key] for key in _CHANGED if key in described}
-    base = read_preset(file.parent / described["like"]) if "like" in described else described
-    studies = []
+    base = _read(file.parent / described["like"]) if "like" in described else described
     only = described.get("only", [entry["title"] for entry in base["studies"]])
+    studies = []
     for entry in (one for one in base["studies"] if one["title"] in only):
-        root = folder / entry["data"]["root"]
+        root = Path(given) / entry["data"]["root"]
         if not root.exists():
             raise FileNotFoundError(
                 f"no {root}: the preset {file} reads {entry['title']} there; "
@@ -129,12 +139,7 @@ def preset(file: Path, folder: Path) -> list[Study]:
     return studies
 
 
-def read_preset(file: Path) -> dict[str, Any]:
-    """Returns what a preset's file holds.
-
-    Raises:
-        ValueError: no such file, or it is no preset.
-    """
+def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"`preset` (={file}) is no file; examples/presets has some")
     described = load_yaml(file.read_text(encoding="utf-8"))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from textwrap import wrap
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from .contender import Run
-from .statistics import REFERENCE, Summary, p_value, summarize
+from .results import Run
+from .statistics import REFERENCE, Summaries, Summary, p_value, summarize
 
 _HEAD = 10  # characters of a line of a column's head
 _NOT_IN_TEXT = ("seeds", "firing rate", "MSOP", "energy (nJ)")  # so that it fits a terminal
@@ -21,81 +20,50 @@ ENERGY_SOURCE = (
 )
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the table.
+class Cell(NamedTuple):
+    """A contender's cell of the table.
 
     Attributes:
-        title: its head, with the unit.
-        value: what it is sorted by; None where there is none.
+        title: the column's head, with the unit.
+        value: what it is sorted by; None of a word, or where there is none.
         text: what is read.
     """
 
     title: str
-    value: Callable[[Summary], float | None]
-    text: Callable[[Summary], str]
+    value: float | None
+    text: str
 
 
-def _mean(title: str, field: str, form: str, scale: float = 1.0) -> Column:
-    def value(summary: Summary) -> float | None:
-        mean = summary.estimate(field).mean
-        return None if math.isnan(mean) else scale * mean
+def cells(summary: Summary) -> list[Cell]:
+    """The line of a contender."""
+    hard, difference = summary.estimate("hard_accuracy"), summary.difference
+    points, p = (difference.points.mean, difference.p) if difference else (None, None)
 
-    def text(summary: Summary) -> str:
-        mean = value(summary)
-        return "" if mean is None else format(mean, form)
+    def mean(title: str, field: str, form: str, scale: float = 1.0) -> Cell:
+        value = scale * summary.estimate(field).mean
+        return Cell(title, None, "") if math.isnan(value) else Cell(title, value, f"{value:{form}}")
 
-    return Column(title, value, text)
+    return [
+        Cell("treatment", None, summary.treatment),
+        Cell("seeds", len(summary.runs), str(len(summary.runs))),
+        Cell("hard accuracy", hard.mean, f"{hard:.4f}"),
+        mean("statistics gap (pp)", "statistics_gap_pp", "+z.2f"),
+        mean("transfer gap (pp)", "gap_pp", "+z.2f"),
+        Cell(
+            f"vs {REFERENCE} treated alike (pp)", points,
+            "" if points is None else f"{points:+z.2f}",
+        ),
+        Cell("p (Holm)", p, "" if p is None else p_value(p)),
+        mean("firing rate", "firing_rate", ".4f"),
+        mean("MSOP", "synaptic_operations", ".3f", 1e-6),
+        mean("energy (nJ)", "energy_nj", ".1f"),
+    ]  # fmt: skip
 
-
-def _p(summary: Summary) -> float | None:
-    return summary.difference.p if summary.difference else None
-
-
-def _p_text(summary: Summary) -> str:
-    p = _p(summary)
-    return "" if p is None else p_value(p)
-
-
-COLUMNS = (
-    Column("treatment", lambda _: None, lambda s: s.treatment),
-    Column("seeds", lambda s: len(s.runs), lambda s: str(len(s.runs))),
-    Column(
-        "hard accuracy",
-        lambda s: s.estimate("hard_accuracy").mean,
-        lambda s: f"{s.estimate('hard_accuracy'):.4f}",
-    ),
-    _mean("statistics gap (pp)", "statistics_gap_pp", "+z.2f"),
-    _mean("transfer gap (pp)", "gap_pp", "+z.2f"),
-    Column(
-        f"vs {REFERENCE} treated alike (pp)",
-        lambda s: s.difference.points.mean if s.difference else None,
-        lambda s: f"{s.difference.points.mean:+z.2f}" if s.difference else "",
-    ),
-    Column("p (Holm)", _p, _p_text),
-    _mean("firing rate", "firing_rate", ".4f"),
-    _mean("MSOP", "synaptic_operations", ".3f", 1e-6),
-    _mean("energy (nJ)", "energy_nj", ".1f"),
-)
 
 _FIELDS = (
     "hard_accuracy", "soft_accuracy", "gap_pp", "statistics_gap_pp", "hard_loss", "soft_loss",
     "val_accuracy", "firing_rate", "synaptic_operations", "energy_nj",
 )  # fmt: skip
-
-
-def overview(runs: Sequence[Run]) -> str:
-    """Mean hard accuracy, and of how many seeds: contenders by data sets, the more as lines."""
-    summaries = summarize(runs)
-    spikes = list(dict.fromkeys(run.spike for run in runs))
-    cells = {
-        (s.spike, data): f"{s.estimate('hard_accuracy').mean:.4f} ({len(s.runs)})"
-        for data, contenders in summaries.items()
-        for s in contenders
-    }
-    rows = [["hard accuracy (seeds)", *summaries]]
-    rows += [[spike, *(cells.get((spike, data), "") for data in summaries)] for spike in spikes]
-    return aligned(rows if len(spikes) >= len(summaries) else list(zip(*rows, strict=True)))
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -111,14 +79,13 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def _block(data: str, summaries: Sequence[Summary]) -> str:
-    columns = [column for column in COLUMNS if column.title not in _NOT_IN_TEXT]
-    heads = [wrap(column.title, _HEAD) for column in columns]
-    lines = max(map(len, heads))
-    heads = [[""] * (lines - len(head)) + head for head in heads]
     counts = sorted({len(summary.runs) for summary in summaries})
     title = f"{data}, {' to '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
-    rows = [[title if i == lines - 1 else "", *(h[i] for h in heads)] for i in range(lines)]
-    rows += [[s.spike, *(column.text(s) for column in columns)] for s in summaries]
+    lines = [[cell for cell in cells(s) if cell.title not in _NOT_IN_TEXT] for s in summaries]
+    heads = [[title], *(wrap(cell.title, _HEAD) for cell in lines[0])]
+    most = max(map(len, heads))
+    rows = list(zip(*([""] * (most - len(head)) + head for head in heads), strict=True))
+    rows += [(s.spike, *(c.text for c in line)) for s, line in zip(summaries, lines, strict=True)]
     return aligned(rows, ">")
 
 
@@ -139,28 +106,28 @@ def aligned(rows: Sequence[Sequence[str]], side: Literal["<", ">"] = "<") -> str
     )
 
 
-def to_csv(summaries: Mapping[str, Sequence[Summary]]) -> str:
+def to_csv(summaries: Summaries) -> str:
     """One row a data set and contender: every measure's mean and half interval, in full digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["data", "spike", "seeds"]
-        + [name for field in _FIELDS for name in (field, f"{field}_ci95")]
-        + ["difference_pp", "difference_pp_ci95", "common_seeds", "p_holm"]
-    )
+    rows = []
     for summary in (s for contenders in summaries.values() for s in contenders):
-        estimates = [summary.estimate(field) for field in _FIELDS]
+        row: dict[str, Any] = {"data": summary.data, "spike": summary.spike}
+        row["seeds"] = len(summary.runs)
         d = summary.difference
-        writer.writerow(
-            [summary.data, summary.spike, len(summary.runs)]
-            + [value for e in estimates for value in (e.mean, e.half_width)]
-            + ([d.points.mean, d.points.half_width, d.seeds, d.p] if d else [None] * 4)
-        )
+        estimates = [(field, summary.estimate(field)) for field in _FIELDS]
+        for name, found in (*estimates, ("difference_pp", d and d.points)):
+            row |= {name: found and found.mean, f"{name}_ci95": found and found.half_width}
+        rows.append(row | {"common_seeds": d and d.seeds, "p_holm": d and d.p})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 
-def to_latex(summaries: Mapping[str, Sequence[Summary]]) -> str:
+def to_latex(summaries: Summaries) -> str:
     """A table for a paper, by booktabs; ``\\input`` it."""
+    titles = [cell.title for cell in cells(next(iter(summaries.values()))[0])]
+    heads = (r" \\ ".join(map(escape_latex, wrap(title, _HEAD))) for title in titles)
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
@@ -170,30 +137,23 @@ def to_latex(summaries: Mapping[str, Sequence[Summary]]) -> str:
         f"accuracy; p: paired t-test against {escape_latex(REFERENCE)} treated alike, after "
         "Holm's correction over the contenders of a data set; MSOP: millions of synaptic "
         f"operations a sample; {escape_latex(ENERGY_SOURCE)}.}}",
-        f"\\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
+        f"\\begin{{tabular}}{{l{'r' * len(titles)}}}",
         "\\toprule",
-        " & ".join(["spike function", *(_latex_head(column.title) for column in COLUMNS)])
-        + " \\\\",
+        _latex_row(["spike function", *(f"\\shortstack[r]{{{head}}}" for head in heads)]),
     ]
     for data, contenders in summaries.items():
-        head = f"\\multicolumn{{{len(COLUMNS) + 1}}}{{l}}{{\\textit{{{escape_latex(data)}}}}}"
-        lines += ["\\midrule", f"{head} \\\\"]
-        lines += [_latex_row([s.spike, *(c.text(s) for c in COLUMNS)]) for s in contenders]
+        head = f"\\multicolumn{{{len(titles) + 1}}}{{l}}{{\\textit{{{escape_latex(data)}}}}}"
+        lines += ["\\midrule", _latex_row([head])]
+        for summary in contenders:
+            texts = [summary.spike, *(cell.text for cell in cells(summary))]
+            # A hyphen in text mode is no minus.
+            math_mode = (f"${t}$" if t.startswith(("+", "-")) else escape_latex(t) for t in texts)
+            lines.append(_latex_row(math_mode))
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
 
 
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_latex_cell, cells)) + " \\\\"
-
-
-def _latex_head(title: str) -> str:
-    lines = r" \\ ".join(map(escape_latex, wrap(title, _HEAD)))
-    return f"\\shortstack[r]{{{lines}}}"
-
-
-def _latex_cell(text: str) -> str:
-    signed = text.startswith(("+", "-"))  # a hyphen in text mode is no minus
-    return f"${text}$" if signed else escape_latex(text)
+def _latex_row(cells: Iterable[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
 
 
 _LATEX = str.maketrans(

@@ -1,4 +1,7 @@
-"""Doing tasks one after the other or many at a time."""
+"""Doing tasks one after the other or many at a time.
+
+joblib's workers outlive a parent that is killed; these do not.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ from ..extras import needed
 
 T = TypeVar("T")
 R = TypeVar("R")
-Done = Generator[R, None, None]
 
 
 def work(
@@ -24,8 +26,8 @@ def work(
     tasks: Sequence[T],
     workers: int = 1,
     ray_address: str | None = None,
-) -> Done[R]:
-    """``function`` of each task, as they are finished, begun in their order.
+) -> Generator[R, None, None]:
+    """Yields ``function`` of each task, as they are finished, begun in their order.
 
     Args:
         function: what to do; with several workers it and the tasks are sent to other processes,
@@ -40,15 +42,15 @@ def work(
     """
     if ray_address is not None:
         yield from _by_ray(function, tasks, ray_address)
-    elif workers == 1:
-        yield from map(function, tasks)
-    else:
+    elif workers > 1 and tasks:
         yield from _side_by_side(function, tasks, min(workers, len(tasks)))
+    else:
+        yield from map(function, tasks)
 
 
-def _side_by_side(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Done[R]:
-    if not tasks:
-        return
+def _side_by_side(
+    function: Callable[[T], R], tasks: Sequence[T], workers: int
+) -> Generator[R, None, None]:
     others = set(multiprocessing.active_children())
     # Spawned: a fork of a process whose threads have run can hang.
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
@@ -80,18 +82,16 @@ def _begin() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _by_ray(function: Callable[[T], R], tasks: Sequence[T], address: str) -> Done[R]:
+def _by_ray(
+    function: Callable[[T], R], tasks: Sequence[T], address: str
+) -> Generator[R, None, None]:
     ray = needed("ray")
     ray.init(address=address, log_to_driver=False, include_dashboard=False)
     try:
-        remote = ray.remote(num_cpus=1)(_call)
-        pending = [remote.remote(function, task) for task in tasks]
+        remote = ray.remote(num_cpus=1)(lambda task: function(task))
+        pending = [remote.remote(task) for task in tasks]
         while pending:
             done, pending = ray.wait(pending)
             yield from ray.get(done)
     finally:
         ray.shutdown()
-
-
-def _call(function: Callable[[T], R], task: T) -> R:
-    return function(task)

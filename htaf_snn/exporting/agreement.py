@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from spikingjelly.activation_based import functional
 from torch import Tensor, nn
+
+from ..transfer.firing import hooked
 
 # From frames [T, N, *] to logits [T, N, classes] and each neuron's spikes [T, N, *], by name.
 Runs = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -30,29 +34,33 @@ class Agreement(NamedTuple):
     logit_difference: float
 
 
-class Recorded:
-    """Records the outputs of modules as they run, by name."""
+@contextmanager
+def recorded(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Records the outputs of modules as they run within the block, by name."""
+    names = {module: name for name, module in modules.items()}
+    outputs: dict[str, Tensor] = {}
 
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
-        self._modules = modules
-        self._outputs: dict[str, Tensor] = {}
+    def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs[names[module]] = output[0] if isinstance(output, tuple) else output
 
-    def __enter__(self) -> dict[str, Tensor]:
-        self._outputs.clear()
-        self._hooks = [
-            module.register_forward_hook(self._hook(name)) for name, module in self._modules.items()
-        ]
-        return self._outputs
+    with hooked(names, keep):
+        yield outputs
 
-    def _hook(self, name: str) -> Callable[..., None]:
-        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            self._outputs[name] = output[0] if isinstance(output, tuple) else output
 
-        return record
+def runs_of(net: nn.Module, neurons: dict[str, nn.Module]) -> Runs:
+    """The runs of a network from rest.
 
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
+    Args:
+        net: from frames to logits.
+        neurons: its neurons, by the names that their spikes get.
+    """
+
+    def run(x_seq: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        functional.reset_net(net)
+        with recorded(neurons) as spikes:
+            return net(x_seq), spikes
+
+    return run
 
 
 def compare(batches: Iterable[Any], one: Runs, other: Runs) -> Agreement:

@@ -18,7 +18,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ..neurons.host import is_neuron
-from .agreement import Recorded, Runs
+from .agreement import Runs, recorded
 from .plain import flat_name
 
 DT = 1e-4  # seconds a time step, which snnTorch and others take for granted
@@ -203,7 +203,7 @@ def write(flat: fx.GraphModule, names: list[str], x_seq: Tensor, path: Path) -> 
         net, reader = nir_exchange.import_from_nir(graph, dt=DT), "SpikingJelly's importer"
     else:
         net, reader = _snntorch(graph), "snnTorch's importer"
-    recorded = Recorded({name: net.get_submodule(flat_name(name)) for name in names})
+    neurons = {name: net.get_submodule(flat_name(name)) for name in names}
 
     def run(x_seq: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         for module in net.modules():
@@ -211,10 +211,10 @@ def write(flat: fx.GraphModule, names: list[str], x_seq: Tensor, path: Path) -> 
                 module.reset_mem()
         state, logits, steps = None, [], []
         for x in x_seq:
-            with recorded as spikes:
+            with recorded(neurons) as spikes:
                 made, state = net(x, state)
             logits.append(made)
-            steps.append(dict(spikes))
+            steps.append(spikes)
         return torch.stack(logits), {n: torch.stack([s[n] for s in steps]) for n in names}
 
     return reader, run

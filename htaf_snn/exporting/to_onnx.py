@@ -14,7 +14,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from .agreement import Recorded, Runs
+from .agreement import Runs, recorded
 
 Slot = tuple[str, str]  # a neuron's name, and that of one of its states
 
@@ -22,16 +22,14 @@ Slot = tuple[str, str]  # a neuron's name, and that of one of its states
 class _Sequence(nn.Module):
     """All steps from rest; the spikes follow the logits, so that they can be compared."""
 
-    recorded: Recorded
-
     def __init__(self, net: nn.Module, names: list[str]) -> None:
         super().__init__()
         self.net = net
-        self.__dict__["recorded"] = Recorded({name: net.get_submodule(name) for name in names})
+        self.neurons = {name: net.get_submodule(name) for name in names}
 
     def forward(self, x_seq: Tensor) -> tuple[Tensor, ...]:
         functional.reset_net(self.net)
-        with self.recorded as spikes:
+        with recorded(self.neurons) as spikes:
             logits_seq = self.net(x_seq)
         functional.reset_net(self.net)
         return logits_seq, *spikes.values()
@@ -47,7 +45,7 @@ class _Step(_Sequence):
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         for (name, key), state in zip(self.slots, states, strict=True):
             _memories(self.net, name)[key] = state
-        with self.recorded as spikes:
+        with recorded(self.neurons) as spikes:
             logits_seq = self.net(x.unsqueeze(0))
         after = [_memories(self.net, name)[key] for name, key in self.slots]
         functional.reset_net(self.net)
@@ -81,9 +79,7 @@ def write(net: nn.Module, names: list[str], x_seq: Tensor, path: Path, step: boo
             dynamic_shapes=({1: batch},),
             input_names=["x_seq"], output_names=["logits_seq", *names],
         )  # fmt: skip
-        model = _model(program)
-        _save(model, names, path)
-        return functools.partial(_run, _session(model), names)
+        return functools.partial(_run, _written(program, names, path), names)
     with torch.no_grad():
         net(example[:1])
     held = {
@@ -103,31 +99,25 @@ def write(net: nn.Module, names: list[str], x_seq: Tensor, path: Path, step: boo
         dynamic_shapes=({0: batch}, ({0: batch},) * len(slots)),
         input_names=["x", *rest], output_names=["logits", *(f"{s}.next" for s in rest), *names],
     )  # fmt: skip
-    model = _model(program)
-    onnx.helper.set_model_props(model, {"rest": json.dumps(rest)})
-    _save(model, names, path)
-    return functools.partial(_run_steps, _session(model), names, rest)
+    session = _written(program, names, path, rest=json.dumps(rest))
+    return functools.partial(_run_steps, session, names, rest)
 
 
-def _model(program: Any) -> onnx.ModelProto:
+def _written(
+    program: Any, names: list[str], path: Path, **metadata: str
+) -> onnxruntime.InferenceSession:
+    """Writes the model without the spikes among its outputs; returns its session, with them."""
     model: onnx.ModelProto = program.model_proto
     onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def _save(model: onnx.ModelProto, names: list[str], path: Path) -> None:
-    """Writes the model without the spikes among its outputs."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    for output in [o for o in made.graph.output if o.name in names]:
-        made.graph.output.remove(output)
-    onnx.save(made, path)
-
-
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(
+    if metadata:
+        onnx.helper.set_model_props(model, metadata)
+    session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
+    for output in [o for o in model.graph.output if o.name in names]:
+        model.graph.output.remove(output)
+    onnx.save(model, path)
+    return session
 
 
 def _run(

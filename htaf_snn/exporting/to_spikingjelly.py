@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional, neuron
+from spikingjelly.activation_based import neuron
 from torch import Tensor, fx, nn
 
 from .._version import __version__
-from .agreement import Recorded, Runs
+from .agreement import Runs, runs_of
 from .plain import flat_name
 
 _PACKAGES = {
@@ -147,11 +147,4 @@ def write(flat: fx.GraphModule, names: list[str], x_seq: Tensor, path: Path) -> 
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     net: nn.Module = module.load()
-    recorded = Recorded({name: net.get_submodule(flat_name(name)) for name in names})
-
-    def run(x_seq: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        functional.reset_net(net)
-        with recorded as spikes:
-            return net(x_seq), dict(spikes)
-
-    return run
+    return runs_of(net, {name: net.get_submodule(flat_name(name)) for name in names})

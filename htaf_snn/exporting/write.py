@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 import shutil
 import tempfile
@@ -18,11 +17,12 @@ from torch import Tensor, nn
 
 from ..arguments import in_range, one_of
 from ..energy import operations
+from ..extras import needed
 from ..files import explained, write_whole
 from ..neurons.host import is_neuron
 from ..transfer import firing_hard
-from ..transfer.firing import modes_kept
-from .agreement import Agreement, Recorded, Runs, compare
+from ..transfer.firing import evaluating
+from .agreement import Agreement, Runs, compare, recorded, runs_of
 from .plain import hard_copy, plain
 
 Format = Literal["nir", "onnx", "spikingjelly"]
@@ -103,7 +103,8 @@ def export(
     in_range("least", least, 0, 1)
     if step and format != "onnx":
         raise ValueError(f"`step` is for ONNX; what {format} writes has no fixed number of steps")
-    _import(format)
+    for package in _PACKAGES[format]:
+        needed(package)
     path = Path(path)
     rest = iter(batches)
     first = list(itertools.islice(rest, 1))
@@ -111,15 +112,16 @@ def export(
         raise ValueError("`batches` is empty; an export is verified on frames")
     x_seq = first[0] if isinstance(first[0], Tensor) else first[0][0]
     with (
-        modes_kept(net),
+        evaluating(net),
         tempfile.TemporaryDirectory() as folder,
         explained(Path(folder), "free space, or name another folder in TMPDIR"),
     ):
-        net.eval()
         names = _in_order(net, x_seq)
         made = Path(folder) / f"exported{SUFFIX[format]}"
         reader, runs = _make(format, net, names, x_seq, made, step)
-        agreement = compare(itertools.chain(first, rest), _own(net, names), runs)
+        neurons = {name: net.get_submodule(name) for name in names}
+        with firing_hard(net):
+            agreement = compare(itertools.chain(first, rest), runs_of(net, neurons), runs)
         if min(agreement.spikes, agreement.labels / agreement.samples) < least:
             raise ValueError(
                 f"nothing is written: run by {reader}, what was exported agrees on "
@@ -139,39 +141,15 @@ def files_of(format: Format, path: Path) -> tuple[Path, ...]:
     return (path.with_suffix(".pt"), path) if format == "spikingjelly" else (path,)
 
 
-def _import(format: Format) -> None:
-    for package in _PACKAGES[format]:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise ImportError(
-                f"to export to {format} needs {package}: pip install 'htaf-snn[export]' ({error})"
-            ) from error
-
-
 def _in_order(net: nn.Module, x_seq: Tensor) -> list[str]:
     """The names of the network's neurons, in the order in which they run."""
-    with torch.no_grad(), Recorded(_neurons(net)) as outputs:
+    neurons = {name: module for name, module in net.named_modules() if is_neuron(module)}
+    with torch.no_grad(), recorded(neurons) as outputs:
         net(x_seq[:, :1])
     functional.reset_net(net)
     if not outputs:
         raise ValueError(f"{type(net).__name__} has no neurons; torch's own exporters take it")
     return list(outputs)
-
-
-def _neurons(net: nn.Module) -> dict[str, nn.Module]:
-    return {name: module for name, module in net.named_modules() if is_neuron(module)}
-
-
-def _own(net: nn.Module, names: list[str]) -> Runs:
-    recorded = Recorded({name: net.get_submodule(name) for name in names})
-
-    def run(x_seq: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        functional.reset_net(net)
-        with firing_hard(net), recorded as spikes:
-            return net(x_seq), dict(spikes)
-
-    return run
 
 
 def _make(

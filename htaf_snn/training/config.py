@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -173,6 +174,11 @@ class ModelConfig(NetworkConfig, TrainingConfig):
                 f"`sharpness` (of {', '.join(self.sharpness)}) with `compile`: every step would be "
                 "compiled anew; leave one of them out"
             )
+
+
+def migrate(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Completes the settings of an earlier version by the options that it had not."""
+    return {"freeze_norm": None, "initialise": None, "recipe": "hardened", **settings}
 
 
 # (least, most) of the trainer's numbers, where there are any.

@@ -115,12 +115,13 @@ class SpikingClassifier(L.LightningModule):
         self.net.to(memory_format=torch.channels_last)
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        for form in FORMS:
-            setattr(self, f"{form}_scores", MulticlassStatScores(num_classes, average=None))
-        self.losses = nn.ModuleDict(
+        self.scores: Any = nn.ModuleDict(
+            {form: MulticlassStatScores(num_classes, average=None) for form in FORMS}
+        )
+        self.losses: Any = nn.ModuleDict(
             {name: MeanMetric() for name in ("val_loss", "hard_loss", "soft_loss")}
         )
-        self.firing_rates = nn.ModuleDict(
+        self.firing_rates: Any = nn.ModuleDict(
             {name.replace(".", "_"): MeanMetric() for name in [*self.layer_names(), "network"]}
         )
 
@@ -240,15 +241,9 @@ class SpikingClassifier(L.LightningModule):
             )
         indices = labels if labels.ndim == 1 else labels.argmax(1)
         self.train_accuracy(logits_seq.mean(0), indices)
-        self._log("train_loss", loss, labels, on_step=True, on_epoch=True, prog_bar=True)
-        self._log(
-            "train_accuracy",
-            self.train_accuracy,
-            labels,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-        )
+        shown = {"on_epoch": True, "prog_bar": True}
+        self._log("train_loss", loss, labels, on_step=True, **shown)
+        self._log("train_accuracy", self.train_accuracy, labels, on_step=False, **shown)
         return loss
 
     def on_before_optimizer_step(self, _optimizer: torch.optim.Optimizer) -> None:
@@ -317,10 +312,11 @@ class SpikingClassifier(L.LightningModule):
             hard = self(x_seq)
         for name in self.layer_names():
             rate, count = fired[name][0]
-            for key in (name, "network"):
-                self._firing_rate(key).update(rate, weight=count)
-            self._log(f"firing_rate/{name}", self._firing_rate(name), labels)
-        self._log("firing_rate", self._firing_rate("network"), labels)
+            own = self.firing_rates[name.replace(".", "_")]
+            for metric in (own, self.firing_rates["network"]):
+                metric.update(rate, weight=count)
+            self._log(f"firing_rate/{name}", own, labels)
+        self._log("firing_rate", self.firing_rates["network"], labels)
         soft = hard
         if any(trains_smooth(f) for f in spike_functions(self.net)):
             with firing_as_trained(self.net):
@@ -330,14 +326,13 @@ class SpikingClassifier(L.LightningModule):
             with firing_as_trained(self.net), batch_statistics(self.net):
                 trained = self.logits_seq(x_seq, as_trained=True).mean(0)
         for form, logits in zip(FORMS, (hard, soft, trained), strict=True):
-            self._scores(form).update(logits, labels)
+            self.scores[form].update(logits, labels)
         for form, logits in zip(FORMS[:2], (hard, soft), strict=True):
             self._log_loss(f"{form}_loss", logits, labels)
 
     def on_test_epoch_end(self) -> None:
         accuracies = {}
-        for form in FORMS:
-            scores = self._scores(form)
+        for form, scores in self.scores.items():
             counts = scores.compute().double()  # [classes, (tp, fp, tn, fn, support)]
             scores.reset()
             right, samples = counts[:, 0].sum(), counts[:, 4].sum()
@@ -379,18 +374,8 @@ class SpikingClassifier(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _scores(self, form: str) -> MulticlassStatScores:
-        found: MulticlassStatScores = getattr(self, f"{form}_scores")
-        return found
-
-    def _firing_rate(self, name: str) -> MeanMetric:
-        metric = self.firing_rates[name.replace(".", "_")]
-        assert isinstance(metric, MeanMetric)
-        return metric
-
     def _log_loss(self, name: str, logits: Tensor, labels: Tensor, **options: Any) -> None:
         metric = self.losses[name]
-        assert isinstance(metric, MeanMetric)
         # Lightning's own mean over devices rounds the mean of their numbers of samples
         metric.update(nn.functional.cross_entropy(logits, labels), weight=len(labels))
         self._log(name, metric, labels, **options)

@@ -7,14 +7,13 @@ import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..checkpoint_io import read_checkpoint
 from ..data import SpikingDataModule
 from ..data.framing import Framing
 from ..data.recordings import Events
@@ -59,13 +58,12 @@ class Prediction:
         return f"{self.path}{at}  {self.name}  confidence {self.confidence:.4f}"
 
 
-def framing_in(checkpoint: Path) -> tuple[Framing, list[str]]:
+def framing_in(content: dict[str, Any], checkpoint: Path) -> tuple[Framing, list[str]]:
     """Returns a checkpoint's framing and the names of its classes.
 
     Raises:
         ValueError: it was trained on static images, or its settings are damaged.
     """
-    content = read_checkpoint(checkpoint)
     state = content.get(SpikingDataModule.__name__)
     if not isinstance(state, dict) or "framing" not in state:
         name = content.get("datamodule_hyper_parameters", {}).get("name", "other data")
@@ -120,11 +118,6 @@ def _label(
         len(events),
         framing.window is not None,
     )
-
-
-def with_window(framing: Framing, window: int | None) -> Framing:
-    """The framing of windows of another length, in microseconds; None keeps its own."""
-    return framing if window is None else replace(framing, window=window)
 
 
 def write_csv(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..neurons.host import is_neuron_class
 from ..surrogates.registry import is_spike_function
 from ..transfer import TransferGap, transfer_gap
 from . import predict as prediction
-from .config import ModelConfig
+from .config import ModelConfig, migrate
 from .module import SpikingClassifier
 from .predict import Prediction
 from .progress import progress
@@ -48,9 +49,7 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
     with checkpoint_errors(checkpoint):
-        # Settings that earlier checkpoints lack.
-        added = dict.fromkeys(("freeze_norm", "initialise")) | {"recipe": "hardened"}
-        settings = added | settings_in(content, "hyper_parameters")
+        settings = migrate(settings_in(content, "hyper_parameters"))
         for key, (what, fits) in _IMPORTED.items():
             check_import(what, settings.get(key), fits, allow)
         rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed")}
@@ -201,8 +200,11 @@ def predict(
         FileNotFoundError: no such file, or no recording in the folder.
         ValueError: the model was trained on static images, or a number out of its range.
     """
-    framing, classes = prediction.framing_in(checkpoint)
-    framing, model = prediction.with_window(framing, window), load(checkpoint, allow)
+    content = read_checkpoint(checkpoint)
+    framing, classes = prediction.framing_in(content, checkpoint)
+    if window is not None:
+        framing = replace(framing, window=window)
+    model = _model(content, checkpoint, allow)
     files = [path for file in files_at(recordings) for path in recordings_in(file)]
     made = []
     for found in prediction.labels(model, framing, classes, files):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.layer import SpikeCountToBinary, TemporalBinSum
 from torch import Tensor, nn
 
-from .firing import firing_hard, modes_kept
+from .firing import evaluating, firing_hard, hooked
 
 
 class BinarySteps(nn.Module):
@@ -60,17 +59,17 @@ def binary_steps(net: nn.Module, x: Tensor) -> nn.Module:
     reads: dict[nn.Module, bool] = {}  # whether it is integers alone
     fired: list[object] = []
 
-    def look(module: nn.Module, given: Any) -> None:
+    def look(module: nn.Module, given: Any, _output: Any) -> None:
         reads[module] = reads.get(module, True) and bool(fired) and _counts(given[0], levels)
 
-    with ExitStack() as hooks, modes_kept(net), firing_hard(net), torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-                hooks.callback(module.register_forward_pre_hook(look).remove)
-            if _levels(module) > 1:
-                hook = module.register_forward_hook(lambda *_: fired.append(1))
-                hooks.callback(hook.remove)
-        net.eval()
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
+    with (
+        hooked(layers, look),
+        hooked(integer, lambda *_: fired.append(1)),
+        evaluating(net),
+        firing_hard(net),
+        torch.no_grad(),
+    ):
         functional.reset_net(net)
         net(x)
     if not any(reads.values()):

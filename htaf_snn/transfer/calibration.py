@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..neurons.batch_norm import average_norms
-from .firing import firing_as_trained, firing_hard, modes_kept
+from .firing import evaluating, firing_as_trained, firing_hard, hooked
 
 
 def calibrate(
@@ -66,12 +66,11 @@ def calibrate(
             raise ValueError("`batches` is empty; batch norm statistics need at least one batch")
 
     with (
-        modes_kept(net),
+        evaluating(net),
         firing_hard(net) if hard else firing_as_trained(net),
         torch.no_grad(),
         torch.compiler.set_stance("force_eager"),  # which a forward pass that ends early needs
     ):
-        net.eval()
         counts = calls(net, norms, next(inputs()))
         try:
             for norm, count in counts.items():
@@ -82,44 +81,58 @@ def calibrate(
             raise
 
 
-class ReachedError(BaseException):
-    """Ends a forward pass where the module in question has seen its input."""
-
-
 def calls(net: nn.Module, modules: Iterable[nn.Module], x: Tensor) -> Counter[Any]:
     """Counts how often a forward pass calls each module, in the order of the first calls."""
     found: Counter[nn.Module] = Counter()
-    with ExitStack() as hooks:
-        for module in modules:
-            handle = module.register_forward_hook(lambda module, *_: found.update([module]))
-            hooks.callback(handle.remove)
+    with hooked(modules, lambda module, *_: found.update([module])):
         net(x)
     return found
 
 
-def _estimate(net: nn.Module, norm: _BatchNorm, count: int, inputs: Iterable[Tensor]) -> None:
-    """Gives ``norm`` the mean of its input's statistics; it is called ``count`` times a pass."""
+class _ReachedError(BaseException):
+    """Ends a forward pass where the module in question was called."""
+
+
+def run_up_to(
+    net: nn.Module,
+    x: Tensor,
+    module: nn.Module,
+    count: int,
+    look: Callable[..., object] = lambda *_: None,
+) -> None:
+    """Runs the network until a module was called ``count`` times.
+
+    Args:
+        net: whose neurons are at rest.
+        x: its input.
+        module: of the network.
+        count: how often a forward pass calls it.
+        look: is given the module, its inputs and its output at each call.
+    """
     seen = 0
 
-    def stop(*_: object) -> None:
+    def stop(*call: object) -> None:
         nonlocal seen
         seen += 1
+        look(*call)
         if seen == count:
-            raise ReachedError
+            raise _ReachedError
 
+    with hooked([module], stop), suppress(_ReachedError):
+        net(x)
+
+
+def _estimate(net: nn.Module, norm: _BatchNorm, count: int, inputs: Iterable[Tensor]) -> None:
+    """Gives ``norm`` the mean of its input's statistics; it is called ``count`` times a pass."""
     momentum, norm.momentum = norm.momentum, None  # the plain mean
     norm.reset_running_stats()
-    handle = norm.register_forward_hook(stop)
     norm.training = True  # a frozen one too
     try:
         for x in inputs:
-            seen = 0
-            with suppress(ReachedError):
-                net(x)
+            run_up_to(net, x, norm, count)
     finally:
         norm.training = False
         norm.momentum = momentum
-        handle.remove()
 
 
 def freeze_norms(net: nn.Module, frozen: bool = True) -> None:

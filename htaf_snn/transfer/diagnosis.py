@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..surrogates import HTAF, trains_smooth
 from .calibration import batch_statistics, trains_by_batch
-from .firing import firing_as_trained, firing_hard, modes_kept
+from .firing import evaluating, firing_as_trained, firing_hard, hooked
 
 Labelled = Iterable[tuple[Tensor, Tensor]]  # inputs and labels [N]
 
@@ -132,14 +132,15 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
     """
     if not 0 < band < 0.5:
         raise ValueError(f"`band` (={band}) must lie in (0, 0.5)")
-    layers = [layer for layer in _layers(net) if trains_smooth(layer.function)]
+    layers = {name: layer for name, layer in _layers(net).items() if trains_smooth(layer[1])}
+    functions = [function for _, function in layers.values()]
     if isinstance(batches, Iterator):
         raise ValueError("`batches` is an iterator, which ends; give a list or a data loader")
     samples = sum(len(labels) for _, labels in batches)
     if not samples:
         raise ValueError("`batches` is empty")
     totals = torch.zeros(len(layers), 4, dtype=torch.float64)
-    with _evaluating(net):
+    with evaluating(net), torch.no_grad():
         for x, labels in batches:
             with firing_as_trained(net), _outputs(layers) as soft:
                 _logits(net, x)
@@ -151,8 +152,7 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
                 means = [s.mean(), h.mean(), (s - h).abs().mean(), uncertain]
                 row += len(labels) / samples * torch.stack(means)
         accuracies = [
-            _accuracy(net, batches, [layer.function for layer in layers[:count]])
-            for count in range(len(layers) + 1)
+            _accuracy(net, batches, functions[:count]) for count in range(len(layers) + 1)
         ]
         trained = accuracies[0]
         if trains_by_batch(net):
@@ -161,8 +161,8 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
                 trained = _accuracy(net, mixed, []) if mixed else trained
     steps = zip(layers, totals.tolist(), accuracies[:-1], accuracies[1:], strict=True)
     gaps = [
-        LayerGap(layer.name, soft, hard, difference, uncertain, after, 100 * (before - after))
-        for layer, (soft, hard, difference, uncertain), before, after in steps
+        LayerGap(name, soft, hard, difference, uncertain, after, 100 * (before - after))
+        for name, (soft, hard, difference, uncertain), before, after in steps
     ]
     return TransferGap(trained, accuracies[0], accuracies[-1], gaps)
 
@@ -195,7 +195,7 @@ def binarity(net: nn.Module, inputs: Iterable[Tensor], margin: float = 0.05) -> 
     if not layers:
         raise ValueError(f"{type(net).__name__} has no spike function")
     close = entropy = count = 0.0
-    with _evaluating(net), firing_as_trained(net):
+    with evaluating(net), torch.no_grad(), firing_as_trained(net):
         for x in inputs:
             with _outputs(layers) as outputs:
                 _logits(net, x)
@@ -208,55 +208,39 @@ def binarity(net: nn.Module, inputs: Iterable[Tensor], margin: float = 0.05) -> 
     return Binarity(close / count, entropy / count / torch.tensor(2.0).log().item())
 
 
-@dataclass(frozen=True)
-class _Layer:
-    name: str
-    module: nn.Module  # whose output is the spike function's
-    function: SurrogateFunctionBase
+# Modules whose outputs are those of spike functions, and these, by the modules' names.
+_Layers = dict[str, tuple[nn.Module, SurrogateFunctionBase]]
 
 
-def _layers(net: nn.Module) -> list[_Layer]:
-    found = []
+def _layers(net: nn.Module) -> _Layers:
+    found: _Layers = {}
     inner = set()  # functions within neurons
     for name, module in net.named_modules():
         if isinstance(module, neuron.BaseNode):
             inner.add(module.surrogate_function)
-            found.append(_Layer(name, module, module.surrogate_function))
+            found[name] = module, module.surrogate_function
         elif isinstance(module, SurrogateFunctionBase) and module not in inner:
-            found.append(_Layer(name, module, module))
+            found[name] = module, module
     return found
 
 
 @contextmanager
-def _outputs(layers: Sequence[_Layer]) -> Iterator[list[Tensor]]:
+def _outputs(layers: _Layers) -> Iterator[list[Tensor]]:
     """A list that holds, after a forward pass, each layer's outputs in [0, levels] as float64."""
-    collected: dict[nn.Module, list[Tensor]] = {layer.module: [] for layer in layers}
+    collected: dict[nn.Module, list[Tensor]] = {module: [] for module, _ in layers.values()}
 
     def keep(module: nn.Module, _inputs: object, output: Tensor) -> None:
         signed = isinstance(module, HTAF) and module.signed
         values = (output + 1) / 2 if signed else output
         collected[module].append(values.detach().flatten().double())
 
-    handles = [layer.module.register_forward_hook(keep) for layer in layers]
     outputs: list[Tensor] = []
-    try:
+    with hooked(collected, keep):
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
-    for layer in layers:
-        if not collected[layer.module]:
-            raise ValueError(
-                f"{layer.name} took no part in the forward pass; leave it out of the net"
-            )
-        outputs.append(torch.cat(collected[layer.module]))
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    with modes_kept(net), torch.no_grad():
-        net.eval()
-        yield
+    for name, (module, _) in layers.items():
+        if not collected[module]:
+            raise ValueError(f"{name} took no part in the forward pass; leave it out of the net")
+        outputs.append(torch.cat(collected[module]))
 
 
 def _logits(net: nn.Module, x: Tensor) -> Tensor:

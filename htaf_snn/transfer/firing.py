@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from spikingjelly.activation_based import functional
@@ -50,15 +50,30 @@ def _firing(functions: list[SurrogateFunctionBase], spiking: bool) -> Iterator[N
 
 
 @contextmanager
-def modes_kept(net: nn.Module) -> Iterator[None]:
-    """After it each module trains or not as before, and the neurons are at rest."""
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluates the network within the block.
+
+    After it each module trains or not as before, and the neurons are at rest.
+    """
     modes = {module: module.training for module in net.modules()}
+    net.eval()
     try:
         yield
     finally:
         for module, training in modes.items():
             module.training = training
         functional.reset_net(net)
+
+
+@contextmanager
+def hooked(modules: Iterable[nn.Module], hook: Callable[..., object]) -> Iterator[None]:
+    """Calls ``hook(module, inputs, output)`` after each forward pass of a module in the block."""
+    handles = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def harden(net: nn.Module) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -13,8 +12,8 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from ..neurons.host import is_neuron
-from .calibration import ReachedError, batch_statistics, calls
-from .firing import firing_hard, modes_kept
+from .calibration import batch_statistics, calls, run_up_to
+from .firing import evaluating, firing_hard, hooked
 
 _CLOSE = 1.01  # to the share, as a factor
 _MOST = 2.0**20  # that weights are scaled by
@@ -56,8 +55,7 @@ def initialise(net: nn.Module, x: Tensor, share: float = 0.1) -> dict[str, float
     before: dict[Tensor, Tensor] = {}  # of the weights that are scaled
     factors = {}
     eager = torch.compiler.set_stance("force_eager")  # for a forward pass that ends early
-    with modes_kept(net), batch_statistics(net), firing_hard(net), torch.no_grad(), eager:
-        net.eval()
+    with evaluating(net), batch_statistics(net), firing_hard(net), torch.no_grad(), eager:
         functional.reset_net(net)
         counts = calls(net, names, x)
         if missing := [name for node, name in names.items() if node not in counts]:
@@ -95,16 +93,9 @@ def _run(net: nn.Module, x: Tensor, node: nn.Module, count: int) -> tuple[list[T
         spike = output[0] if isinstance(output, list | tuple) else output
         inputs.append(given[0])
         fired.append((spike.detach() > 0).double().mean())
-        if len(inputs) == count:
-            raise ReachedError
 
     functional.reset_net(net)
-    handle = node.register_forward_hook(look)
-    try:
-        with suppress(ReachedError):
-            net(x)
-    finally:
-        handle.remove()
+    run_up_to(net, x, node, count, look)
     return inputs, float(sum(fired)) / count
 
 
@@ -119,10 +110,12 @@ def _sources(net: nn.Module, run: _Run) -> list[Tensor] | None:
         made[id(leaf)] = leaf, None if is_neuron(module) else module.weight
         return leaf.clone()  # which may be changed in place
 
-    with ExitStack() as hooks, torch.enable_grad():
-        for module in net.modules():
-            if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or is_neuron(module):
-                hooks.callback(module.register_forward_hook(cut).remove)
+    makers = [
+        module
+        for module in net.modules()
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or is_neuron(module)
+    ]
+    with hooked(makers, cut), torch.enable_grad():
         ahead = [given.grad_fn for given in run()[0] if given.grad_fn is not None]
     found: dict[Tensor, None] = {}
     for function in ahead:  # which grows

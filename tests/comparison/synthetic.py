@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from htaf_snn.comparison.contender import Epoch, Run
+from htaf_snn.comparison.results import Epoch, Run
 
 MODEL = {"name": "vgg", "hardening": [0.0, 0.8], "recipe": "hardened"}
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "linear")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from htaf_snn.cli import main
 from htaf_snn.comparison import Study, compare, preset, read_results
 from htaf_snn.comparison.work import work
 from htaf_snn.data import DataConfig
 from htaf_snn.training import ModelConfig
-from tests.helpers import command
-from tests.training.test_fit import environment
+from tests.helpers import command, forked
 
 PRESETS = Path(__file__).parents[2] / "examples" / "presets"
 FOUR = ["N-MNIST", "MNIST", "Fashion-MNIST", "CIFAR-10 JPEG"]
@@ -81,21 +78,20 @@ def test_runs_that_are_there_are_not_repeated(compared: tuple[Path, str]) -> Non
 @pytest.mark.slow
 def test_killed_and_started_again_side_by_side(tmp_path: Path, compared: tuple[Path, str]) -> None:
     whole, _ = compared
-    arguments = [
-        sys.executable, "-m", "htaf_snn", "compare", *SMALL, "--epochs=2", "--seeds=0,3",
-        "--spikes=atan", "--workers=2",
-        "--out", str(tmp_path / "out"),
-    ]  # fmt: skip
-    process = subprocess.Popen(arguments, env=environment(), stderr=subprocess.DEVNULL)
     out = tmp_path / "out"
+    arguments = [
+        "compare", *SMALL, "--epochs=2", "--seeds=0,3", "--spikes=atan", "--workers=2",
+        f"--out={out}",
+    ]  # fmt: skip
+    process = forked(tmp_path / "log", main, arguments)
     while not read_results(out).runs:
-        assert process.poll() is None
+        assert process.is_alive(), (tmp_path / "log").read_text()
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     kept = read_results(out).runs
     assert 1 <= len(kept) <= 2
-    subprocess.run(arguments, env=environment(), check=True, capture_output=True)
+    command(*arguments, "--workers=1")
     found = read_results(out).runs
     assert len(found) == 2 and {name: found[name] for name in kept} == kept  # the seconds too
     once = read_results(whole).runs
@@ -229,6 +225,7 @@ def test_a_run_that_diverges_leaves_the_others(
     runs = compare([one], tmp_path)
     assert [run.spike for run in runs] == ["atan"]
     assert "digits, htaf@learning_rate=1e6@weight_decay=1e6, seed 0 is left out" in caplog.text
+    assert compare([replace(one, contenders=one.contenders[1:])], tmp_path / "alone") == []
 
 
 def test_work_in_this_process() -> None:
@@ -261,4 +258,4 @@ def test_how_long_it_will_take_and_what_was_found_are_told(
     )  # fmt: skip
     compare([one], tmp_path)
     assert re.search(r"about 0\.0 hours left, 1 at a time: 1 of digits \(\d+ s each", caplog.text)
-    assert re.search(r"hard accuracy \(seeds\) +digits\natan +0\.\d{4} \(2\)", caplog.text)
+    assert re.search(r"digits, 2 seeds .*\natan +surrogate +0\.\d{4} ± ", caplog.text)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from htaf_snn.comparison.contender import Run, from_json, to_json
-from htaf_snn.comparison.statistics import estimate, holm, paired_p, summarize
+from htaf_snn.comparison.results import Run, from_json
+from htaf_snn.comparison.statistics import estimate, headline, holm, paired_p, summarize
 
 from .synthetic import MODEL, make_run, make_runs
 
@@ -20,7 +21,14 @@ from .synthetic import MODEL, make_run, make_runs
 def make(accuracies: Mapping[str, Sequence[float | None]], data: str = "nmnist") -> list[Run]:
     """Runs with these hard accuracies, one a seed; None leaves the seed out."""
     return [
-        make_run(data=data, spike=spike, seed=seed, hard_accuracy=value, soft_accuracy=value)
+        make_run(
+            data=data,
+            spike=spike,
+            seed=seed,
+            hard_accuracy=value,
+            soft_accuracy=value,
+            trained_accuracy=value,
+        )
         for spike, values in accuracies.items()
         for seed, value in enumerate(values)
         if value is not None
@@ -29,24 +37,24 @@ def make(accuracies: Mapping[str, Sequence[float | None]], data: str = "nmnist")
 
 def test_a_record_comes_back_from_its_file() -> None:
     run = make_runs(seeds=(3,), contenders=("htaf",))[0]
-    assert from_json(json.loads(json.dumps(to_json(run)))) == run
+    assert from_json(json.loads(json.dumps(asdict(run)))) == run
 
 
 def test_a_record_says_what_it_lacks() -> None:
-    record = to_json(make_run(spike="atan", seed=7))
+    record = asdict(make_run(spike="atan", seed=7))
     del record["outputs"], record["energy_nj"]
     with pytest.raises(ValueError, match="digits atan 7 lacks energy_nj, outputs"):
         from_json(record)
-    record = to_json(make_run())
+    record = asdict(make_run())
     del record["history"][1]["gradient_norms"]
     with pytest.raises(ValueError, match=r"`history\[1\]` of digits htaf 0 lacks gradient_norms"):
         from_json(record)
     with pytest.raises(ValueError, match="unknown colour"):
-        from_json(to_json(make_run()) | {"colour": "blue"})
+        from_json(asdict(make_run()) | {"colour": "blue"})
 
 
 def test_records_of_earlier_versions_are_read() -> None:
-    record = to_json(make_run()) | {"peak_memory_mib": 61.0}
+    record = asdict(make_run()) | {"peak_memory_mib": 61.0}
     del record["trained_accuracy"], record["concerns"], record["settings"]["model"]["recipe"]
     run = from_json(record)
     assert run.trained_accuracy is None and math.isnan(run.statistics_gap_pp)
@@ -94,9 +102,10 @@ def test_paired_p_by_hand() -> None:
 
 def test_holm_by_hand() -> None:
     # Sorted: 0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1, which may not fall below 0.06.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1, 1]
-    assert holm([]) == []
+    given = {"a": 0.01, "b": 0.04, "none": None, "c": 0.03, "d": 0.005}
+    assert holm(given) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1, "b": 1}
+    assert holm({}) == {}
 
 
 def test_contenders_are_tested_on_common_seeds_and_corrected_by_data_set() -> None:
@@ -134,3 +143,32 @@ def test_summaries_refuse_no_runs_and_the_same_run_twice() -> None:
         summarize([])
     with pytest.raises(ValueError, match="two runs of htaf on digits with seed 0"):
         summarize([make_run(), make_run()])
+
+
+ALIKE = {"htaf": [0.95, 0.96, 0.97], "sigmoid@hardening=[0,0.8]": [0.94, 0.94, 0.96],
+         "atan@hardening=[0,0.8]": [0.80, 0.81, 0.83]}  # fmt: skip
+
+
+def test_the_headline_is_of_contenders_treated_alike() -> None:
+    made = make(ALIKE) + make({"htaf": [0.9, 0.8, 0.7], "atan": [0.1, 0.1, 0.1]}, "mnist")
+    functions, gaps = headline(summarize(made))
+    assert functions == (
+        "Treated alike, htaf and the others are told apart by these seeds in 1 of 2 cases, by "
+        "accuracy minus htaf's. atan@hardening=[0,0.8], nmnist: -14.67 pp."
+    )
+    assert gaps == (
+        "The widest mean statistics gap is +0.00 pp; the widest mean transfer gap is +0.00 pp."
+    )
+    fewer = headline(summarize([run for run in made if not run.spike.startswith("atan@")]))
+    assert fewer[0] == "Treated alike, htaf and the others are not told apart by these seeds."
+
+
+def test_a_win_is_no_win_on_one_seed_or_over_another_treatment() -> None:
+    single = headline(summarize([run for run in make(ALIKE) if run.seed == 0]))
+    assert "can't be told apart: that takes two seeds or more" in single[0]
+    other = headline(summarize(make({"htaf": [0.9, 0.8], "atan": [0.1, 0.1]})))
+    assert other[0] == "Nothing was treated as htaf: nothing is concluded of spike functions."
+    gap = headline(summarize([make_run(spike="htaf@hardening=null", gap_pp=30.0)]))[-1]
+    assert gap.endswith("transfer gap is +30.00 pp (htaf@hardening=null, digits).")
+    old = headline(summarize([make_run(trained_accuracy=None)]))[-1]
+    assert old == "The widest mean transfer gap is +0.00 pp."

@@ -14,7 +14,7 @@ from scipy import stats
 from htaf_snn.comparison.plots import drawing
 from htaf_snn.comparison.statistics import summarize
 from tests.comparison.synthetic import make_run
-from tests.comparison.test_effects import ACCURACIES, runs
+from tests.examples.test_paper_effects import ACCURACIES, runs
 
 
 def test_ranks_by_hand() -> None:

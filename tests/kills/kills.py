@@ -6,33 +6,27 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from htaf_snn.checkpoint_io import read_checkpoint
+from htaf_snn.cli import main
 from htaf_snn.comparison import read_results
-from htaf_snn.comparison.contender import to_json
+from htaf_snn.data import DataConfig, SpikingDataModule
+from htaf_snn.process import Stopped, stoppable
+from tests.helpers import forked
 
 _SMALL = ("--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths=[4]")
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
-_BUILD = (
-    "from htaf_snn.data import DataConfig, SpikingDataModule;"
-    "from htaf_snn.process import stoppable, Stopped;"
-    "import sys\n"
-    "with stoppable():\n"
-    "    try:\n"
-    "        SpikingDataModule(DataConfig('digits_events', T=4)).prepare_data()\n"
-    "    except Stopped as stopped:\n"
-    "        sys.exit(stopped.code)\n"
-)
 _DURABLE = ("seconds", "peak_memory_mib")  # what differs from run to run
 
 
@@ -41,12 +35,12 @@ class Victim:
     """What is killed.
 
     Args:
-        command: of a run into a folder.
+        run: a run into a folder, with further options.
         resume: added to go on, by what a kill left in the folder.
         result: what must be the same in the end, by name.
     """
 
-    command: Callable[[Path], list[str]]
+    run: Callable[..., object]
     resume: Callable[[Path], tuple[str, ...]]
     result: Callable[[Path], dict[str, Any]]
 
@@ -58,7 +52,7 @@ def _weights(out: Path) -> dict[str, Any]:
 
 def _runs(out: Path) -> dict[str, Any]:
     return {
-        name: {key: value for key, value in to_json(run).items() if key not in _DURABLE}
+        name: {key: value for key, value in asdict(run).items() if key not in _DURABLE}
         for name, run in read_results(out).runs.items()
     }
 
@@ -77,12 +71,25 @@ def _cache(out: Path) -> Path:
     return out.with_name(f"{out.name}-cache")
 
 
+def _build(_out: Path) -> None:
+    try:
+        with stoppable():
+            SpikingDataModule(DataConfig("digits_events", T=4)).prepare_data()
+    except Stopped as stopped:
+        sys.exit(stopped.code)
+
+
+def _run(name: str, out: Path, *more: str) -> None:
+    VICTIMS[name].run(out, *more)
+
+
 def _fit(workers: int) -> Victim:
     return Victim(
-        lambda out: [
-            "-m", "htaf_snn", "fit", *_SMALL, "--trainer.max_epochs=4", "--save_steps=5",
+        lambda out, *more: main([
+            "fit", *_SMALL, "--trainer.max_epochs=4", "--save_steps=5",
             "--trainer.enable_progress_bar=false", f"--data.num_workers={workers}", f"--out={out}",
-        ],
+            *more,
+        ]),
         lambda out: (
             ("--ckpt_path=last",)
             if (out / "checkpoints/last.ckpt").exists()
@@ -97,14 +104,13 @@ VICTIMS: dict[str, Victim] = {
     "fit-0": _fit(workers=0),
     "fit-2": _fit(workers=2),
     "compare": Victim(
-        lambda out: [
-            "-m", "htaf_snn", "compare", *_SMALL, "--spikes=htaf,atan", "--epochs=2",
-            "--workers=2", f"--out={out}",
-        ],
+        lambda out: main([
+            "compare", *_SMALL, "--spikes=htaf,atan", "--epochs=2", "--workers=2", f"--out={out}",
+        ]),
         lambda _: (),
         _runs,
     ),
-    "frames": Victim(lambda _: ["-c", _BUILD], lambda _: (), _frames),
+    "frames": Victim(_build, lambda _: (), _frames),
 }  # fmt: skip
 
 
@@ -122,7 +128,7 @@ class Kills:
     """Kills into a folder, against one uninterrupted run of each victim."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.log = folder, folder / "log"
         self._expected: dict[str, tuple[dict[str, Any], float]] = {}
 
     def expected(self, name: str) -> tuple[dict[str, Any], float]:
@@ -131,9 +137,9 @@ class Kills:
             out = self.folder / f"{name}-whole"
             start = time.monotonic()
             process = self._start(name, out)
-            _, err = process.communicate(timeout=600)
-            if process.returncode:
-                raise RuntimeError(f"{name} fails without a kill: {err}")
+            process.join(600)
+            if process.exitcode:
+                raise RuntimeError(f"{name} fails without a kill: {self.log.read_text()}")
             self._expected[name] = VICTIMS[name].result(out), time.monotonic() - start
         return self._expected[name]
 
@@ -144,25 +150,26 @@ class Kills:
         out = self.folder / f"{name}-killed"
         wrong = []
         process = self._start(name, out)
-        session = process.pid
-        time.sleep(seconds)
-        ended = process.poll() is not None
-        process.send_signal(number)
-        try:
-            _, err = process.communicate(timeout=15)
-        except subprocess.TimeoutExpired:
+        assert process.pid is not None
+        process.join(seconds)
+        ended = not process.is_alive()
+        if not ended:
+            os.kill(process.pid, number)
+        process.join(15)
+        if process.is_alive():
             wrong.append("did not end within 15 s")
             process.kill()
-            _, err = process.communicate()
+            process.join()
         # A signal that comes before main or after it is Python's own affair.
-        if not ended and process.returncode not in (_CODES[number], -number, 0):
-            wrong.append(f"exit code {process.returncode}: {err[-300:]}")
-        if orphans := _left(session):
+        if not ended and process.exitcode not in (_CODES[number], -number, 0):
+            wrong.append(f"exit code {process.exitcode}: {self.log.read_text()[-300:]}")
+        if orphans := _left(process.pid):
             wrong.append(f"orphans: {orphans}")
         process = self._start(name, out, *VICTIMS[name].resume(out))
-        _, err = process.communicate(timeout=600)
-        if process.returncode:
-            wrong.append(f"going on fails with {process.returncode}: {err[-300:]}")
+        process.join(600)
+        if process.exitcode:
+            said = self.log.read_text()[-300:]
+            wrong.append(f"going on fails with {process.exitcode}: {said}")
         elif not _equal(VICTIMS[name].result(out), expected):
             wrong.append("the result differs")
         leftovers = [
@@ -177,13 +184,12 @@ class Kills:
         shutil.rmtree(_cache(out), ignore_errors=True)
         return Kill(name, number, seconds, wrong)
 
-    def _start(self, name: str, out: Path, *resume: str) -> subprocess.Popen[str]:
-        cache = _cache(out) if name == "frames" else self.folder / "cache"
-        return subprocess.Popen(
-            [sys.executable, *VICTIMS[name].command(out), *resume],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HTAF_SNN_CACHE": str(cache)},
-        )  # fmt: skip
+    def _start(self, name: str, out: Path, *resume: str) -> BaseProcess:
+        shared = os.environ.get("HTAF_SNN_CACHE", str(self.folder / "cache"))
+        cache = _cache(out) if name == "frames" else shared
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HTAF_SNN_CACHE", str(cache))
+            return forked(self.log, _run, name, out, *resume)
 
 
 def _left(session: int) -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,22 +18,9 @@ from htaf_snn.data.digits_events import encode
 from htaf_snn.training import ModelConfig, SpikingClassifier
 from htaf_snn.training.fit import _Best
 from htaf_snn.training.use import load
-from tests.helpers import command
+from tests.helpers import command, new_process
 
 SMALL = ["--data.T=2", "--data.batch_size=128", "--model.widths=[4]"]
-
-
-def environment() -> dict[str, str]:
-    # One thread: the sum's order, so the last bit, depends on how many there are.
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def new_process(*arguments: str | Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "htaf_snn", *map(str, arguments)],
-        capture_output=True, text=True, check=False, env=environment(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -48,7 +33,8 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A finished run of three epochs on static digits."""
     out = tmp_path_factory.mktemp("fit") / "out"
-    new_process("fit", "--data=digits", *SMALL, "--trainer.max_epochs=3", "--out", out)
+    log = out.with_name("log")
+    new_process(log, "fit", "--data=digits", *SMALL, "--trainer.max_epochs=3", "--out", out)
     return out
 
 
@@ -67,7 +53,8 @@ def test_writes_logs_configuration_and_checkpoints(trained: Path) -> None:
 def test_a_seed_repeats_a_run_to_the_bit_and_a_file_replaces_options(
     trained: Path, tmp_path: Path
 ) -> None:
-    new_process("fit", "--config", trained / "config.yaml", "--out", tmp_path / "again")
+    options = ("--config", trained / "config.yaml", "--out", tmp_path / "again")
+    new_process(tmp_path / "log", "fit", *options)
     first, again = (weights(o / "checkpoints/last.ckpt") for o in (trained, tmp_path / "again"))
     for key, value in first.items():
         assert torch.equal(value, again[key]), key

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,10 @@ import torch
 
 from htaf_snn.checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from htaf_snn.cli import main
+from htaf_snn.data import loader
+from htaf_snn.training import SpikingClassifier
 from htaf_snn.training.use import load
+from tests.helpers import command, forked
 
 FIT = [
     "fit", "--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths=[4]",
@@ -23,27 +25,41 @@ FIT = [
     "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
 ]  # fmt: skip
 
-KILLED = """
-import os, signal, sys
-from htaf_snn.training import SpikingClassifier
-step, left = SpikingClassifier.training_step, [int(sys.argv[1])]
-def training_step(self, *arguments):
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, *arguments)
-SpikingClassifier.training_step = training_step
-from htaf_snn.cli import main
-main(sys.argv[2:])
-"""
+
+def killed_at(step: int, arguments: list[str]) -> None:
+    """Runs a command that is killed when that step begins."""
+    training_step, left = SpikingClassifier.training_step, [step]
+
+    def counted(self: SpikingClassifier, *batch: Any) -> torch.Tensor:
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return training_step(self, *batch)
+
+    SpikingClassifier.training_step = counted  # type: ignore[method-assign,assignment]
+    main(arguments)
 
 
-def run(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
-    # One thread: the sum's order, so the last bit, depends on how many there are.
-    return subprocess.run(
-        [sys.executable, *(["-m", "htaf_snn"] if code is None else ["-c", code]), *arguments],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
-    )  # fmt: skip
+def dying(arguments: list[str]) -> None:
+    """Runs a command whose data loader's workers die."""
+    loader.Drawn.__getitems__ = lambda *_: os._exit(9)  # type: ignore[method-assign]
+    main(arguments)
+
+
+def run(log: Path, function: Callable[..., object], *arguments: object) -> int | None:
+    """Runs a function in a process of its own; what nothing kills runs in this one."""
+    process = forked(log, function, *arguments)
+    process.join(300)
+    return process.exitcode
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    # The sum's order, so the last bit, depends on how many there are.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -54,8 +70,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fit") / "out"
-    done = run(*FIT, f"--out={out}")
-    assert done.returncode == 0, done.stderr
+    command(*FIT, f"--out={out}")
     return out
 
 
@@ -63,10 +78,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_resuming_after_the_last_step_of_an_epoch_skips_none(
     uninterrupted: Path, tmp_path: Path
 ) -> None:
-    arguments = [*FIT, "--save_steps=19", f"--out={tmp_path}"]  # 19 steps are an epoch
-    assert run("20", *arguments, code=KILLED).returncode == -signal.SIGKILL
-    assert run(*arguments, "--ckpt_path=last").returncode == 0
-    resumed = weights(tmp_path)
+    arguments = [*FIT, "--save_steps=19", f"--out={tmp_path / 'out'}"]  # 19 steps are an epoch
+    assert run(tmp_path / "log", killed_at, 20, arguments) == -signal.SIGKILL
+    command(*arguments, "--ckpt_path=last")
+    resumed = weights(tmp_path / "out")
     for name, value in weights(uninterrupted).items():
         assert torch.equal(value, resumed[name]), name
 
@@ -94,13 +109,11 @@ def test_going_on_repeats_gradients_and_the_best_score(
         "--model.hardening=[0,0]",
         f"--out={tmp_path / 'whole'}",
     ]
-    expected = run(*whole)
-    assert expected.returncode == 0, expected.stderr
+    expected = command(*whole)
     out = tmp_path / "resumed"
     arguments = [*whole[:-1], f"--out={out}"]
-    assert run(str(killed), *arguments, code=KILLED).returncode == -signal.SIGKILL
-    done = run(*arguments, "--ckpt_path=last")
-    assert done.returncode == 0, done.stderr
+    assert run(tmp_path / "log", killed_at, killed, arguments) == -signal.SIGKILL
+    done = command(*arguments, "--ckpt_path=last")
     assert done.stdout.partition("\n")[0] == expected.stdout.partition("\n")[0]
     resumed = weights(out)
     for name, value in weights(tmp_path / "whole").items():
@@ -171,18 +184,10 @@ def test_a_folder_that_cannot_be_written_is_found_before_training(
     assert "can't write into" in capsys.readouterr().err
 
 
-DYING = """
-import os, sys
-from htaf_snn.data import loader
-loader.Drawn.__getitems__ = lambda *_: os._exit(9)
-from htaf_snn.cli import main
-main(sys.argv[1:])
-"""
-
-
 @pytest.mark.slow
 def test_a_worker_that_dies_is_an_error_in_one_line(tmp_path: Path) -> None:
-    done = run(*FIT, "--data.num_workers=1", f"--out={tmp_path}", code=DYING)
-    assert done.returncode == 1
-    assert "worker" in done.stderr and "exited unexpectedly" in done.stderr
-    assert "Traceback" not in done.stderr
+    log = tmp_path / "log"
+    arguments = [*FIT, "--data.num_workers=1", f"--out={tmp_path / 'out'}"]
+    assert run(log, dying, arguments) == 1
+    said = log.read_text()
+    assert "worker" in said and "exited unexpectedly" in said and "Traceback" not in said

@@ -22,7 +22,7 @@ import htaf_snn
 from htaf_snn.cli import main
 
 SCRIPT = """
-import sys
+import json, sys
 import lightning as L
 import torch
 from torch import nn
@@ -36,18 +36,35 @@ class FrozenNorm(L.Callback):
                 layer.eval()
 
 processes, out = int(sys.argv[1]), sys.argv[2]
+found = {}
+
+def trainer(**options):
+    return L.Trainer(
+        accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
+        logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, **options,
+    )
+
+# 135 samples of a process's 136 are batches of 15: one batch less.
+L.seed_everything(0)
+data = SpikingDataModule(DataConfig("digits", T=2, batch_size=15, validation=271 / 1797))
+model = SpikingClassifier(data.in_shape, data.num_classes, ModelConfig(widths=(4, 4)))
+if processes == 1:
+    assert len(data.splits.validation) == 271
+measuring = trainer(max_steps=1)
+found["metrics"] = [
+    measure(model, data, verbose=False)[0] for measure in (measuring.validate, measuring.test)
+]
+measuring.fit(model, data)  # as it validates at an epoch's end
+
 L.seed_everything(0)
 data = SpikingDataModule(DataConfig("digits", T=2, batch_size=64 // processes, shift=0))
 config = ModelConfig(widths=(4, 4), optimizer="sgd", learning_rate=0.5)
 model = SpikingClassifier(data.in_shape, data.num_classes, config)
-trainer = L.Trainer(
-    accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
-    max_steps=2, limit_val_batches=0, logger=False, enable_checkpointing=False,
-    enable_progress_bar=False, enable_model_summary=False, callbacks=[FrozenNorm()],
-)
-trainer.fit(model, data)
-if trainer.is_global_zero:
-    torch.save(model.net.state_dict(), out)
+training = trainer(max_steps=2, limit_val_batches=0, callbacks=[FrozenNorm()])
+training.fit(model, data)
+if training.is_global_zero:
+    torch.save(found | {"weights": model.net.state_dict()}, out)
 """
 
 
@@ -55,63 +72,37 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.slow
-def test_two_processes_with_half_the_batch_train_as_one(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
+@pytest.fixture(scope="module")
+def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What a process, and two, found."""
+    folder = tmp_path_factory.mktemp("scale")
+    script = folder / "train.py"
     script.write_text(SCRIPT)
-    weights: list[dict[str, torch.Tensor]] = []
+    found = []
     for processes in (1, 2):
-        out = tmp_path / f"{processes}.pt"
+        out = folder / f"{processes}.pt"
         done = subprocess.run(
             [sys.executable, str(script), str(processes), str(out)],
             capture_output=True, text=True, env=environment(), timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
-        weights.append(torch.load(out, weights_only=True))
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-6, msg=name)
-    assert any(value.abs().max() > 1e-3 for value in weights[0].values())
-
-
-MEASURED = """
-import json, sys
-import lightning as L
-from htaf_snn.data import DataConfig, SpikingDataModule
-from htaf_snn.training import ModelConfig, SpikingClassifier
-
-processes, out, size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-L.seed_everything(0)
-data = SpikingDataModule(DataConfig("digits", T=2, batch_size=size, validation=271 / 1797))
-model = SpikingClassifier(data.in_shape, data.num_classes, ModelConfig(widths=(4, 4)))
-trainer = L.Trainer(
-    accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
-    logger=False, enable_checkpointing=False, enable_progress_bar=False,
-    enable_model_summary=False, num_sanity_val_steps=0, max_steps=1,
-)
-if processes == 1:
-    assert len(data.splits.validation) == 271
-found = [measure(model, data, verbose=False)[0] for measure in (trainer.validate, trainer.test)]
-trainer.fit(model, data)  # as it validates at an epoch's end
-if trainer.is_global_zero:
-    json.dump(found, open(out, "w"))
-"""
+        found.append(torch.load(out, weights_only=True))
+    return found
 
 
 @pytest.mark.slow
-def test_every_sample_is_measured_once_on_any_number_of_processes(tmp_path: Path) -> None:
-    size = 15  # 135 samples of a process's 136: one batch less
-    script = tmp_path / "measure.py"
-    script.write_text(MEASURED)
-    found = []
-    for processes in (1, 2):
-        out = tmp_path / f"{processes}.json"
-        done = subprocess.run(
-            [sys.executable, str(script), str(processes), str(out), str(size)],
-            capture_output=True, text=True, env=environment(), timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-        found.append(json.loads(out.read_text()))
-    for one, two in zip(*found, strict=True):
+def test_two_processes_with_half_the_batch_train_as_one(one_and_two: list[dict[str, Any]]) -> None:
+    one, two = (found["weights"] for found in one_and_two)
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-6, msg=name)
+    assert any(value.abs().max() > 1e-3 for value in one.values())
+
+
+@pytest.mark.slow
+def test_every_sample_is_measured_once_on_any_number_of_processes(
+    one_and_two: list[dict[str, Any]],
+) -> None:
+    for one, two in zip(*(found["metrics"] for found in one_and_two), strict=True):
         assert one.keys() == two.keys() and {"val_accuracy", "hard_accuracy"} & one.keys()
         for metrics in (one, two):  # the statistics of a batch are those of a process's batch
             metrics.pop("trained_accuracy", None), metrics.pop("statistics_gap_pp", None)

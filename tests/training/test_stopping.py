@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 
 from htaf_snn.checkpoint_io import read_checkpoint
+from htaf_snn.cli import main
 from htaf_snn.process import Stopped, advising, raise_if_asked, stoppable
-from tests.helpers import command
+from tests.helpers import command, forked
 
 OPTIONS = (
     "--data=digits", "--data.T=2", "--data.batch_size=64", "--model.widths=[4]",
@@ -23,20 +23,24 @@ OPTIONS = (
 FIT = ("fit", *OPTIONS, "--trainer.enable_progress_bar=false", "--trainer.max_epochs=500")
 
 
-def started(*arguments: str | Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "htaf_snn", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+def started(log: Path, *arguments: str | Path) -> BaseProcess:
+    return forked(log, main, list(map(str, arguments)))
 
 
-def wait_for(condition: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Path, process: BaseProcess) -> None:
     for _ in range(600):
-        if condition.exists() or process.poll() is not None:
+        if condition.exists() or not process.is_alive():
             return
         time.sleep(0.1)
     raise AssertionError(f"no {condition}")
+
+
+def stopped(process: BaseProcess, number: signal.Signals, log: Path) -> str:
+    """Stops the process; returns what it said."""
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join(60)
+    return log.read_text()
 
 
 def test_a_stop_outlives_what_the_clean_up_raises() -> None:
@@ -58,15 +62,17 @@ def test_a_stop_outlives_code_that_ignores_it() -> None:
 
 
 @pytest.mark.slow
-def test_fit_says_where_it_stopped(tmp_path: Path) -> None:
+def test_fit_is_the_only_writer_and_says_where_it_stopped(tmp_path: Path) -> None:
     number, code = signal.SIGINT, 130
     out = tmp_path / "out"
-    process = started(*FIT, "--out", out)
+    process = started(tmp_path / "log", *FIT, "--out", out)
     wait_for(out / "checkpoints/last.ckpt", process)
-    process.send_signal(number)
+    second = command(*FIT, "--out", out, "--overwrite", check=False)
+    assert second.returncode == 1 and "another process is writing into" in second.stderr
+    assert process.is_alive()
     start = time.monotonic()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code, err
+    err = stopped(process, number, tmp_path / "log")
+    assert process.exitcode == code, err
     assert time.monotonic() - start < 10
     last = err.strip().splitlines()[-1]
     assert last.startswith("htaf-snn fit: stopped at step ") and "--ckpt_path last" in last
@@ -77,27 +83,15 @@ def test_fit_says_where_it_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_compare_says_how_to_go_on(tmp_path: Path) -> None:
-    process = started("compare", *OPTIONS, "--epochs=300", "--spikes=htaf,atan", "--out", tmp_path)
+    log = tmp_path / "log"
+    process = started(
+        log, "compare", *OPTIONS, "--epochs=300", "--spikes=htaf,atan", "--out", tmp_path
+    )
     wait_for(tmp_path / ".lock", process)
-    time.sleep(3)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
+    time.sleep(1)
+    err = stopped(process, signal.SIGTERM, log)
+    assert process.exitcode == 143, err
     assert f"the same command goes on, with --out {tmp_path}" in err.strip().splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_two_writers_of_one_folder(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    first = started(*FIT, "--out", out)
-    try:
-        wait_for(out / "checkpoints/last.ckpt", first)
-        second = command(*FIT, "--out", out, "--overwrite", check=False)
-        assert second.returncode == 1 and "another process is writing into" in second.stderr
-        assert first.poll() is None
-    finally:
-        first.kill()
-        first.communicate()
 
 
 @pytest.mark.slow

@@ -1,25 +1,21 @@
-"""What hardening and HTAF add, apart, and ranks."""
+"""What hardening and HTAF add, apart."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from paper.effects import conclusions, differences, effects, main, seeds_needed
 from scipy import stats
 
-from htaf_snn.comparison.contender import Run
-from htaf_snn.comparison.effects import (
-    differences,
-    effects,
-    headline,
-    seeds_needed,
-)
+from htaf_snn.comparison import Run
+from htaf_snn.comparison.results import Results
 from htaf_snn.comparison.statistics import summarize
-
-from .synthetic import make_run
+from tests.comparison.synthetic import make_run
 
 # Hard accuracy in percent, a seed each.
 ACCURACIES = {
@@ -82,19 +78,19 @@ def test_every_statistic_has_an_answer_or_none(differences: list[float]) -> None
         for spike, sign in (("htaf", 1), ("sigmoid@hardening=[0,0.8]", -1), ("sigmoid", 0))
         for seed, value in enumerate(differences)
     ]
-    assert len(headline(summarize(made))) == 3
+    assert len(conclusions(effects(summarize(made)))) == 2
     for effect in effects(summarize(made)):
         assert effect.p is None or 0 <= effect.p <= 1
 
 
-def test_the_headline_is_of_contenders_treated_alike() -> None:
+def test_the_conclusions_are_of_contenders_treated_alike(tmp_path: Path) -> None:
     same = {"htaf": (96, 97, 95, 96), "sigmoid@hardening=[0,0.8]": (96, 96, 97, 95)}
     made = runs() + [
         make_run(data="mnist", spike=spike, seed=seed, hard_accuracy=value / 100)
         for spike, values in same.items()
         for seed, value in enumerate(values)
     ]
-    functions, hardening, gaps = headline(summarize(made))
+    functions, hardening = conclusions(effects(summarize(made)))
     assert functions == (
         "Treated alike, htaf and the other spike functions are told apart by these seeds in 1 case "
         "of 5. htaf minus 2 other functions, all hardened: nmnist +1.25 pp."
@@ -103,27 +99,27 @@ def test_the_headline_is_of_contenders_treated_alike() -> None:
         "The same functions hardened and as surrogates are told apart by these seeds in 1 case of "
         "1. hardened minus as a surrogate, mean of 3 functions: nmnist +1.92 pp."
     )
-    assert gaps == (
-        "The widest mean statistics gap is +0.00 pp; the widest mean transfer gap is +0.00 pp."
-    )
-    two = headline(summarize([run for run in made if not run.spike.startswith("atan")]))
+    two = conclusions(effects(summarize([r for r in made if not r.spike.startswith("atan")])))
     assert two[0].endswith("the other spike functions are not told apart by these seeds.")
     head, first, *_ = differences(effects(summarize(made)))
     assert head == ["difference (pp)", "nmnist", "mnist", "seeds that tell 0.3 pp"]
     assert first[0] == "htaf minus sigmoid, both hardened" and first[1].startswith("+1.00 ± ")
+    results = Results()
+    for number, run in enumerate(made):
+        results.add(str(number), run)
+    results.write(tmp_path)
+    assert main(tmp_path).endswith(f"{functions}\n{hardening}") and "seeds that" in main(tmp_path)
 
 
 def test_a_win_is_no_win_on_one_seed_or_over_another_treatment() -> None:
-    one = headline(summarize([r for r in runs(seeds=1) if r.spike in ("htaf", "atan")]))
-    assert one[:2] == [
+    one = conclusions(effects(summarize([r for r in runs(seeds=1) if r.spike in ("htaf", "atan")])))
+    assert one == [
         "No two spike functions were treated alike: nothing is concluded of them.",
         "No function was both hardened and a surrogate: nothing is concluded of hardening.",
     ]
-    single = summarize(runs(seeds=1))
-    assert "can't be told apart: that takes two seeds or more" in headline(single)[0]
-    assert differences(effects(single))[1][1:] == ["+1.00", "-"]
-    gap = headline(summarize([make_run(spike="htaf@hardening=null", gap_pp=30.0)]))[-1]
-    assert gap.endswith("transfer gap is +30.00 pp (htaf@hardening=null, digits).")
+    single = effects(summarize(runs(seeds=1)))
+    assert "can't be told apart: that takes two seeds or more" in conclusions(single)[0]
+    assert differences(single)[1][1:] == ["+1.00", "-"]
     assert differences([]) == []
 
 
@@ -142,4 +138,4 @@ def test_an_effect_is_of_the_seeds_that_all_share() -> None:
     assert function.seeds == 2 and function.points.mean == pytest.approx((2 + 1) / 2)
     hardening = found["hardened minus as a surrogate, mean of 1 function"]
     assert hardening.seeds == 2 and hardening.points.mean == pytest.approx(1.0)
-    assert headline(summarize(made))[0].startswith("Treated alike, htaf")
+    assert conclusions(effects(summarize(made)))[0].startswith("Treated alike, htaf")

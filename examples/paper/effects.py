@@ -1,33 +1,42 @@
-"""Comparisons of contenders that were treated alike, and of hardening."""
+"""What hardening adds and what HTAF adds, apart, in the records of a comparison.
+
+    python examples/paper/effects.py docs/results/fair
+
+It compares the mean of some contenders with that of others, paired by seed, on each data set of
+``results.json`` in that folder, with Holm's correction over the data sets, and says how many seeds
+would tell a difference of `POINTS`. docs/results.md has its tables.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from .contender import Contender
-from .statistics import (
+from htaf_snn.comparison import aligned, read_results
+from htaf_snn.comparison.contender import Contender
+from htaf_snn.comparison.statistics import (
     LEVEL,
     REFERENCE,
     SAME,
     Estimate,
+    Summaries,
     Summary,
-    counted,
     estimate,
     holm,
     p_value,
     paired_p,
+    summarize,
 )
 
 POINTS = 0.3  # percentage points whose detection the power is of
 POWER = 0.8
-
-Summaries = Mapping[str, Sequence[Summary]]
 
 
 @dataclass(frozen=True)
@@ -64,9 +73,9 @@ def effects(summaries: Summaries) -> list[Effect]:
             for data, contenders in summaries.items()
             if (points := _differences(contenders, *sides))
         }
-        raw = {data: paired_p(own, [0.0] * len(own)) for data, own in differences.items()}
-        tested = {data: p for data, p in raw.items() if p is not None}
-        corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+        corrected = holm(
+            {data: paired_p(own, [0.0] * len(own)) for data, own in differences.items()}
+        )
         found += [
             Effect(
                 what, of_function, data, estimate(own), len(own), corrected.get(data),
@@ -87,8 +96,8 @@ def _contrasts(
     """Maps a comparison's words to its kind (of functions or not) and both sides' labels."""
     labels: dict[tuple[str, str, frozenset[str]], str] = {}  # by treatment, function and the rest
     for summary in (s for contenders in data_sets for s in contenders):
-        key = (summary.treatment, summary.function, Contender(summary.spike).others)
-        labels.setdefault(key, summary.spike)
+        parsed = Contender(summary.spike)
+        labels.setdefault((summary.treatment, parsed.function, parsed.others), summary.spike)
     contrasts: dict[str, tuple[bool, list[str], list[str]]] = {}
     for treatment, words in _ALIKE.items():
         alike = {f: label for (t, f, rest), label in labels.items() if t == treatment and not rest}
@@ -110,7 +119,7 @@ def _contrasts(
     ]
     if twins:
         hardened, surrogates = map(list, zip(*twins, strict=True))
-        what = f"hardened minus as a surrogate, mean of {counted(len(twins), 'function')}"
+        what = f"hardened minus as a surrogate, mean of {_counted(len(twins), 'function')}"
         contrasts[what] = (False, hardened, surrogates)
     return contrasts
 
@@ -151,15 +160,8 @@ def _power(size: float, seeds: int) -> float:
     return float(stats.nct.sf(least, seeds - 1, size * math.sqrt(seeds)))
 
 
-def say(effect: Effect) -> str:
-    """The difference, and whether the seeds tell it from zero: ``+0.42 ± 0.30, p = 0.011``."""
-    after = "" if effect.p is None else f", p {equals_p(effect.p)}"
-    return f"{effect.points:+z.2f}{after}"
-
-
-def headline(summaries: Summaries) -> list[str]:
-    """Conclusions in sentences: functions treated alike, hardening, and the widest gaps."""
-    found = effects(summaries)
+def conclusions(found: Sequence[Effect]) -> list[str]:
+    """Concludes in sentences: of functions treated alike, and of hardening."""
     return [
         _verdict(
             [e for e in found if e.of_function],
@@ -171,7 +173,6 @@ def headline(summaries: Summaries) -> list[str]:
             "The same functions hardened and as surrogates",
             "No function was both hardened and a surrogate: nothing is concluded of hardening.",
         ),
-        _gaps([s for contenders in summaries.values() for s in contenders]),
     ]
 
 
@@ -188,10 +189,10 @@ def _verdict(found: Sequence[Effect], subject: str, nothing: str) -> str:
         what: ", ".join(f"{e.data} {e.points.mean:+z.2f} pp" for e in told if e.what == what)
         for what in dict.fromkeys(e.what for e in told)
     }
-    listed_cases = "; ".join(f"{what}: {where}" for what, where in cases.items())
+    listed = "; ".join(f"{what}: {where}" for what, where in cases.items())
     return (
-        f"{subject} are told apart by these seeds in {counted(len(told), 'case')} of "
-        f"{len(tested)}. {listed_cases}."
+        f"{subject} are told apart by these seeds in {_counted(len(told), 'case')} of "
+        f"{len(tested)}. {listed}."
     )
 
 
@@ -202,26 +203,33 @@ def differences(found: Sequence[Effect]) -> list[list[str]]:
     for what in dict.fromkeys(effect.what for effect in found):
         own = {effect.data: effect for effect in found if effect.what == what}
         needed = [str(e.seeds_needed or "-") for e in own.values()]
-        cells = [say(own[one]) if one in own else "" for one in data]
+        cells = [_said(own[one]) if one in own else "" for one in data]
         rows.append([what, *cells, ", ".join(needed)])
     return rows if found else []
 
 
-def _gaps(contenders: Sequence[Summary]) -> str:
-    """The widest mean gaps, or that there is none."""
-    said = []
-    for field, name in (("statistics_gap_pp", "statistics gap"), ("gap_pp", "transfer gap")):
-        means = {(s.spike, s.data): s.estimate(field).mean for s in contenders}
-        known = {key: mean for key, mean in means.items() if not math.isnan(mean)}
-        if known:
-            spike, data = max(known, key=lambda key: abs(known[key]))
-            said.append(f"the widest mean {name} is {known[spike, data]:+z.2f} pp")
-            if round(known[spike, data], 2):
-                said[-1] += f" ({spike}, {data})"
-    return f"{'; '.join(said)}.".capitalize()
+def _said(effect: Effect) -> str:
+    """The difference, and whether the seeds tell it from zero: ``+0.42 ± 0.30, p = 0.011``."""
+    after = "" if effect.p is None else f", p {equals_p(effect.p)}"
+    return f"{effect.points:+z.2f}{after}"
 
 
 def equals_p(p: float) -> str:
     """Returns ``= 0.011``, or ``< 0.001`` where it is less."""
     text = p_value(p)
     return text if text.startswith("<") else f"= {text}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def main(folder: Path) -> str:
+    """Returns the table and the conclusions of the comparison in a folder."""
+    found = effects(summarize(list(read_results(folder).runs.values())))
+    rows = differences(found)
+    return "\n".join([*([aligned(rows)] if rows else []), *conclusions(found)])
+
+
+if __name__ == "__main__":
+    print(main(Path(sys.argv[1])))
