@@ -90,7 +90,7 @@ def test_a_network_that_needs_batch_statistics_is_told_everywhere(tmp_path: Path
     done = command("compare", *NEEDY, "--epochs=10", "--spikes=atan", "--out", out)
     assert "what to look at in these networks:\n  digits, atan, seed 0: with each" in done.stderr
     page = (out / "report.html").read_text()
-    assert "things to look at" in page and "freeze the norms earlier" in page
+    assert "<summary>Things to look at" in page and "freeze the norms earlier" in page
     widest = re.search(r"widest mean statistics gap is \+([\d.]+) pp \(atan, digits\)", page)
     assert widest and float(widest[1]) > 20
 
