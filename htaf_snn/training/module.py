@@ -116,7 +116,9 @@ class SpikingClassifier(L.LightningModule):
         if config.compile:
             self.net.compile()
         # The layout that the CPU's convolutions, norms and poolings take least time with.
-        self.net.to(memory_format=torch.channels_last)
+        for weight in self.net.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         for form in FORMS:
