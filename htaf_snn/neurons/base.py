@@ -87,12 +87,13 @@ class BackendNode(base.MemoryModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not is_dynamo_compiling():
-            calls, before = self._resolved, None
+            calls, before, fits = self._resolved, None, True
             if calls.waiting is not None:
-                (before, own), calls.waiting = calls.waiting, None
-                if not args or not before.passed_on(own, args[0]):
+                (before, own, each), calls.waiting = calls.waiting, None
+                if args and (args[0] is own or torch_state.is_view(args[0], own)):
+                    fits = args[0].shape[2 if self._step_mode == "m" else 1 :] == each
+                else:
                     before = None
-            fits = before is None or before.fits(own, args[0], self._step_mode == "m")
             if fits and len(args) == 1 and not kwargs:
                 made = call(self, args[0], before)
                 if made is not None:

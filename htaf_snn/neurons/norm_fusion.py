@@ -52,7 +52,8 @@ class DeferredNorm(AveragedNorm):
             proof = self._proven_anew(frame)
         if proof is None or not proof.reaches_reader(x):
             return self.compute(x)
-        proof.reader._resolved.waiting = (self, x)
+        channel = 2 if getattr(self, "step_mode", "s") == "m" else 1
+        proof.reader._resolved.waiting = (self, x, x.shape[channel:])
         return x
 
     def compute(self, x: Tensor) -> Tensor:
@@ -77,19 +78,6 @@ class DeferredNorm(AveragedNorm):
             entered.add(id(owner))
             frame = _caller(frame)
         return None
-
-    def passed_on(self, x: Tensor, given: Tensor) -> bool:
-        """Returns True if neurons are given its input ``x``, or a view of all of that."""
-        return given is x or (
-            type(given) is Tensor
-            and given.data_ptr() == x.data_ptr()
-            and given.numel() == x.numel()
-        )
-
-    def fits(self, x: Tensor, given: Tensor, multi: bool) -> bool:
-        """Returns True if its channels are the neurons' in ``given``, a view of its input ``x``."""
-        channel = 2 if getattr(self, "step_mode", "s") == "m" else 1
-        return given.shape[2 if multi else 1 :] == x.shape[channel:]
 
     def described(self) -> Norm:
         """Returns its arguments for the neurons' kernel, with running statistics in training."""
@@ -148,16 +136,19 @@ class Proof:
     def holds_in(self, frame: Any) -> bool:
         """Returns True if the owners' forwards, as they were followed, run in ``frame``."""
         for owner, code in self.owners:
-            if frame is None or frame.f_code is not code or _module_of(frame) is not owner:
+            if (
+                frame is None or frame.f_code is not code or _module_of(frame) is not owner
+                or owner.training is not self.owners[0][0].training
+            ):  # fmt: skip
                 return False
             frame = _caller(frame)
-        return len({owner.training for owner, _ in self.owners}) == 1
+        return True
 
     def reaches_reader(self, x: Tensor) -> bool:
         """Returns True if the reader is given ``x``, or a view of it, and nothing sees that."""
         own = self.reader
         return not (
-            x.device.type != "cpu" or not torch_state.skips_dispatcher(x) or torch_state.listens()
+            x.device.type != "cpu" or type(x) is not Tensor or torch_state.listens()
             or (self.copies and not x.is_contiguous())
             or own._forward_hooks or own._forward_pre_hooks
             or own._backward_hooks or own._backward_pre_hooks

@@ -428,6 +428,18 @@ def test_views_between_norm_and_neurons(way: str, count: int, last: bool, fused:
     assert len(fused) == (way in ("unflatten", "reshape") and count > 0)
 
 
+@pytest.mark.parametrize("place", ["block", "block.block", "block.block.1"])
+def test_a_hook_on_a_module_between_sees_the_truth(place: str, fused: list[int]) -> None:
+    net, x, seen = Viewed("nested"), torch.randn(3, 4, 3, 6, 6), []
+    plain = copy.deepcopy(net)
+    average_norms(plain)
+    fuse_norms(net)
+    for module in (plain, net):
+        module.get_submodule(place).register_forward_hook(lambda _, i, o: seen.append(o.clone()))
+        module(x)
+    assert torch.equal(seen[1], seen[0]) and not fused
+
+
 def test_a_function_of_autograds_gets_the_numbers_and_their_gradient() -> None:
     class Mine(torch.autograd.Function):
         @staticmethod
