@@ -243,8 +243,13 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self._entered, self._path, self._branches = entered, path, 0
 
-    def is_leaf_module(self, m: nn.Module, _name: str) -> bool:
-        return id(m) not in self._entered
+    def is_leaf_module(self, _m: nn.Module, _name: str) -> bool:
+        return True
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if id(m) in self._entered:
+            return m.forward(*args, **kwargs)  # without its hooks, which are for tensors
+        return super().call_module(m, forward, args, kwargs)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         if self._branches == _MOST_BRANCHES:
