@@ -65,7 +65,8 @@ class DeferredNorm(AveragedNorm):
         """A proof from the modules that are running, as after a copy or a change of them."""
         tries = self.__dict__.get("proofs", 0)
         self.__dict__["proofs"] = tries + 1
-        start, entered, found = frame, set[int](), _OPEN
+        start, entered = frame, set[int]()
+        found: Proof | str = _OPEN
         while frame is not None and tries < _MOST_PROOFS and found == _OPEN:
             owner = _module_of(frame)
             if not isinstance(owner, nn.Module):
