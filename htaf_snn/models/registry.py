@@ -35,6 +35,7 @@ class Model:
         largest_side: of a frame, in pixels; None for no limit.
         channels: of a frame; None for any number.
         reference: (in_shape, num_classes) that the architecture is published for.
+        takes_T: whether ``build`` takes the number of time steps, ``T``, and the network no other.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Model:
     largest_side: int | None = LARGEST_SIDE
     channels: int | None = None
     reference: tuple[tuple[int, int, int], int] = ((3, 32, 32), 10)
+    takes_T: bool = False
 
     def parameters(self) -> int:
         """The number of parameters of the network for its `reference`, without its neurons'."""
@@ -67,6 +69,11 @@ def models() -> str:
             f"{entry.name:34} {entry.parameters() / 1e6:8.2f} M  {sides:9}  {entry.source}"
         )
     return "\n".join(lines)
+
+
+def takes_T(name: str) -> bool:
+    """Returns True for a network with weights for each time step, which `model` takes ``T`` for."""
+    return name in MODELS and MODELS[name].takes_T
 
 
 def default_model(shape: tuple[int, int, int] | None) -> str:
@@ -286,7 +293,12 @@ MODELS: dict[str, Model] = {
             reference=((1, 1, 700), 20),
         ),
         *(
-            Model(name, partial(_transformer, name), f"{source}; SpikingJelly's")
+            Model(
+                name,
+                partial(_transformer, name),
+                f"{source}; SpikingJelly's",
+                takes_T=name == "masnn",
+            )
             for name, source in _TRANSFORMERS.items()
         ),
         *(

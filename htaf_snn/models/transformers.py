@@ -97,7 +97,7 @@ def transformer(
         norm: "bn".
         dropout: 0.
         depths: blocks, or of each of three stages; None for those published for CIFAR.
-        T: time steps of MASNN, whose attention has weights for each.
+        T: time steps of MASNN, whose attention has weights for each, >= 1.
         **kwargs: arguments of every neuron, in the place of what the network sets.
 
     Raises:
@@ -126,12 +126,16 @@ def transformer(
         net = SpikeDrivenTransformer(**{"depths": 2, "pooling_stat": pooling} | sizes)
     else:
         own = [8 * max(1, round(width * one / 8)) for one in (64, 128, 128, 256)]
-        net = MASNN(T, channels, num_classes, (height, breadth), (*own[:3],), fc_hidden=own[3])
+        net = MASNN(
+            T, channels, num_classes, (height, breadth), (*own[:3],),
+            fc_hidden=own[3], reduction_t=min(5, T),
+        )  # fmt: skip
     for path, node in [(p, m) for p, m in net.named_modules() if type(m) is neuron.LIFNode]:
         parent, _, child = path.rpartition(".")
         setattr(net.get_submodule(parent), child, _in_place_of(node, spiking_neuron, kwargs))
     functional.set_step_mode(net, "m")
-    fuse_norms(net)
+    if not next(net.parameters()).is_meta:  # else it is made to be looked at
+        fuse_norms(net)
     return net  # type: ignore[no-any-return]
 
 

@@ -102,7 +102,8 @@ class Calls:
 
     Attributes:
         plain, normed: how it is called, without and with the batch norm before it.
-        waiting: a batch norm that left its work to this node, and the norm's input.
+        waiting: a batch norm that left its work to this node, the norm's input, and its sizes from
+            the channels on.
         captured: how it was called when a CUDA graph was captured.
     """
 
@@ -112,7 +113,7 @@ class Calls:
         self.captured: list[Resolved] = []
         self.plain: Resolved | None = None
         self.normed: Resolved | None = None
-        self.waiting: tuple[DeferredNorm, Tensor] | None = None
+        self.waiting: tuple[DeferredNorm, Tensor, torch.Size] | None = None
 
 
 class Resolved:

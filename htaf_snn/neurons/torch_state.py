@@ -33,6 +33,11 @@ def skips_dispatcher(x: Tensor) -> bool:
     return type(x) in (Tensor, torch.nn.Parameter) and not dispatch_modes() and transform() is None
 
 
+def is_view(x: object, base: Tensor) -> bool:
+    """Returns True if ``x`` is a view of all of ``base``."""
+    return type(x) is Tensor and x.data_ptr() == base.data_ptr() and x.numel() == base.numel()
+
+
 def decomposition(of: Any) -> Callable[..., Any] | None:
     """An operation in terms of simpler ones, where torch has it so."""
     from torch._decomp import decomposition_table  # costs 0.2 s, and few steps need it

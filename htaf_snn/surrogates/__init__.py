@@ -3,6 +3,7 @@
 # Fails where the package is imported through the root link, which would make second copies.
 from .._version import __version__ as __version__
 from . import functional as functional
+from .baselines import IntegerSpike as IntegerSpike
 from .baselines import ScaledSigmoid as ScaledSigmoid
 from .baselines import StraightThrough as StraightThrough
 from .baselines import smooth_form as smooth_form

@@ -64,6 +64,34 @@ class StraightThrough(SpikeFunction):
         return torch.where(inside, x, x.detach().clamp(-clip, clip)) + 0.5
 
 
+class IntegerSpike(SpikeFunction):
+    """The potential, rounded to an integer from 0 to ``levels``, by the straight-through estimator.
+
+    ``round(clamp(x + 1, 0, levels))``, halves up, of x = charged potential - threshold; the
+    gradient passes where ``0 <= x + 1 <= levels``. Mode "hard" by default. Of a neuron with a
+    threshold of 1 and ``v_reset=None`` it makes I-LIF, SpikingJelly's ``ILIFNode`` (``tau`` 4/3,
+    ``decay_input=False``); the ``round(clamp(x, 0, 4)) / 4`` of Spike-Driven Transformer 3 is the
+    same, with its 1/4 in the next layer's weights. Beside it `HTAFSpike(levels=4)` rounds down.
+
+    Args:
+        levels: the largest output, >= 1.
+        mode: "hard", "auto" or "soft"; see `SpikeFunction`.
+
+    Source:
+        Luo et al., arXiv 2407.20708 (I-LIF); Yao et al., arXiv 2411.16061 (Spike-Driven
+        Transformer 3).
+    """
+
+    def __init__(self, levels: int = 4, mode: Mode = "hard") -> None:
+        super().__init__(levels=levels, mode=mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + 0.5)  # whose steps, at 0, 1, ..., are where x + 1 is halfway
+
+    def _smooth(self, x: Tensor) -> Tensor:
+        return (x + 0.5).clamp(0, self.levels)
+
+
 @functools.cache
 def smooth_form(built_in: type[SurrogateFunctionBase]) -> type[SpikeFunction]:
     """A built-in surrogate of SpikingJelly as a spike function that can train smooth.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from spikingjelly.activation_based import surrogate
 
 from ..registry import find
-from .baselines import ScaledSigmoid, StraightThrough, smooth_form
+from .baselines import IntegerSpike, ScaledSigmoid, StraightThrough, smooth_form
 from .htaf import HTAFSpike
 from .spike_function import SpikeFunction
 
@@ -80,6 +80,7 @@ def _constructors() -> dict[str, Callable[..., surrogate.SurrogateFunctionBase]]
         "htaf": HTAFSpike,
         "scaled_sigmoid": ScaledSigmoid,
         "straight_through": StraightThrough,
+        "integer": IntegerSpike,
     }
     return ours | _built_ins()
 

@@ -155,7 +155,7 @@ def fit(
     L.seed_everything(seed, workers=True, verbose=False)
     module = SpikingDataModule(data, seed)
     _check_batch(module)
-    network = SpikingClassifier(module.in_shape, module.num_classes, model, seed)
+    network = SpikingClassifier(module.in_shape, module.num_classes, model, seed, data.T)
     runner = _trainer(trainer, out)
     # The moving average and the patience come before the checkpoints, which so hold what these two
     # know of the step. `save_last` of the best checkpoint's callback would skip epochs that are not

@@ -22,6 +22,7 @@ from ..arguments import in_range, typed
 from ..models import default_model
 from ..models import model as build_model
 from ..models.parts import SpikingNetwork
+from ..models.registry import takes_T
 from ..neurons.registry import neuron_class, neuron_options
 from ..process import seed_torch
 from ..surrogates import SpikeFunction, spike_function, trains_smooth
@@ -65,9 +66,10 @@ class SpikingClassifier(L.LightningModule):
         num_classes: number of labels.
         config: what the network is and how it is trained.
         seed: of what is random within a step, such as dropout.
+        T: time steps, for a network with weights for each (masnn); None for its own.
 
     Raises:
-        ValueError: an unknown network, or one that does not take such frames.
+        ValueError: an unknown network, or one that does not take such frames, or such steps.
     """
 
     def __init__(
@@ -76,18 +78,23 @@ class SpikingClassifier(L.LightningModule):
         num_classes: int,
         config: ModelConfig | None = None,
         seed: int = 0,
+        T: int | None = None,
     ) -> None:
         super().__init__()
         config = config or ModelConfig()
         config = replace(config, model=config.model or default_model(in_shape))
         in_range("seed", seed, 0, 2**32 - 1)
-        self.save_hyperparameters(
-            {"in_shape": in_shape, "num_classes": num_classes, "seed": seed} | config.plain()
-        )
+        given = {"in_shape": in_shape, "num_classes": num_classes, "seed": seed, "T": T}
+        self.save_hyperparameters(given | config.plain())
         self.config, self.seed = config, seed
         self.in_shape, self.num_classes = in_shape, num_classes
         self.loss = LOSSES[config.loss]
         assert config.model is not None
+        if takes_T(config.model) and config.tbptt_steps is not None:
+            raise ValueError(
+                f"`tbptt_steps` (={config.tbptt_steps}) must be left out with {config.model}, "
+                "which has weights for each time step and takes all of them at once"
+            )
         self.net = build_model(
             config.model,
             in_shape,
@@ -97,6 +104,7 @@ class SpikingClassifier(L.LightningModule):
             config.norm,
             config.dropout,
             **({} if config.widths is None else {"widths": config.widths}),
+            **({} if T is None or not takes_T(config.model) else {"T": T}),
             surrogate_function=spike_function(config.spike),
             backend=config.backend,
             **neuron_options(config.neuron, config.neuron_options or {}),
@@ -112,7 +120,9 @@ class SpikingClassifier(L.LightningModule):
             self.net.compile()
         self._captured = CapturedNetwork(self.net) if config.cuda_graph else None
         # The layout that the CPU's convolutions, norms and poolings take least time with.
-        self.net.to(memory_format=torch.channels_last)
+        for weight in self.net.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.scores: Any = nn.ModuleDict(

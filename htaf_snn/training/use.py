@@ -52,7 +52,7 @@ def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> Spik
         settings = migrate(settings_in(content, "hyper_parameters"))
         for key, (what, fits) in _IMPORTED.items():
             check_import(what, settings.get(key), fits, allow)
-        rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed")}
+        rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed", "T")}
         config = ModelConfig.of(settings, "entry of its hyper_parameters", complete=True)
         given = arguments_of(SpikingClassifier, rest, "entry of its hyper_parameters")
         model = SpikingClassifier(config=config, **given)

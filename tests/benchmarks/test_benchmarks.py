@@ -213,6 +213,8 @@ def test_train_has_a_row_a_network_and_finite_ratios(monkeypatch: pytest.MonkeyP
         assert all(math.isfinite(cell) and cell > 0 for cell in row)
     assert rows["ReLU"][1] == 1
     assert "frames [2, 2, 2, 34, 34]" in text
+    others = set(rows) - {"htaf_snn, HTAF, activations recomputed"}  # a network of ours does alone
+    assert set(train_module._networks("spikformer", 0.1)) == others
 
 
 @pytest.mark.usefixtures("_no_clock", "_memory_goes_back")

@@ -87,10 +87,10 @@ def test_the_smallest_frame(name: str) -> None:
     assert small(name, 8, backend="torch")(torch.rand(T, 2, 2, 8, 8)).shape == (T, 2, 3)
 
 
-NORMS = {"spikformer": 0, "qkformer": 14, "maxformer": 4, "spike_driven_transformer": 5, "masnn": 0}
+NORMS = {"spikformer": 19, "qkformer": 22, "maxformer": 6, "spike_driven_transformer": 11}
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_norms_within_neurons(name: str) -> None:
     fused = [m for m in small(name).modules() if isinstance(m, DeferredNorm)]
-    assert len(fused) == NORMS[name]
+    assert len(fused) == NORMS.get(name, 0)

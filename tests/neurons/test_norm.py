@@ -358,6 +358,88 @@ def test_a_branch_that_depends_on_an_attribute_is_followed_anew(fused: list[int]
     torch.testing.assert_close(norm.forward(x), plain.norm(x), rtol=1e-4, atol=1e-5)
 
 
+class ConvNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = layer.SeqToANNContainer(nn.Conv2d(3, 4, 3), nn.Sequential(nn.BatchNorm2d(4)))
+
+    def forward(self, x: Tensor) -> Any:
+        if x.ndim != 5:
+            raise ValueError(f"5 dimensions, not {x.shape}")
+        return self.block(x)
+
+
+class Viewed(nn.Module):
+    """A norm and neurons, and between them what its ``way`` names."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.block, self.norm = way, ConvNorm(), nn.BatchNorm2d(4)
+        self.conv, self.node = nn.Conv2d(3, 4, 3), htaf_snn.LIFNode(step_mode="m")
+        self.other = htaf_snn.LIFNode(step_mode="m")
+
+    def forward(self, x: Tensor) -> Any:
+        if self.way == "nested":
+            return self.node(self.block(x))
+        T, N = x.shape[:2]
+        y = self.norm(self.conv(x.flatten(0, 1)))
+        if self.way == "unflatten":
+            return self.node(y.unflatten(0, (T, N)))
+        if self.way == "reshape":
+            return self.node(y.reshape(T, N, 4, 4, 4).contiguous())
+        if self.way == "two readers":
+            return self.node(y.unflatten(0, (T, N))) + y.unflatten(0, (T, N))
+        if self.way == "in place":
+            return self.node(y.unflatten(0, (T, N)).add_(1))
+        if self.way == "branch":
+            return (self.node if x.shape[-1] > 6 else self.other)(y.unflatten(0, (T, N)))
+        if self.way == "channels":
+            return self.node(y.view(T, N, 2, 2, -1))
+        return self.node(y.transpose(2, 3).unflatten(0, (T, N)))
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("way", "count"),
+    [("nested", 3), ("unflatten", 3), ("reshape", 3), ("channels", 0), ("two readers", 0),
+     ("in place", 0), ("branch", 0), ("transpose", 0)],
+)  # fmt: skip
+def test_views_between_norm_and_neurons(way: str, count: int, last: bool, fused: list[int]) -> None:
+    torch.manual_seed(0)
+    net, x = Viewed(way), torch.randn(3, 4, 3, 6, 6)
+    plain = copy.deepcopy(net)
+    average_norms(plain)
+    fuse_norms(net)
+    if last:
+        x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (3, 4))
+        if way == "channels":
+            return  # torch can't view it so
+        count = 0 if way == "reshape" else count  # which copies
+    assert_same(plain, net, x)
+    assert len(fused) == count
+    for copy_of in (copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))):
+        del fused[:]
+        copied = copy_of(net).train()
+        assert_same(copied, net.train(), x, rtol=0, atol=0)
+        assert len(fused) == 2 * count
+    net.train().block.eval()  # it might put out something else now than when it was followed
+    del fused[:]
+    assert net(x).shape[:2] == (3, 4)
+    assert len(fused) == (way in ("unflatten", "reshape") and count > 0)
+
+
+@pytest.mark.parametrize("place", ["block", "block.block", "block.block.1"])
+def test_a_hook_on_a_module_between_sees_the_truth(place: str, fused: list[int]) -> None:
+    net, x, seen = Viewed("nested"), torch.randn(3, 4, 3, 6, 6), []
+    plain = copy.deepcopy(net)
+    average_norms(plain)
+    fuse_norms(net)
+    for module in (plain, net):
+        module.get_submodule(place).register_forward_hook(lambda _, i, o: seen.append(o.clone()))
+        module(x)
+    assert torch.equal(seen[1], seen[0]) and not fused
+
+
 def test_a_function_of_autograds_gets_the_numbers_and_their_gradient() -> None:
     class Mine(torch.autograd.Function):
         @staticmethod
@@ -484,7 +566,7 @@ def test_what_is_not_certain_stays() -> None:
 
     class Branched(Branching):
         def forward(self, x: Tensor) -> Any:
-            return self.norm(x) if x.sum() > 0 else x
+            return self.norm(x) if float(x.sum()) > 0 else x
 
     left = fuse_norms(Branched())
     assert left["norm"].startswith("the forward of Branched can't be followed: ")

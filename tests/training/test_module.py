@@ -40,6 +40,15 @@ def gradients(module: SpikingClassifier, x_seq: Tensor) -> dict[str, Tensor]:
     return {n: p.grad.clone() for n, p in module.net.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("T", [1, 4, 12])
+def test_masnn_has_weights_for_the_datas_time_steps(T: int) -> None:
+    config = ModelConfig(model="masnn", width=0.1)
+    module = SpikingClassifier((1, 8, 8), 3, config, T=T)
+    assert module.logits_seq(torch.rand(T, 2, 1, 8, 8)).shape == (T, 2, 3)
+    with pytest.raises(ValueError, match=r"`tbptt_steps` \(=2\) must be left out with masnn"):
+        SpikingClassifier((1, 8, 8), 3, ModelConfig(model="masnn", tbptt_steps=2), T=T)
+
+
 @pytest.mark.parametrize("steps", [4, 9])
 def test_truncation_beyond_the_sequence_changes_nothing(steps: int) -> None:
     x_seq = torch.rand(4, 6, 1, 8, 8)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import htaf_snn
 from htaf_snn import HTAFSpike, LIFNode, SharpnessSchedule, SpikeFunction, spike_function
 from htaf_snn.surrogates import functional as F
+from htaf_snn.surrogates import trains_smooth
 from htaf_snn.transfer import binarity, binary_steps, calibrate, transfer_gap
 from tests.neurons.test_fused import assert_backends_agree
 
@@ -79,6 +80,29 @@ def test_equals_spikingjellys_integer_neuron() -> None:
     assert expected.unique().tolist() == [0, 1, 2, 3, 4]
     torch.testing.assert_close(ours(x_seq + 0.5 / tau), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(ours.v_seq - 0.5, theirs.v_seq)
+
+
+def test_rounding_makes_spikingjellys_integer_neuron_and_its_gradient() -> None:
+    torch.manual_seed(0)
+    x_seq = 3 * torch.randn(2, 20, 50, dtype=torch.float64)
+    theirs = neuron.ILIFNode(step_mode="m", detach_reset=True)
+    ours = LIFNode(
+        4 / 3, decay_input=False, v_reset=None, surrogate_function=spike_function("integer"),
+        step_mode="m", detach_reset=True, backend="cpu",
+    )  # fmt: skip
+    seen = []
+    for node in (theirs, ours):
+        own = x_seq[0].clone().requires_grad_()
+        spike_seq = node(own)
+        (spike_seq * x_seq[1]).sum().backward()
+        seen.append((spike_seq, own.grad))
+    assert seen[0][0].unique().tolist() == [0, 1, 2, 3, 4]
+    for expected, got in zip(*seen, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+    clamped = torch.linspace(-2, 6, 101, dtype=torch.float64)
+    function = spike_function("integer:levels=3")
+    assert torch.equal(function(clamped - 1), (clamped.clamp(0, 3) + 0.5).floor())
+    assert not trains_smooth(function) and trains_smooth(spike_function("integer:mode=auto"))
 
 
 @pytest.mark.parametrize("mode", ["soft", "hard"])
