@@ -110,7 +110,9 @@ class Task:
         L.seed_everything(self.seed, verbose=False)
         data = SpikingDataModule(self.data, self.seed)
         try:
-            model = SpikingClassifier(data.in_shape, data.num_classes, self.config, self.seed)
+            model = SpikingClassifier(
+                data.in_shape, data.num_classes, self.config, self.seed, self.data.T
+            )
         except ValueError as error:
             raise ValueError(f"{self.contender}: {error}") from error
         return data, model
