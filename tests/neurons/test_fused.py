@@ -34,6 +34,11 @@ def hardened(function: Any, hardness: float = 0.4, true_gradient: bool = False) 
     return function
 
 
+def resets_to(function: Any) -> float | None:
+    """The potential after a spike: integer spikes are subtracted."""
+    return None if getattr(function, "levels", 1) > 1 else 0.0
+
+
 FUNCTIONS: dict[str, Any] = {
     "htaf soft": lambda: HTAFSpike(mode="soft"),
     "htaf hardened": lambda: hardened(HTAFSpike(mode="soft")),
@@ -191,6 +196,7 @@ def test_every_built_in_function(name: str, calls: list[str]) -> None:
                 surrogate_function=function,
                 step_mode="m",
                 v_threshold=0.31,
+                v_reset=resets_to(function),
                 detach_reset=True,
                 **options,
             )
