@@ -256,7 +256,8 @@ def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     assert sorted(content["hyper_parameters"]) == [
         "T", "backend", "checkpoint_activations", "compile", "cuda_graph", "dropout",
-        "freeze_norm", "hardening", "in_shape", "initialise", "label_smoothing", "learning_rate", "loss", "model", "neuron",
+        "freeze_norm", "hardening", "in_shape", "initialise", "label_smoothing",
+        "learning_rate", "loss", "model", "neuron",
         "neuron_options", "norm", "num_classes", "optimizer", "recipe", "seed", "sharpness",
         "sharpness_shape", "spike", "tbptt_steps", "warmup_epochs", "weight_decay", "width",
         "widths",
