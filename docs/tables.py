@@ -55,7 +55,7 @@ def forms(runs: Sequence[Run], *only: str) -> list[list[str]]:
 def recipes(runs: Sequence[Run]) -> list[list[str]]:
     """Mean hard accuracy and transfer gap, contenders by data sets."""
     data = list(dict.fromkeys(run.data for run in runs))
-    rows = [["contender", "treatment", *data]]
+    rows = [["contender", *data]]
     for spike in dict.fromkeys(run.spike for run in runs):
         own = [run for run in runs if run.spike == spike]
         cells = []
@@ -64,7 +64,7 @@ def recipes(runs: Sequence[Run]) -> list[list[str]]:
             hard, gap = (estimate([getattr(run, field) for run in here]).mean
                          for field in ("hard_accuracy", "gap_pp"))  # fmt: skip
             cells.append(f"{hard:.4f} ({gap:+z.1f})")
-        rows.append([f"`{spike}`", own[0].treatment, *cells])
+        rows.append([f"`{spike}`", *cells])
     return rows
 
 

@@ -145,6 +145,11 @@ def fit(
             in_range(name, number, 1)
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"`ema` (={ema}) must lie in (0, 1)")
+    if model.recipe == "surrogate_free" and trainer.precision in ("16", "16-mixed", "16-true"):
+        raise ValueError(
+            f"`trainer.precision` (={trainer.precision}) has no numbers as small as the gradients "
+            "of the recipe surrogate_free; take bf16-mixed, or 32 bits"
+        )
     out = out or default_out()
     config = {
         "model": model.plain(), "data": data.plain(), "trainer": trainer.plain(),

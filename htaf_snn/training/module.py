@@ -229,7 +229,7 @@ class SpikingClassifier(L.LightningModule):
 
     @property
     def has_handed_over(self) -> bool:
-        """True if the exact step is in place after the steps so far, or never will be."""
+        """True if the hardening has ended after the steps so far, or there is none."""
         return self._schedule.has_handed_over(self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

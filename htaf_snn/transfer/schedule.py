@@ -115,7 +115,7 @@ class SharpnessSchedule:
                 function.hardness = self._most * done
 
     def has_handed_over(self, step: int) -> bool:
-        """Returns True if the exact step is in place at a step, or never will be."""
+        """Returns True if the hardening has ended at a step, or there is none."""
         return (
             not self._smooth
             or self.hardening is None

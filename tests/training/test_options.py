@@ -53,6 +53,10 @@ DIGITS = ("--data=digits", "--data.T=2", "--data.batch_size=256", "--model.width
         ("--ckpt_path=none.ckpt", "no checkpoint none.ckpt"),
         ("--seed=-1", "`seed` (=-1)"),
         ("--save_steps=0", "`save_steps` (=0) must be at least 1"),
+        (
+            "--model.recipe=surrogate_free --trainer.precision=16-mixed",
+            "`trainer.precision` (=16-mixed) has no numbers as small",
+        ),
         ("--ema=1", "`ema` (=1.0) must lie in (0, 1)"),
         ("--trainer.max_epochs=-1", "need an end"),
     ],
