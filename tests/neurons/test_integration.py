@@ -260,7 +260,7 @@ def _in_a_new_process(_: int) -> list[float]:
 
 
 def test_processes_on_a_cold_cache(cold: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
         results = pool.map(_in_a_new_process, range(4))
     assert len({tuple(r) for r in results}) == 1
     names = sorted(p.suffix for p in (cold / "kernels").iterdir())
