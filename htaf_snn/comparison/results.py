@@ -93,7 +93,7 @@ class Run:
     @property
     def label(self) -> str:
         """The run's name for people."""
-        return f"{self.data}, {self.spike}, seed {self.seed}"
+        return label_of(*self.key)
 
     @property
     def statistics_gap_pp(self) -> float:
@@ -119,6 +119,11 @@ class Run:
 
 
 _GONE = ("peak_memory_mib",)  # of records of earlier versions
+
+
+def label_of(data: str, spike: str, seed: int) -> str:
+    """Names a run for people."""
+    return f"{data}, {spike}, seed {seed}"
 
 
 def from_json(record: Mapping[str, Any]) -> Run:

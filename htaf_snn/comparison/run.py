@@ -30,7 +30,7 @@ from ..training.concerns import concerns
 from ..training.progress import progress
 from ..transfer import calibrate, firing_as_trained
 from .contender import Contender
-from .results import GO_ON, Epoch, Run
+from .results import GO_ON, Epoch, Run, label_of
 
 OUTPUT_BINS = 50
 _PACKAGES = ("htaf-snn", "torch", "spikingjelly", "lightning", "tonic", "numpy")
@@ -64,8 +64,8 @@ class Task:
 
     @property
     def label(self) -> str:
-        """The task's name for people."""
-        return f"{self.title}, {self.contender}, seed {self.seed}"
+        """The task's name for people, which is its run's."""
+        return label_of(*self.key)
 
     @property
     def config(self) -> ModelConfig:

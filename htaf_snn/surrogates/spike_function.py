@@ -64,7 +64,7 @@ class SpikeFunction(SurrogateFunctionBase):
     fields: ClassVar[dict[str, float]] = {}  # the parameters that are declared, with defaults
     __signature__: ClassVar[inspect.Signature | None] = None
     levels: int = 1
-    true_gradient: bool = False  # of a smooth output with hardness
+    true_gradient: bool = False  # whether hardness scales the derivative too
     _hardness: Tensor
     _hardened: bool
 

@@ -26,30 +26,36 @@ class CapturedNetwork:
     runs as it is, and a warning says why, once.
 
     Args:
-        net: the network; its neurons are reset at every call.
-        most: how many kinds are captured; others run as they are.
+        net: the network; its modules stay what they are.
     """
 
-    def __init__(self, net: nn.Module, most: int = _MOST_GRAPHS) -> None:
-        self.net, self.most = net, most
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
         self.obstacle: str | None = None
+        self._functions = [f for f in spike_functions(net) if isinstance(f, SpikeFunction)]
+        self._norms = norms_of(net)
         self._graphs: dict[Any, Any] = {}  # by kind; None after its first call
 
     def __call__(self, x_seq: Tensor) -> Tensor:
-        """The network's output for frames [T, N, C, H, W]."""
-        kind = self._kind(x_seq)
+        """The network's output for frames [T, N, C, H, W], from neurons that were just reset."""
         if self.obstacle is None and not self._runs_on_gpu(x_seq):
             self._give_up(f"the network is on {x_seq.device}")
-        if self.obstacle is None and kind in self._graphs and self._graphs[kind] is None:
-            self._capture(kind, x_seq)
-        graph = self._graphs.get(kind)
-        if graph is None:
-            if len(self._graphs) < self.most:
-                self._graphs[kind] = None
-            return _reset_and_run(self.net, x_seq)
-        refresh(self.net)
-        logits_seq: Tensor = graph(x_seq)
+        graph = self._graph_of(x_seq) if self.obstacle is None else None
+        if graph is not None:
+            refresh(self.net)
+        logits_seq: Tensor = self.net(x_seq) if graph is None else graph(x_seq)
         return logits_seq
+
+    def _graph_of(self, x_seq: Tensor) -> Any:
+        """The graph of a call of this kind; None for its first, and where none can be made."""
+        kind = self._kind(x_seq)
+        if kind not in self._graphs:
+            if len(self._graphs) < _MOST_GRAPHS:
+                self._graphs[kind] = None
+            return None
+        if self._graphs[kind] is None:
+            self._capture(kind, x_seq)
+        return self._graphs.get(kind)
 
     def check(self, accumulated: int, processes: int) -> None:
         """Gives up where gradients outlive the next replay, which overwrites them.
@@ -68,11 +74,10 @@ class CapturedNetwork:
         return x_seq.is_cuda
 
     def _kind(self, x_seq: Tensor) -> tuple[Any, ...]:
-        functions = [f for f in spike_functions(self.net) if isinstance(f, SpikeFunction)]
         return (
             x_seq.shape, x_seq.stride(), x_seq.dtype, torch.is_autocast_enabled(x_seq.device.type),
-            *((f.mode, f.hardness > 0) for f in functions),
-            *(norm.training for norm in norms_of(self.net)),
+            *((f.mode, f.hardness > 0) for f in self._functions),
+            *(norm.training for norm in self._norms),
         )  # fmt: skip
 
     def _capture(self, kind: Any, x_seq: Tensor) -> None:
@@ -106,7 +111,7 @@ class CapturedNetwork:
 
 
 class _Whole(nn.Module):
-    """A network with its reset, for a capture of its own."""
+    """A network with its reset, which a capture needs before each of its passes."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -114,10 +119,6 @@ class _Whole(nn.Module):
         self.training = net.training
 
     def forward(self, x_seq: Tensor) -> Tensor:
-        return _reset_and_run(self.net, x_seq)
-
-
-def _reset_and_run(net: nn.Module, x_seq: Tensor) -> Tensor:
-    functional.reset_net(net)
-    logits_seq: Tensor = net(x_seq)
-    return logits_seq
+        functional.reset_net(self.net)
+        logits_seq: Tensor = self.net(x_seq)
+        return logits_seq

@@ -83,12 +83,13 @@ class TrainingConfig(Options):
             ``{"alpha0": (0.5, 2.0)}``; see `SharpnessSchedule`.
         sharpness_shape: of the way from start to end: "linear", "cosine" or "geometric".
         recipe: "hardened" begins smooth with the true gradient, and hands over to the exact step
-            by ``hardening``, with the smooth derivative; "surrogate_free" does so to 0.98, with the
-            derivative of what is put out to the end, and an AdamW that does not mind how small it
-            gets; "surrogate" takes the exact step, with the smooth derivative, from the start.
-        hardening: but in the recipe "surrogate": shares of the training between which the exact
-            step takes the place of the smooth output, so that what is trained is what fires;
-            (0, 0) from the start, None never.
+            by ``hardening``, with the smooth derivative; "surrogate_free" does so up to a hardness
+            of 0.98, with the derivative of the output itself, and with settings of AdamW for the
+            small gradients that this gives; "surrogate" takes the exact step, with the smooth
+            derivative, from the start.
+        hardening: shares of the training between which the exact step takes the place of the
+            smooth output, so that what is trained is what fires; (0, 0) from the start, None
+            never. Not for the recipe "surrogate".
         freeze_norm: share of the training after which batch norms, calibrated once more, use their
             running statistics, as at inference; see `freeze_norms`. None never.
         initialise: share of the potentials that reach the threshold before the first step, the
@@ -96,7 +97,7 @@ class TrainingConfig(Options):
             `htaf_snn.initialise`. None leaves torch's initialisation.
         checkpoint_activations: whether the backward pass computes each block's activations
             again instead of keeping them.
-        cuda_graph: whether a GPU replays the network's passes as CUDA graphs, which spares it the
+        cuda_graph: whether a GPU replays the network's passes as CUDA graphs, so that it does not
             wait for Python in small batches; elsewhere the training goes on without, and says so.
 
     Raises:

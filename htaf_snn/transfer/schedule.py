@@ -13,7 +13,7 @@ from ..surrogates import SpikeFunction, trains_smooth
 from .firing import spike_functions
 
 Shape = Literal["linear", "cosine", "geometric"]
-MOST = 0.98  # hardness at the end of a hardening with the true gradient, which is then 0.02
+_MOST = 0.98  # hardness at the end of a hardening with the true gradient
 
 
 class SharpnessSchedule:
@@ -43,9 +43,10 @@ class SharpnessSchedule:
             falling. Equal ones hand over at once, (0, 0) from the start. None for none.
         true_gradient: whether the derivative is that of the output, ``1 - hardness`` times the
             smooth function's, instead of the smooth function's alone. Hardness then ends at 0.98,
-            in the mode before. The gradient of a layer's weights shrinks by that factor for each
-            layer of neurons behind it, so the optimizer must not mind its size:
-            ``AdamW(betas=(0.9, 0.95), eps=1e-20)``, in float32 or float64.
+            and the mode stays. The gradient of a layer's weights shrinks by that factor for each
+            layer of neurons behind it. Use an optimizer that divides by the gradient's size and
+            soon forgets earlier sizes: ``AdamW(betas=(0.9, 0.95), eps=1e-20)``, in float32 or
+            float64.
         **parameters: (start, end) of each parameter, > 0, for example ``alpha0=(0.5, 2.0)``.
 
     Raises:
@@ -82,7 +83,7 @@ class SharpnessSchedule:
             if any(isinstance(getattr(f, name), Tensor) for f in holders):
                 raise ValueError(f"`{name}` is learned; leave it out of the schedule")
         self.total_steps, self.shape, self.hardening = total_steps, shape, hardening
-        self._most = MOST if true_gradient else 1.0
+        self._most = _MOST if true_gradient else 1.0
         self._parameters = parameters
         self._sharpened = [
             (f, [name for name in parameters if name in f.parameter_names]) for f in functions

@@ -57,6 +57,15 @@ def make_run(**changes: Any) -> Run:
     return replace(run, **changes)
 
 
+def three_runs() -> list[Run]:
+    """Two seeds of HTAF, with gaps, and one of ATan."""
+    return [
+        make_run(seed=0, hard_accuracy=0.9, gap_pp=2.0),
+        make_run(seed=1, hard_accuracy=0.8, gap_pp=1.0),
+        make_run(spike="atan", hard_accuracy=0.7),
+    ]
+
+
 def make_epoch(epoch: int, val_accuracy: float, gain: float = 1.0) -> Epoch:
     return Epoch(
         epoch=epoch,

@@ -34,7 +34,7 @@ from htaf_snn.comparison.tables import escape_latex, table, to_csv, to_latex
 from htaf_snn.surrogates import functional
 from tests.helpers import command
 
-from .synthetic import CONTENDERS, make_run, make_runs
+from .synthetic import CONTENDERS, make_run, make_runs, three_runs
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -121,11 +121,7 @@ def test_long_labels_are_broken_before_a_parameter() -> None:
 
 
 def test_figures_show_the_numbers() -> None:
-    runs = [
-        make_run(seed=0, hard_accuracy=0.9, gap_pp=2.0),
-        make_run(seed=1, hard_accuracy=0.8, gap_pp=1.0),
-        make_run(spike="atan", hard_accuracy=0.7),
-    ]
+    runs = three_runs()
     summaries = summarize(runs)["digits"]
     shown = looks(["htaf", "atan"])
     axes = plots.accuracies(summaries, shown).axes[0]

@@ -19,15 +19,11 @@ from paper.training import (
 from htaf_snn.comparison.plots import looks
 from htaf_snn.comparison.results import Results
 from htaf_snn.comparison.statistics import summarize
-from tests.comparison.synthetic import make_run, make_runs
+from tests.comparison.synthetic import make_run, make_runs, three_runs
 
 
 def test_figures_show_the_numbers() -> None:
-    runs = [
-        make_run(seed=0, hard_accuracy=0.9, gap_pp=2.0),
-        make_run(seed=1, hard_accuracy=0.8, gap_pp=1.0),
-        make_run(spike="atan", hard_accuracy=0.7),
-    ]
+    runs = three_runs()
     summaries = summarize(runs)["digits"]
     shown = looks(["htaf", "atan"])
     gap: Any = accuracy_against_gap(summaries, shown).axes[0]

@@ -70,12 +70,20 @@ def trained(accumulate: int = 1, accelerator: str = "cpu", **options: Any) -> Sp
     return module
 
 
-def test_the_weights_are_those_without(graphs: Graphs) -> None:
-    plain, captured = trained(), trained(cuda_graph=True)
+def assert_same(plain: SpikingClassifier, captured: SpikingClassifier) -> None:
     for (name, a), (_, b) in zip(
         plain.state_dict().items(), captured.state_dict().items(), strict=True
     ):
         assert torch.equal(a, b), name
+
+
+@pytest.mark.usefixtures("graphs")
+def test_running_statistics_are_those_without() -> None:
+    assert_same(trained(freeze_norm=None), trained(freeze_norm=None, cuda_graph=True))
+
+
+def test_the_weights_are_those_without(graphs: Graphs) -> None:
+    assert_same(trained(), trained(cuda_graph=True))
     # Hardening, whole batches and the smaller last one; the exact step; norms frozen.
     assert [shape[1] for shape in graphs.shapes] == [8, 6, 8, 8]
     assert graphs.replays > 10
