@@ -245,7 +245,8 @@ def _microseconds(columns: Columns, format: Format) -> NDArray[np.int64]:
 def _unwrapped(t: NDArray[Any], clock: int) -> NDArray[Any]:
     """Whole-numbered times of a clock that begins anew at ``clock``, or at half as a negative.
 
-    It has where they jump back by nearly its range, and nowhere by less that is not little.
+    A jump back by nearly its whole range is taken for that, unless there are jumps back by less
+    that are not small either: then the events are out of order.
     """
     if _is_fraction(t).any():
         return t

@@ -1,4 +1,4 @@
-"""Reading in another process, whose end by a damaged file is an error here."""
+"""Reading files in another process, so that a damaged file ends that one and not this."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _IDLE = 10  # seconds without a file after which the process ends
 def guarded(package: str, *, limited: bool = False) -> Callable[[Function], Function]:
     """Lets a function of a file run in a forked process; in this one where none can be forked.
 
-    For libraries that a damaged file crashes, sends round for ever or lets grow. What the function
-    takes and returns can be pickled. It raises a ValueError for what it raised itself, and where
-    the process ended or took too long. The process reads the next file too, unless this one was
-    refused: to fork one takes ten times as long as to read a small file.
+    For libraries that a damaged file can crash, keep in an endless loop, or make take all memory.
+    What the function takes and returns can be pickled. Its own errors become a ValueError, and so
+    do the process's end and a reading that takes too long. The process reads the next file too,
+    unless this one was refused: to fork one takes ten times as long as to read a small file.
 
     Args:
         package: that the function needs.
