@@ -76,6 +76,22 @@ def takes_T(name: str) -> bool:
     return name in MODELS and MODELS[name].takes_T
 
 
+def check_depths(name: str | None, depths: int | tuple[int, ...]) -> None:
+    """Checks the number of blocks of a spiking transformer, or of each of its stages.
+
+    Raises:
+        ValueError: another network's, another number of stages, or a number below 1.
+    """
+    stages = _STAGES.get(name or "", 0)
+    given = (depths,) if isinstance(depths, int) else depths
+    if len(given) != stages or min(given) < 1:
+        takers = ", ".join(f"{name} ({count})" for name, count in _STAGES.items())
+        raise ValueError(
+            f"`depths` (={depths}) must be the blocks, 1 or more, of each stage of {takers}; "
+            f"the model is {name}"
+        )
+
+
 def default_model(shape: tuple[int, int, int] | None) -> str:
     """The name of the network that frames (C, H, W) are trained on unless another is named."""
     return "mlp" if shape is not None and min(shape[1:]) < SMALLEST_SIDE else "vgg_small"
@@ -198,6 +214,8 @@ def _imagenet(
 def _transformer(name: str, *args: Any, **kwargs: Any) -> nn.Module:
     from .transformers import transformer  # SpikingJelly's take 1 s to import
 
+    if kwargs.get("depths") is not None:
+        check_depths(name, kwargs["depths"])
     return transformer(name, *args, **kwargs)
 
 
@@ -208,6 +226,7 @@ _TRANSFORMERS = {
     "spike_driven_transformer": "Yao et al. 2023, arXiv 2307.01694",
     "masnn": "Yao et al. 2023, MA-SNN, arXiv 2209.13929",
 }
+_STAGES = {"spikformer": 1, "qkformer": 3, "maxformer": 3, "spike_driven_transformer": 1}
 
 _HE = "He et al. 2016, arXiv 1512.03385"
 _SIMONYAN = "Simonyan and Zisserman 2015, arXiv 1409.1556, with batch norm"

@@ -96,7 +96,8 @@ def transformer(
         width: factor on every channel count, rounded to a multiple of 24 (MASNN: of 8).
         norm: "bn".
         dropout: 0.
-        depths: blocks, or of each of three stages; None for those published for CIFAR.
+        depths: blocks, or those of each of three stages (Q-K-Former, MaxFormer); None for those
+            published for CIFAR. MASNN has none.
         T: time steps of MASNN, whose attention has weights for each, >= 1.
         **kwargs: arguments of every neuron, in the place of what the network sets.
 

@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 
 from ..arguments import Options, in_range, one_of, quoted
 from ..models.parts import Norm
+from ..models.registry import check_depths
 from ..neurons import Backend
 from ..neurons.registry import neuron_options
 from ..surrogates import spike_function, trains_smooth
@@ -36,6 +37,7 @@ class NetworkConfig(Options):
         width: factor on the network's channel counts, > 0.
         widths: channels of each block of "vgg_small", neurons of each layer of "mlp"; None for
             its own.
+        depths: blocks of a spiking transformer, or of each of its three stages; None for its own.
         norm: "bn", or "tdbn" for threshold-dependent batch norm.
         backend: of the neurons; "auto", "torch", "cpu" or "cupy".
         compile: whether `torch.compile` compiles the network.
@@ -50,6 +52,7 @@ class NetworkConfig(Options):
     model: str | None = None
     width: float = 1.0
     widths: tuple[int | tuple[int, ...], ...] | None = None
+    depths: int | tuple[int, int, int] | None = None
     norm: Norm = "bn"
     backend: Backend = "auto"
     compile: bool = False
@@ -62,6 +65,8 @@ class NetworkConfig(Options):
                 f"`widths` (={self.widths}) are those of vgg_small and mlp; {self.model} has a "
                 "`width`"
             )
+        if self.depths is not None:
+            check_depths(self.model, self.depths)
 
 
 @dataclass(frozen=True, kw_only=True)

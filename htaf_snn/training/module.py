@@ -104,6 +104,7 @@ class SpikingClassifier(L.LightningModule):
             config.norm,
             config.dropout,
             **({} if config.widths is None else {"widths": config.widths}),
+            **({} if config.depths is None else {"depths": config.depths}),
             **({} if T is None or not takes_T(config.model) else {"T": T}),
             surrogate_function=spike_function(config.spike),
             backend=config.backend,
@@ -298,7 +299,9 @@ class SpikingClassifier(L.LightningModule):
         if norms_of(self.net):
             freeze_norms(self.net, self._frozen)
         theirs = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
-        for key in ("model", "in_shape", "num_classes", "width", "widths", "neuron", "norm"):
+        for key in (
+            "model", "in_shape", "num_classes", "width", "widths", "depths", "neuron", "norm"
+        ):  # fmt: skip
             saved, own = theirs.get(key), self.hparams[key]
             if key in theirs and _plain(saved) != _plain(own):
                 raise ValueError(

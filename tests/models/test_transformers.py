@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from spikingjelly.activation_based import functional, neuron
@@ -13,6 +15,7 @@ import htaf_snn
 from htaf_snn.models import model, transformers
 from htaf_snn.neurons import registry
 from htaf_snn.neurons.norm_fusion import DeferredNorm
+from htaf_snn.training import ModelConfig, SpikingClassifier
 from tests.models.test_registry import TRANSFORMERS
 
 T = 5
@@ -68,6 +71,26 @@ def test_arguments_win_and_are_each_neurons_own() -> None:
         small("spikformer", norm="tdbn")
     with pytest.raises(ValueError, match="masnn: input_size must be divisible"):
         small("masnn", 30)
+
+
+@pytest.mark.parametrize(("name", "depths"), [("spikformer", 2), ("maxformer", (1, 2, 1))])
+def test_depths(name: str, depths: int | tuple[int, int, int]) -> None:
+    config = ModelConfig(model=name, depths=depths, width=0.1)
+    net: Any = SpikingClassifier((1, 28, 28), 3, config).net
+    stages = [net.blocks] if name == "spikformer" else [net.stage1, net.stage2, net.stage3]
+    assert [len(stage) for stage in stages] == [*np.atleast_1d(depths)]
+
+
+@pytest.mark.parametrize(
+    ("name", "depths"),
+    [("spikformer", (1, 1, 1)), ("spikformer", 0), ("qkformer", 2), ("masnn", 1), ("vgg9", 1)],
+)
+def test_depths_of_another_network(name: str, depths: int | tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=rf"`depths` \(={re.escape(str(depths))}\).*is {name}"):
+        ModelConfig(model=name, depths=depths)
+    if name != "vgg9":
+        with pytest.raises(ValueError, match="`depths`"):
+            small(name, depths=depths)
 
 
 @pytest.mark.parametrize(

@@ -255,8 +255,8 @@ def test_batches_that_are_trained_on_again_and_again(
 def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     assert sorted(content["hyper_parameters"]) == [
-        "T", "backend", "checkpoint_activations", "compile", "cuda_graph", "dropout",
-        "freeze_norm", "hardening", "in_shape", "initialise", "label_smoothing",
+        "T", "backend", "checkpoint_activations", "compile", "cuda_graph", "depths",
+        "dropout", "freeze_norm", "hardening", "in_shape", "initialise", "label_smoothing",
         "learning_rate", "loss", "model", "neuron",
         "neuron_options", "norm", "num_classes", "optimizer", "recipe", "seed", "sharpness",
         "sharpness_shape", "spike", "tbptt_steps", "warmup_epochs", "weight_decay", "width",
@@ -265,7 +265,13 @@ def test_a_checkpoint_of_an_earlier_version_is_read(trained: Path) -> None:
     data = content["datamodule_hyper_parameters"]
     assert content["hyper_parameters"]["T"] == data["T"]  # as a network with weights for each takes
     assert len(data) == 34
-    for name in ("T", "freeze_norm", "initialise", "recipe"):  # which earlier versions had not
+    for name in (
+        "T",
+        "depths",
+        "freeze_norm",
+        "initialise",
+        "recipe",
+    ):  # which earlier versions had not
         del content["hyper_parameters"][name]
     del data["camera"], data["split"]
     torch.save(content, trained / "checkpoints/earlier.ckpt")
