@@ -1,9 +1,11 @@
 """How much HTAF's two parameters matter: a network trained over a grid of (alpha0, alpha1).
 
     python examples/sensitivity.py --data digits --epochs 12 --out runs/sensitivity
+    python examples/sensitivity.py --model common.deep.DeepLarge --trials 3 --seeds 0 1 2
 
-One untuned run a pair and seed, hardened as by default. It goes on where it was stopped, and draws
-a map of hard accuracy and one of the gap into ``--out``.
+Hardened as by default, each pair with the best of ``--trials`` learning rates on validation, beside
+hardened scaled sigmoids of several slopes that are tuned alike. It goes on where it was stopped,
+and draws a map of hard accuracy and one of what HTAF gains over the best sigmoid into ``--out``.
 """
 
 from __future__ import annotations
@@ -23,23 +25,33 @@ from htaf_snn.data import DataConfig
 from htaf_snn.files import save_figure
 from htaf_snn.training import ModelConfig
 
-ALPHA0, ALPHA1 = (0.33, 0.67, 1.0, 1.5, 2.0, 3.0), (3.0, 6.0, 11.0)
+ALPHA0, ALPHA1 = (0.17, 0.33, 0.67, 1.33, 2.0, 3.0), (1.5, 2.0, 3.0, 6.0, 11.0)
+SIGMOIDS = tuple(f"sigmoid:alpha={alpha}@hardening=[0,0.8]" for alpha in (2, 4, 8))
 _POINT = re.compile(r"htaf:alpha0=([^:@]+):alpha1=([^:@]+)")
 
 
 def draw(runs: Sequence[Run]) -> Figure:
-    """Hard accuracy and gap over (alpha0, alpha1), means over seeds."""
+    """Hard accuracy over (alpha0, alpha1), and what it gains over the best control's.
+
+    Means over seeds; the best control is that with the highest mean accuracy on validation.
+    """
     points: dict[tuple[float, float], list[Run]] = {}
+    controls: dict[str, list[Run]] = {}
     for run in runs:
         found = _POINT.match(run.spike)
-        assert found is not None
-        points.setdefault((float(found[1]), float(found[2])), []).append(run)
+        if found is None:
+            controls.setdefault(run.spike, []).append(run)
+        else:
+            points.setdefault((float(found[1]), float(found[2])), []).append(run)
     figure = plots.new_figure(1.2 + 2 * (0.3 + 0.24 * len({alpha1 for _, alpha1 in points})))
     above, below = figure.subplots(2, 1, sharex=True)
     means = {p: float(np.mean([run.hard_accuracy for run in own])) for p, own in points.items()}
     over_alphas(above, means, "hard test accuracy", ".3f", cmap=plots.MAP)
-    gaps = {p: float(np.mean([run.gap_pp for run in own])) for p, own in points.items()}
-    over_alphas(below, gaps, "gap (pp)", "+z.1f", cmap="PuOr", norm=CenteredNorm())
+    best = max(controls, key=lambda name: np.mean([run.val_accuracy for run in controls[name]]))
+    base = float(np.mean([run.hard_accuracy for run in controls[best]]))
+    gains = {p: 100 * (mean - base) for p, mean in means.items()}
+    title = f"gain over {best.partition('@')[0]}, {base:.3f} (pp)"
+    over_alphas(below, gains, title, "+z.1f", cmap="PuOr", norm=CenteredNorm())
     below.set_xlabel(r"$\alpha_0$")
     return figure
 
@@ -51,9 +63,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
     )
     parser.add_argument("--data", default="digits", help="a data set that htaf-snn data lists")
     parser.add_argument("--root", type=Path, help="folder of the data, where it needs one")
+    parser.add_argument("--model", help="a network's name, or common.deep.Deep and its kind")
     parser.add_argument("--T", type=int, default=4, help="time steps")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--trials", type=int, default=0, help="learning rates tried for each")
     parser.add_argument("--alpha0", type=float, nargs="+", default=ALPHA0)
     parser.add_argument("--alpha1", type=float, nargs="+", default=ALPHA1)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time")
@@ -61,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     chosen = parser.parse_args(argv)
     contenders = [f"htaf:alpha0={a}:alpha1={b}" for a in chosen.alpha0 for b in chosen.alpha1]
     data = DataConfig(chosen.data, chosen.root, chosen.T)
-    study = Study(contenders, chosen.seeds, chosen.epochs, data, ModelConfig())
+    model = ModelConfig(model=chosen.model)
+    contenders += SIGMOIDS
+    study = Study(contenders, chosen.seeds, chosen.epochs, data, model, trials=chosen.trials)
     runs = compare([study], chosen.out, chosen.workers)
     with plots.drawing():
         save_figure(draw(runs), chosen.out, "sensitivity")

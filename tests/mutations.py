@@ -1,12 +1,13 @@
-"""Changes of one line, drawn by a seed, each tried against the tests nearest to it.
+"""Changes of one line, drawn by a seed, each tried against the tests that pass through it.
 
     python -m tests.mutations --count 200 --seed 0
     python -m tests.mutations --headers
 
 A change that no test sees is a survivor, and is listed: a test is missing, or the line is. What is
-tried is a copy of the tree. ``--headers`` tries those of `HEADERS`, of the C headers, instead.
+tried is a copy of the tree, whose tests run once under coverage.py, unchanged, to see which lines
+each passes. ``--headers`` tries the changes of `HEADERS`, of the C headers, against whole files.
 (mutmut puts functions of its own before ours, which the trace of a neuron would see; cosmic-ray has
-one command for all changes, where here tests depend on the file.)
+one command for all changes, where here tests depend on the line.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import contextlib
 import copy
 import importlib
 import itertools
+import json
 import math
 import os
 import random
@@ -26,10 +28,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 TARGETS = (
@@ -37,6 +41,7 @@ TARGETS = (
     "comparison/statistics.py",
 )  # fmt: skip
 _FILES = 5  # of tests at most
+_SECONDS = 60.0  # of tests that pass through a line, at most; the first one may take longer
 _KERNELS = "neurons/kernels/"
 # The tests of each C header, and its changes: a piece of it, and what takes its place.
 HEADERS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
@@ -174,62 +179,130 @@ def _changes(node: ast.expr | ast.Return) -> Iterator[ast.expr | ast.Return]:
         yield changed
 
 
-def nearest_tests(path: str, root: Path = ROOT) -> list[str]:
+def nearest_tests(path: str) -> list[str]:
     """The test files of the subpackage that bear the module's name or one that it defines."""
     if path.endswith(".h"):
         return [f"tests/neurons/{name}.py" for name in HEADERS[Path(path).name][0]]
     package, stem = path.split("/")[0], Path(path).stem
-    body = ast.parse((root / "htaf_snn" / path).read_text(encoding="utf-8")).body
+    body = ast.parse((ROOT / "htaf_snn" / path).read_text(encoding="utf-8")).body
     defined = [n.name for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
     names = [re.escape(name) for name in (*defined, stem) if not name.startswith("_")]
     word = re.compile(rf"\b({'|'.join(names) or '(?!)'})\b")
-    tests = sorted((root / "tests" / package).glob("test_*.py"))
+    tests = sorted((ROOT / "tests" / package).glob("test_*.py"))
     near = [t for t in tests if t.stem == f"test_{stem}" or word.search(t.read_text("utf-8"))]
     near.sort(key=lambda test: test.stem != f"test_{stem}")  # that of its name first
-    return [str(test.relative_to(root)) for test in (near or tests)[:_FILES]]
+    return [str(test.relative_to(ROOT)) for test in (near or tests)[:_FILES]]
 
 
 def draw(count: int, seed: int) -> list[Mutation]:
     """So many of all changes, each as likely, in the order of the draw."""
-    paths = [
-        path
-        for target in TARGETS
-        for path in sorted((ROOT / "htaf_snn" / target).rglob("*.py"))
-        or [ROOT / "htaf_snn" / target]
-    ]
+    package = ROOT / "htaf_snn"
     found = [
         mutation
-        for path in paths
-        for mutation in mutations(
-            str(path.relative_to(ROOT / "htaf_snn")), path.read_text(encoding="utf-8")
-        )
+        for target in TARGETS
+        for path in sorted((package / target).rglob("*.py")) or [package / target]
+        for mutation in mutations(str(path.relative_to(package)), path.read_text(encoding="utf-8"))
     ]
     random.Random(seed).shuffle(found)
     return found[:count]
 
 
-def passes(tests: Sequence[str], root: Path, seconds: float | None = None) -> bool:
-    """Runs tests in the tree at ``root``; True if they pass within ``seconds``.
+class Passes:
+    """The tests that pass through each line of a tree: a pytest plugin that notes them.
+
+    Attributes:
+        seconds: of each test, by its node id.
+        through: node ids by path and line.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.through: dict[str, dict[str, list[str]]] = {}
+
+    def record(self, tests: Sequence[str], root: Path) -> None:
+        """Runs tests in the tree at ``root``, in a process of its own.
+
+        Raises:
+            RuntimeError: some fail.
+        """
+        kept = root.parent / "passes.json"
+        passed = in_fork(lambda: self._record(tests, root, kept))
+        self.seconds, self.through = json.loads(kept.read_text(encoding="utf-8"))
+        if not passed:
+            failed = [test for test, seconds in self.seconds.items() if seconds == math.inf]
+            raise RuntimeError(f"without a change, these tests fail: {', '.join(failed)}")
+
+    def tests_of(self, mutation: Mutation) -> list[str]:
+        """Returns the tests that pass through its line, those of its module first, then the fast.
+
+        A line that runs when its module is imported has the nearest test files.
+        """
+        near = nearest_tests(mutation.path)
+        tests = self.through.get(mutation.path, {}).get(str(mutation.line), [])
+        tests = [test for test in tests if test in self.seconds]
+        tests.sort(key=lambda test: (test.partition("::")[0] != near[0], self.seconds[test]))
+        ends = itertools.accumulate(self.seconds[test] for test in tests)
+        chosen = [test for test, end in zip(tests, ends, strict=True) if end < _SECONDS]
+        return chosen or tests[:1] or near
+
+    def _record(self, tests: Sequence[str], root: Path, kept: Path) -> int:
+        from coverage import Coverage
+
+        self.coverage = Coverage(data_file=None, source=[str(root / "htaf_snn")])
+        self.coverage.start()
+        code = run_tests(tests, root, self)
+        self.coverage.stop()
+        data = self.coverage.get_data()
+        lines = {
+            str(Path(path).relative_to(root.resolve() / "htaf_snn")): data.contexts_by_lineno(path)
+            for path in data.measured_files()
+        }
+        kept.write_text(json.dumps([self.seconds, lines]), encoding="utf-8")
+        return code
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.coverage.switch_context(nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] += math.inf if report.failed else report.duration
+
+
+def recorded(headers: bool) -> list[str]:
+    """The test files and folders that are run without a change."""
+    if headers:
+        return sorted({test for mutation in of_headers() for test in nearest_tests(mutation.path)})
+    files = {t for path in TARGETS if path.endswith(".py") for t in nearest_tests(path)}
+    return [*(f"tests/{path}" for path in TARGETS if not path.endswith(".py")), *sorted(files)]
+
+
+def in_fork(work: Callable[[], int], seconds: float = math.inf) -> bool:
+    """Runs ``work`` in a process of its own; True if it returns 0 within ``seconds``.
 
     In a fork of this process, which has imported all that takes long, and a session of its own:
     tests of signals and of stopped compilers end their whole group.
     """
-    for library in ("hypothesis", "lightning", "numpy", "pytest", "scipy", "tonic", "torch",
+    for library in ("hypothesis", "lightning", "numpy", "scipy", "tonic", "torch",
                     "spikingjelly.activation_based.neuron"):  # fmt: skip
         importlib.import_module(library)
     child = os.fork()
     if child == 0:
-        _run(tests, root)
-    end = math.inf if seconds is None else time.monotonic() + seconds
-    status = 1
+        code = 1
+        try:
+            os.setsid()
+            silent = os.open(os.devnull, os.O_RDWR)
+            for descriptor in range(3):
+                os.dup2(silent, descriptor)
+            code = work()
+        finally:
+            os._exit(code)
+    end = time.monotonic() + seconds
     try:
         while time.monotonic() < end:
-            done, found = os.waitpid(child, os.WNOHANG)
+            done, status = os.waitpid(child, os.WNOHANG)
             if done:
-                status = found
-                break
+                return status == 0
             time.sleep(0.05)
-        return status == 0
+        return False
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
@@ -237,54 +310,29 @@ def passes(tests: Sequence[str], root: Path, seconds: float | None = None) -> bo
             os.waitpid(child, 0)
 
 
-def _run(tests: Sequence[str], root: Path) -> NoReturn:
-    """Becomes a process that tests the tree at ``root``, and ends."""
-    code = 1
-    try:
-        os.setsid()
-        silent = os.open(os.devnull, os.O_RDWR)
-        for descriptor in range(3):
-            os.dup2(silent, descriptor)
-        os.chdir(root)
-        cache = str(root.parent / "cache")  # whose kernels have names by text
-        os.environ |= {
-            "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "HTAF_SNN_TEST_CACHE": cache
-        }  # fmt: skip
-        sys.path.insert(0, str(root))
-        for name in [n for n in sys.modules if n.partition(".")[0] in ("tests", "htaf_snn")]:
-            del sys.modules[name]
-        import pytest
-
-        options = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider"]
-        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported before
-        code = int(pytest.main([*options, *tests]))
-    finally:
-        os._exit(code)
+def run_tests(tests: Sequence[str], root: Path, *plugins: object) -> int:
+    """Runs tests in the tree at ``root``, until one fails if there is no plugin to tell."""
+    os.chdir(root)
+    cache = str(root.parent / "cache")  # whose kernels have names by text
+    os.environ |= {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "HTAF_SNN_TEST_CACHE": cache}
+    sys.path.insert(0, str(root))
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("tests", "htaf_snn")]:
+        del sys.modules[name]
+    options = ["-n", "0", "-q", "-p", "no:cacheprovider", *([] if plugins else ["-x"])]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported before
+    return int(pytest.main([*options, *tests], plugins=plugins))
 
 
-def patience(tests: tuple[str, ...], root: Path, known: dict[tuple[str, ...], float]) -> float:
-    """Returns the seconds to wait for tests of a changed tree, three times those of this one.
-
-    Raises:
-        RuntimeError: the tests fail without any change.
-    """
-    if tests not in known:
-        start = time.monotonic()
-        if not passes(tests, root):
-            raise RuntimeError(f"{', '.join(tests)} fail without a change; mend them first")
-        known[tests] = 60 + 3 * (time.monotonic() - start)
-    return known[tests]
-
-
-def survives(mutation: Mutation, root: Path, known: dict[tuple[str, ...], float]) -> bool:
-    """Whether the nearest tests pass in the tree at ``root`` with the change."""
+def survives(mutation: Mutation, root: Path, passes: Passes) -> bool:
+    """Whether the tests of its line pass in the tree at ``root`` with the change."""
+    tests = passes.tests_of(mutation)
+    # A change with which they hang is seen.
+    seconds = 60 + 3 * sum(passes.seconds.get(test, 60) for test in tests)
     path = root / "htaf_snn" / mutation.path
     whole = path.read_text(encoding="utf-8")
-    tests = tuple(nearest_tests(mutation.path, root))
-    seconds = patience(tests, root, known)  # a change with which they hang is seen
     path.write_text(mutation.apply(whole), encoding="utf-8")
     try:
-        return passes(tests, root, seconds)
+        return in_fork(lambda: run_tests(tests, root), seconds)
     finally:
         path.write_text(whole, encoding="utf-8")
 
@@ -298,14 +346,15 @@ def main() -> None:
     options = parser.parse_args()
     drawn = of_headers() if options.headers else draw(options.count, options.seed)
     drawn = drawn[options.skip :]
-    survivors, known = 0, dict[tuple[str, ...], float]()
+    survivors, passes = 0, Passes()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "tree"
         left_out = shutil.ignore_patterns(".*", "__pycache__", "runs", "site")
         shutil.copytree(ROOT, root, ignore=left_out, symlinks=True)
+        passes.record(recorded(options.headers), root)
         for number, mutation in enumerate(drawn, options.skip + 1):
             source = (root / "htaf_snn" / mutation.path).read_text(encoding="utf-8")
-            survived = survives(mutation, root, known)
+            survived = survives(mutation, root, passes)
             survivors += survived
             before, after = (
                 text.splitlines()[mutation.line - 1].strip()

@@ -360,6 +360,12 @@ def doors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return taken
 
 
+def test_another_number_of_steps_in_the_same_layout_is_seen() -> None:
+    node = lif()
+    for steps in (4, 7, 2):
+        assert_fresh(node, torch.randn(steps, 2, 3))
+
+
 def test_schedules_take_the_fast_door(doors: list[str]) -> None:
     node, x = lif(), torch.randn(4, 3, requires_grad=True)
     node.surrogate_function.hardness = 0.1

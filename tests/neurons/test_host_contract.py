@@ -194,3 +194,7 @@ def test_parameters_of_our_constructors_begin_with_the_hosts() -> None:
         for name in expected:
             if name != "surrogate_function":
                 assert actual[name].default == expected[name].default
+    own = inspect.signature(htaf_snn.Neuron).parameters
+    for name in own.keys() & inspect.signature(neuron.LIFNode).parameters.keys():
+        if name != "surrogate_function":
+            assert own[name].default == inspect.signature(neuron.LIFNode).parameters[name].default

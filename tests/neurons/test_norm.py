@@ -602,6 +602,8 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     got = torch.load(tmp_path / "got.pt", weights_only=True)
     net, x = synchronised()
     net(x).square().sum().backward()
+    nodes: Any = [m for m in net.modules() if isinstance(m, htaf_snn.LIFNode)]
+    assert nodes and all(node._resolved.normed is not None for node in nodes)
     wanted = [*(p.grad for p in net.parameters()), *net.buffers()]
     for a, b in zip(wanted, got, strict=True):
         torch.testing.assert_close(b, a)

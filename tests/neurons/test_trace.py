@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import htaf_snn
 from htaf_snn.neurons.step.trace import NotElementwiseError, trace
 
 _OUTSIDE = torch.tensor([[0.5], [1.5]])
@@ -73,13 +74,32 @@ TAKEN: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "a filled tensor": lambda x, v: (x + torch.full_like(x, 0.25) * torch.ones(2, 3), v),
     "casts": lambda x, v: ((x > 0).to(x) - (v > 0).double() + x.double(), v),
     "no grad": lambda x, v: (x + (v.detach() * x.detach()), v),
+    "truths compared": lambda x, v: (((x > v).to(x) != 0.5).to(x) + ((x > v).to(x) != 0).to(x), v),
+    "copied": lambda x, v: (torch.empty_like(x).copy_(x * v), v),
+    "filled in place": lambda x, v: (torch.empty_like(x).fill_(0.25) * x, v),
 }
 
 
-@pytest.mark.parametrize("name", TAKEN)
-def test_takes(name: str) -> None:
-    program, _ = traced(TAKEN[name])
-    assert len(program.results) == 4
+class Taken(htaf_snn.Neuron):
+    """A state for each of `TAKEN`, which is what it makes of the input and the potential."""
+
+    states = dict.fromkeys(("v", *(f"s{k}" for k in range(len(TAKEN)))), 0.1)
+
+    def step(self, x: Tensor, v: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+        made = [function(x, v)[0] for function in TAKEN.values()]
+        return self.surrogate_function(x - v), 0.5 * v + x, *made
+
+
+def test_takes() -> None:
+    x_seq = torch.randn(3, 2, 3, dtype=torch.float64)
+    seen = []
+    for backend in ("torch", "cpu"):
+        node: Any = Taken(step_mode="m", backend=backend).double()
+        x = x_seq.clone().requires_grad_()
+        spikes = node(x)
+        (spikes.sum() + sum(s.sin().sum() for s in node.memories())).backward()
+        seen.append([spikes, *node.memories(), x.grad])
+    torch.testing.assert_close(*seen)
 
 
 def test_constants_that_schedules_change_are_arguments() -> None:
