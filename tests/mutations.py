@@ -16,6 +16,7 @@ import argparse
 import ast
 import contextlib
 import copy
+import functools
 import importlib
 import itertools
 import json
@@ -194,15 +195,20 @@ def nearest_tests(path: str) -> list[str]:
     return [str(test.relative_to(ROOT)) for test in (near or tests)[:_FILES]]
 
 
-def draw(count: int, seed: int) -> list[Mutation]:
-    """So many of all changes, each as likely, in the order of the draw."""
+@functools.cache
+def _all() -> list[Mutation]:
     package = ROOT / "htaf_snn"
-    found = [
+    return [
         mutation
         for target in TARGETS
         for path in sorted((package / target).rglob("*.py")) or [package / target]
         for mutation in mutations(str(path.relative_to(package)), path.read_text(encoding="utf-8"))
     ]
+
+
+def draw(count: int, seed: int) -> list[Mutation]:
+    """So many of all changes, each as likely, in the order of the draw."""
+    found = _all().copy()
     random.Random(seed).shuffle(found)
     return found[:count]
 

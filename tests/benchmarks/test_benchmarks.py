@@ -55,7 +55,9 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_neuron_has_a_row_a_layer_and_finite_ratios() -> None:
-    text = bench.neuron([100], steps=[3], rounds=1, threads=[1, 2], dtypes=["bfloat16"])
+    text = bench.neuron(
+        [100], steps=[3], rounds=1, threads=[1, 2], dtypes=["bfloat16"], inductor=False
+    )
     assert "T = 3, 99 elements" in text
     (rows,) = columns(text, "layer  ")
     assert {name for name in rows if not name.startswith("snnTorch")} == {
@@ -66,7 +68,6 @@ def test_neuron_has_a_row_a_layer_and_finite_ratios() -> None:
         "htaf_snn torch, HTAF soft",
         "SpikingJelly, ATan",
         "SpikingJelly, HTAF soft",
-        *(f"Inductor, {function}" for function in layers.FUNCTIONS),
         "ReLU",
         "sigmoid",
     }
@@ -346,8 +347,9 @@ def test_data_times_events_alone() -> None:
         bench.data(name="digits")
 
 
-def test_flexsn_runs_htaf() -> None:
-    neuron_module.check([layers.flexsn()], *layers.random_input(5, 300))
+@pytest.mark.parametrize("one", [layers.flexsn(), layers.inductor_lif("HTAF soft")])
+def test_others_run_htaf(one: layers.Layer) -> None:
+    neuron_module.check([one], *layers.random_input(5, 300))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
