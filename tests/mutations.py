@@ -241,15 +241,17 @@ class Passes:
     def tests_of(self, mutation: Mutation) -> list[str]:
         """Returns the tests that pass through its line, those of its module first, then the fast.
 
-        A line that runs when its module is imported has the nearest test files.
+        Of a header, and of a line that runs at its import, those of the nearest files.
         """
         near = nearest_tests(mutation.path)
-        tests = self.through.get(mutation.path, {}).get(str(mutation.line), [])
-        tests = [test for test in tests if test in self.seconds]
+        through = self.through.get(mutation.path, {}).get(str(mutation.line), [])
+        tests = [test for test in through if test in self.seconds]
+        if not tests:
+            tests = [test for test in self.seconds if test.partition("::")[0] in near]
         tests.sort(key=lambda test: (test.partition("::")[0] != near[0], self.seconds[test]))
         ends = itertools.accumulate(self.seconds[test] for test in tests)
         chosen = [test for test, end in zip(tests, ends, strict=True) if end < _SECONDS]
-        return chosen or tests[:1] or near
+        return chosen or tests[:1]
 
     def _record(self, tests: Sequence[str], root: Path, kept: Path) -> int:
         from coverage import Coverage
@@ -332,8 +334,7 @@ def run_tests(tests: Sequence[str], root: Path, *plugins: object) -> int:
 def survives(mutation: Mutation, root: Path, passes: Passes) -> bool:
     """Whether the tests of its line pass in the tree at ``root`` with the change."""
     tests = passes.tests_of(mutation)
-    # A change with which they hang is seen.
-    seconds = 60 + 3 * sum(passes.seconds.get(test, 60) for test in tests)
+    seconds = 60 + 3 * sum(passes.seconds[test] for test in tests)  # if they hang, it is seen
     path = root / "htaf_snn" / mutation.path
     whole = path.read_text(encoding="utf-8")
     path.write_text(mutation.apply(whole), encoding="utf-8")

@@ -64,25 +64,32 @@ class Recordings(Opened):
         parts, options, framing = self.parts, self._options, self.framing
         check = functools.partial(check_labels, num_classes=self.num_classes, where=parts.root)
         least = 1 + (parts.validation is None and options.validation > 0) + (parts.test is None)
-        if options.window is None:
-            check(parts.train[1], at_least=least)
         for part in filter(None, (parts.validation, parts.test)):
             check(part[1], at_least=1)
+        named: Any = None
+        if options.group is not None:
+            named = np.array(groups_of(parts.train[0], parts.root, options.group))
+
+        def divide(train: Any, labels: Any, recordings: Any, others: Any) -> Splits:
+            check(labels, at_least=least)
+            if options.split == "time":
+                return split_in_time(train, recordings, parts.train[0], *others)
+            groups = recordings if options.window is not None else None
+            groups = groups if named is None else named[recordings]
+            validation, test = others
+            return split(train, labels, validation, test, options.split_seed, groups)
+
+        shares = ((options.validation, parts.validation), (options.test, parts.test))
+        if options.window is None:  # each file is a sample, so what is wrong is seen before reading
+            files = np.arange(len(parts.train[0]))
+            divide(files, parts.train[1], files, [part or share for share, part in shares])
         transform = event_transform(parse(options.augment, "events")[1], framing.frame_size)
         train = Frames(*parts.train, framing, transform, options.skip_bad)
-        shares = ((options.validation, parts.validation), (options.test, parts.test))
-        validation, test = (
+        others = [
             Frames(*part, framing, skip_bad=options.skip_bad) if part else share
             for share, part in shares
-        )
-        check(train.labels, at_least=least)
-        recordings = train.index["file"]
-        if options.split == "time":
-            return split_in_time(train, recordings, train.files, validation, test)
-        groups = recordings if options.window is not None else None
-        if options.group is not None:
-            groups = np.array(groups_of(parts.train[0], parts.root, options.group))[recordings]
-        return split(train, train.labels, validation, test, options.split_seed, groups)
+        ]
+        return divide(train, train.labels, train.index["file"], others)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,8 @@ def test_interval_by_hand_and_by_scipy() -> None:
     low, high = stats.t.interval(0.95, 6, values.mean(), stats.sem(values))
     own = estimate(list(values))
     assert [own.low, own.high] == pytest.approx([low, high])
-    assert estimate([0.5]).half_width is None
+    one = estimate([0.5])
+    assert one.half_width is None and one.low == one.high == 0.5
 
 
 def test_paired_p_by_hand() -> None:

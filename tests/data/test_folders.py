@@ -93,6 +93,25 @@ def test_a_bad_file_names_the_option_that_leaves_it_out(tmp_path: Path) -> None:
         assert sum(map(len, (data.train, data.validation, data.test))) == 9
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"test": 0.1}, r"`test` \(=0.1\) of 10 samples is less than one a class"),
+        ({"group": "person"}, r"`group` \(=person\) finds nothing in"),
+        ({"group": "(cat|dog)"}, "2 groups can't be divided"),
+    ],
+)
+def test_a_split_that_can_not_be_is_refused_before_files_are_read(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            (tmp_path / name / f"{number}.npz").write_bytes(b"no recording")
+    with pytest.raises(ValueError, match=message):
+        loaded(tmp_path, sensor_size=(34, 34), **options)
+
+
 def test_hidden_folders_and_files_are_none(tmp_path: Path) -> None:
     write(tmp_path)
     for name in (".git", ".ipynb_checkpoints", "__MACOSX"):

@@ -20,7 +20,7 @@ from .cases import KINDS
 from .outcomes import ACCEPTED, REFUSED, TRACEBACK, Change
 
 HANG, DIED, MEMORY = "hang", "died", "memory"
-SECONDS, BYTES = 25, 2 * 2**30
+SECONDS, BYTES = 60, 2 * 2**30  # the longest, of 600 frames a window, takes 28 s of CPU time
 
 
 @dataclass(frozen=True)

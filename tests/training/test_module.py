@@ -258,8 +258,18 @@ def test_norms_are_frozen_from_their_share_of_the_training_on() -> None:
         def on_train_batch_end(self, *_: Any) -> None:
             frozen.append([not norm.training for norm in norms])
 
+    smooth: list[bool] = []  # of the passes that the norms are calibrated by
+    node = next(m for m in module.modules() if isinstance(m, LIFNode))
+
+    def look(_module: object, _inputs: object, spikes: Tensor) -> None:
+        if not torch.is_grad_enabled():
+            smooth.append(bool((spikes * (1 - spikes) > 0.01).any()))
+
+    hook = node.register_forward_hook(look)
     loader: Any = DataLoader(list(Batches()), batch_size=None)  # type: ignore[arg-type]
     train(module, loader, max_epochs=2, callbacks=[Watch()])
+    hook.remove()
+    assert len(smooth) >= len(loader) and all(smooth)  # with spikes as in training
     half = len(frozen) // 2
     assert norms and len(frozen) == 2 * len(loader)
     assert not any(map(any, frozen[:half])) and all(map(all, frozen[half:]))
