@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Literal
 
 import numpy as np
@@ -121,19 +122,22 @@ def _lines(groups: Sequence[Sequence[RecordingSummary]], folder: Path, left_out:
     guess = "{}x{}".format(*sensor_around((width, height)))
     header = ["recording", "sensor", "events", "seconds", "events/s", "ON", "note"]
     rows = [header, *(_row(group, folder, guess) for group in good)]
-    rows += [[_name(one.path, folder), *[""] * 5, one.note] for one in bad[:_MOST_BAD]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    notes = [f"{_name(one.path, folder)}: {one.note}" for one in bad[:_MOST_BAD]]
+    if unnamed:
+        notes.append(
+            f"? guessed: no file names its sensor, and events reach {width}x{height}; "
+            f"--data.sensor_size {guess}, or another, settles it"
+        )
+    lines += [line for note in notes for line in wrap(note, 80, subsequent_indent="  ")]
     if len(bad) > _MOST_BAD:
         lines.append(f"and {len(bad) - _MOST_BAD} more that can't be read")
     if left_out:
         lines.append(f"and {left_out} more recordings in these files")
-    if unnamed:
-        lines += ["", f"? guessed: no file names its sensor, and events reach {width}x{height}; "
-                  f"--data.sensor_size {guess}, or another, settles it"]  # fmt: skip
     return [*lines, ""]
 
 

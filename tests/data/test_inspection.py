@@ -36,7 +36,7 @@ def test_a_folder_with_every_format(tmp_path: Path) -> None:
     assert len(cells) == 1 and next(iter(cells))[0] == "3000"  # the same events in every format
     assert "bad.bin" in printed and "7 bytes" in printed
     assert "long.npz" in printed and "too short or long: is `time_unit` right?" in printed
-    assert "? guessed: no file names its sensor, and events reach 128x128; --data." in printed
+    assert "? guessed: no file names its sensor, and events reach 128x128;" in printed
     with Image.open(picture) as image:
         assert image.width > 800 and len(np.unique(np.asarray(image))) > 50
     done = command("data", "inspect", tmp_path / "none", check=False)
@@ -65,3 +65,4 @@ def test_each_class_is_shown_and_what_is_alike_in_a_line(tmp_path: Path) -> None
     assert sum("bad" in line for line in lines) == 20 and "and 3 more that can't be read" in lines
     assert lines[-1].endswith("48 recordings, blue OFF, red ON")
     assert len(lines) < 32
+    assert "dog/bad7.npz: no .npz archive; the file can't be read as events" in lines

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,13 +36,16 @@ def read_bin(path: Path, _: Format) -> Columns:
 
 def read_npy(path: Path, format: Format) -> Columns:
     """Events of a structured or an [N, 4] array."""
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":  # numpy would take it for a pickle
+            raise ValueError("no numpy array")
     array = np.load(path, mmap_mode="r")  # which compares the size with the header's first
     return of_array(array, format.ordering)
 
 
 def read_npz(path: Path, format: Format) -> Columns:
     """Events of four arrays under their usual names, or of one structured or [N, 4] array."""
-    with path.open("rb") as file, np.load(file) as arrays:  # numpy would leave a bad file open
+    with _archive(path) as arrays:
         keys = keys_of(arrays.files)
         if keys is not None:
             return by_name({key: _member(arrays, key) for key in keys})
@@ -51,8 +57,17 @@ def read_npz(path: Path, format: Format) -> Columns:
 
 def npz_size(path: Path, _: Format) -> Any:
     """Returns an .npz file's entry ``sensor_size``, or None."""
-    with path.open("rb") as file, np.load(file) as arrays:
+    with _archive(path) as arrays:
         return _member(arrays, "sensor_size") if "sensor_size" in arrays.files else None
+
+
+@contextlib.contextmanager
+def _archive(path: Path) -> Iterator[Any]:
+    with path.open("rb") as file:  # numpy would leave a bad file open, or take it for a pickle
+        if not zipfile.is_zipfile(file):
+            raise ValueError("no .npz archive")
+        with np.load(file) as arrays:
+            yield arrays
 
 
 def _member(arrays: Any, key: str) -> Any:
