@@ -30,6 +30,11 @@ def _doubled_under_a_view(h: Tensor) -> Tensor:
     return view.view(2, 3)
 
 
+def _changed_input(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return x.sub_(1)
+
+
 REFUSED: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "mm is not": lambda x, v: (x @ x.t() @ x, v),
     "sum is not": lambda x, v: (x - x.sum(0), v),
@@ -41,6 +46,7 @@ REFUSED: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "rand": lambda x, v: (x + torch.rand_like(x), v),
     "bernoulli|rand": lambda x, v: (torch.bernoulli(x), v),
     "add_ changes in place what others read": lambda x, v: (x.detach().add_(1) + x, v),
+    "sub_ changes in place": lambda x, v: (_changed_input(x), v),
     "mul_ changes in place": lambda x, v: (_doubled_under_a_view(x + v), v),
     "reads a tensor from outside": lambda x, v: (x * _OUTSIDE, v),
     "round with decimals": lambda x, v: (torch.round(x, decimals=1), v),
