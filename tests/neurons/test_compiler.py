@@ -80,10 +80,14 @@ def test_a_library_without_the_function_is_made_twice_and_refused(kernels: Path)
     ("text", "message"),
     [
         ('printf "\\377\\376 error \\377" >&2; exit 1', "could not compile a kernel"),
+        (
+            'printf "In file a.h\n a.cpp:1: error: x is unknown\n" >&2; exit 1',
+            r"could not compile a kernel.*\n a\.cpp:1: error: x is unknown$",
+        ),
         ("exit 0", "no file"),
         ("kill -9 $$", "could not compile a kernel"),
     ],
-    ids=["undecodable", "no file", "killed"],
+    ids=["undecodable", "lines", "no file", "killed"],
 )
 def test_compilers_that_fail(
     text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -167,8 +167,10 @@ def test_autocast() -> None:
 
 def test_functional_transforms() -> None:
     function = HTAFSpike(mode="hard")
-    grads = torch.func.vmap(torch.func.grad(function))(X)
-    assert torch.allclose(grads, F.htaf_derivative(X, 0.67, 6))
+    derivative = F.htaf_derivative(X, 0.67, 6)
+    assert torch.allclose(torch.func.vmap(torch.func.grad(function))(X), derivative)
+    spikes, tangents = torch.func.jvp(function, (X,), (torch.full_like(X, 2.0),))
+    assert torch.equal(spikes, (X >= 0).to(X)) and torch.allclose(tangents, 2 * derivative)
 
 
 def test_set_parameters() -> None:
