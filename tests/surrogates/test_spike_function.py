@@ -169,7 +169,8 @@ def test_functional_transforms() -> None:
     function = HTAFSpike(mode="hard")
     derivative = F.htaf_derivative(X, 0.67, 6)
     assert torch.allclose(torch.func.vmap(torch.func.grad(function))(X), derivative)
-    spikes, tangents = torch.func.jvp(function, (X,), (torch.full_like(X, 2.0),))
+    made: Any = torch.func.jvp(function, (X,), (torch.full_like(X, 2.0),))
+    spikes, tangents = made
     assert torch.equal(spikes, (X >= 0).to(X)) and torch.allclose(tangents, 2 * derivative)
 
 
