@@ -80,6 +80,8 @@ def test_ranges(value: float) -> None:
     in_range("a", 10, 0, 10, open_=True)
     with pytest.raises(ValueError, match=re.escape(f"`a` (={value}) must be")):
         in_range("a", value, 0, 10, open_=True)
+    with pytest.raises(ValueError, match=re.escape("`a` (=10) must lie in [0, 10)")):
+        in_range("a", 10, 0, 10, below=True)
 
 
 def test_ordinary_yaml() -> None:
