@@ -232,16 +232,8 @@ def _name_shorthand(args: Sequence[str]) -> list[str]:
     ]
 
 
-class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what is standard error now, which a caller may have redirected meanwhile."""
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _: Any) -> None:
-        pass
+class _ToStderr(logging._StderrHandler):  # type: ignore[name-defined]
+    """Writes to what is standard error now, as logging's last resort does, between tqdm's bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm = sys.modules.get("tqdm")  # whose bars would be torn by a line
