@@ -74,8 +74,8 @@ def typed(name: str, value: object, hint: Any) -> Any:
     """``value`` as the type ``hint``, if it is of that type or a plain form of it.
 
     A list stands for a tuple, an integer for a float, a string for a path. Nothing is built by
-    name: the types are None, bool, int, finite float, str, Path, Literal, `Options`, and tuples,
-    dicts and unions of them.
+    name: the types are None, bool, int, finite float, str, Path, Literal, `Options`, and lists,
+    tuples, dicts and unions of them.
 
     Raises:
         ValueError: it is not; the message quotes both.
@@ -98,6 +98,8 @@ def typed(name: str, value: object, hint: Any) -> Any:
         if len(value) == len(arguments):
             pairs = zip(value, arguments, strict=True)
             return tuple(typed(f"{name}[{i}]", *pair) for i, pair in enumerate(pairs))
+    elif origin is list and isinstance(value, list):
+        return [typed(f"{name}[{i}]", one, arguments[0]) for i, one in enumerate(value)]
     elif origin is dict and isinstance(value, dict):
         return {
             typed(f"a name in {name}", key, arguments[0]): typed(f"{name}.{key}", one, arguments[1])
