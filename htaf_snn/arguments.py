@@ -9,9 +9,9 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, Union
+from typing import Any, ClassVar, Literal, Self, Union
 
 # Of a value that an error quotes: hostile ones are deep, long, or both.
 _short = reprlib.Repr()
@@ -38,7 +38,13 @@ def nearest(value: object, known: Sequence[str]) -> str:
 
 
 def in_range(
-    name: str, value: float, least: float, most: float = math.inf, *, open_: bool = False
+    name: str,
+    value: float,
+    least: float,
+    most: float = math.inf,
+    *,
+    open_: bool = False,
+    below: bool = False,
 ) -> None:
     """Raises a ValueError unless ``value`` is a finite number from ``least`` to ``most``.
 
@@ -46,24 +52,30 @@ def in_range(
         name: of the argument.
         value: it.
         least: >= it, or > it if ``open_``.
-        most: <= it; infinity for any finite number.
+        most: <= it, or < it if ``below``; infinity for any finite number.
         open_: whether ``least`` itself is refused.
+        below: whether ``most`` itself is refused.
     """
-    if not (math.isfinite(value) and (value > least or (value == least and not open_))):
-        raise ValueError(
-            f"`{name}` (={value}) must be {'above' if open_ else 'at least'} {least:g}"
-            + (f" and at most {most:g}" if most < math.inf else "")
-        )
-    if value > most:
-        raise ValueError(f"`{name}` (={value}) must be at most {most:g}")
+    starts = value > least or (value == least and not open_)
+    ends = value < most or (value == most and not below)
+    if math.isfinite(value) and starts and ends:
+        return
+    must = f"be {'above' if open_ else 'at least'} {least:g}"
+    if below:
+        must = f"lie in {'(' if open_ else '['}{least:g}, {most:g})"
+    elif math.inf > value > most:
+        must = f"be at most {most:g}"
+    elif most < math.inf:
+        must += f" and at most {most:g}"
+    raise ValueError(f"`{name}` (={value}) must {must}")
 
 
 def typed(name: str, value: object, hint: Any) -> Any:
     """``value`` as the type ``hint``, if it is of that type or a plain form of it.
 
     A list stands for a tuple, an integer for a float, a string for a path. Nothing is built by
-    name: the types are None, bool, int, finite float, str, Path, Literal, `Options`, and tuples,
-    dicts and unions of them.
+    name: the types are None, bool, int, finite float, str, Path, Literal, `Options`, and lists,
+    tuples, dicts and unions of them.
 
     Raises:
         ValueError: it is not; the message quotes both.
@@ -86,6 +98,8 @@ def typed(name: str, value: object, hint: Any) -> Any:
         if len(value) == len(arguments):
             pairs = zip(value, arguments, strict=True)
             return tuple(typed(f"{name}[{i}]", *pair) for i, pair in enumerate(pairs))
+    elif origin is list and isinstance(value, list):
+        return [typed(f"{name}[{i}]", one, arguments[0]) for i, one in enumerate(value)]
     elif origin is dict and isinstance(value, dict):
         return {
             typed(f"a name in {name}", key, arguments[0]): typed(f"{name}.{key}", one, arguments[1])
@@ -165,6 +179,11 @@ def arguments_of(
     return {name: typed(name, value, hints[name]) for name, value in values.items()}
 
 
+def within(default: Any, *interval: float, **ends: bool) -> Any:
+    """Returns a field of `Options`: None, or a number `in_range` of ``interval`` and ``ends``."""
+    return field(default=default, metadata={"within": interval, "ends": ends})
+
+
 @dataclass(frozen=True)
 class Options:
     """A group of options, each of the type that its field says, as `typed` has it.
@@ -173,15 +192,22 @@ class Options:
         ValueError: a value of another type, or whatever `check` finds.
     """
 
+    prefix: ClassVar[str] = ""  # of the options' names in errors
+
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
-        for field in fields(self):
-            value = typed(field.name, getattr(self, field.name), hints[field.name])
-            object.__setattr__(self, field.name, value)
+        for one in fields(self):
+            value = typed(one.name, getattr(self, one.name), hints[one.name])
+            object.__setattr__(self, one.name, value)
         self.check()
 
     def check(self) -> None:
-        """Raises a ValueError for values that the types allow, but nothing else does."""
+        """Raises a ValueError for a number that is not `within` its field's range."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if "within" in one.metadata and value is not None:
+                name, interval = self.prefix + one.name, one.metadata["within"]
+                in_range(name, value, *interval, **one.metadata["ends"])
 
     @classmethod
     def of(cls, values: Mapping[str, object], what: str, *, complete: bool = False) -> Self:
@@ -199,7 +225,7 @@ class Options:
 
     def part(self, kind: type[Options]) -> dict[str, Any]:
         """Those of the options, by name, that ``kind``, a base of this class, has."""
-        return {field.name: getattr(self, field.name) for field in fields(kind)}
+        return {one.name: getattr(self, one.name) for one in fields(kind)}
 
     def plain(self) -> dict[str, Any]:
         """The options by name, in types that a checkpoint may hold."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .arguments import nearest
+from .arguments import arguments_of, nearest
 from .extras import EXTRAS, need
 from .process import Stopped, stoppable
 
@@ -137,10 +137,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             if command in _OF_THE_CORE:
                 _log_to_stderr()
                 _show(_run_core(command, rest))
-                return
-            need(command if command in EXTRAS else "train")
-            configure_logging()
-            _show(_run(command, rest))
+            else:
+                need(command if command in EXTRAS else "train")
+                configure_logging()
+                _show(_run(command, rest))
     except Stopped as stopped:
         print(f"htaf-snn {command}: {stopped}", file=sys.stderr)
         sys.exit(stopped.code)
@@ -164,7 +164,7 @@ def _run(command: str, args: Sequence[str]) -> Any:
     parser = _parser_class()
     parser.full_help = list(args[1:2]) == ["all"] and args[0] in ("-h", "--help")
     return auto_cli(
-        _without_nulls(_function(command)),
+        _typed(_function(command)),
         args=_name_shorthand(args[:1] if parser.full_help else args),
         parser_class=parser,
         prog=f"htaf-snn {command}",
@@ -185,20 +185,12 @@ def _run_core(command: str, args: Sequence[str]) -> Any:
     return function(**{name: value == "true" for name, value in options.items()})
 
 
-def _without_nulls(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The command, which refuses a YAML file's null where its option takes no None.
-
-    jsonargparse lets it pass, where it refuses the command line's.
-    """
-    hints = typing.get_type_hints(function)
+def _typed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, which checks its options' types anew: jsonargparse lets a file's null pass."""
 
     @functools.wraps(function)
     def run(**options: Any) -> Any:
-        for name, value in options.items():
-            if value is None and type(None) not in typing.get_args(hints[name]):
-                kind = getattr(hints[name], "__name__", hints[name])
-                raise ValueError(f"`{name}` (=null) must be of type {kind}")
-        return function(**options)
+        return function(**arguments_of(function, options, "option"))
 
     return run
 
@@ -232,16 +224,8 @@ def _name_shorthand(args: Sequence[str]) -> list[str]:
     ]
 
 
-class _ToStderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what is standard error now, which a caller may have redirected meanwhile."""
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _: Any) -> None:
-        pass
+class _ToStderr(logging._StderrHandler):  # type: ignore[name-defined]
+    """Writes to what is standard error now, as logging's last resort does, between tqdm's bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm = sys.modules.get("tqdm")  # whose bars would be torn by a line

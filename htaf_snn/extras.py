@@ -22,35 +22,27 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 
 
-def need(extra: str) -> None:
-    """Checks that an extra is installed, without importing anything of it.
+def need(extra: str, *packages: str) -> None:
+    """Checks that an extra, or some packages of it, are installed, without importing any.
 
     Raises:
-        ModuleNotFoundError: some of it is missing; the message says how to install it.
+        ModuleNotFoundError: one is missing; the message says how to install it.
     """
-    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    missing = [name for name in packages or EXTRAS[extra] if find_spec(name) is None]
     if missing:
-        raise _not_installed(missing, extra)
+        raise ModuleNotFoundError(
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed: "
+            f"pip install 'htaf-snn[{extra}]'",
+            name=missing[0],
+        )
 
 
 def needed(name: str) -> Any:
-    """The module ``name``, of a package that an extra brings.
+    """Returns the module ``name``, of a package that an extra brings.
 
     Raises:
         ModuleNotFoundError: it is missing; the message says how to install it.
     """
     package = name.partition(".")[0]
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name not in (name, package):
-            raise
-        extra = next(extra for extra, names in EXTRAS.items() if package in names)
-        raise _not_installed([package], extra) from error
-
-
-def _not_installed(names: list[str], extra: str) -> ModuleNotFoundError:
-    verb = "is" if len(names) == 1 else "are"
-    return ModuleNotFoundError(
-        f"{', '.join(names)} {verb} not installed: pip install 'htaf-snn[{extra}]'", name=names[0]
-    )
+    need(next(extra for extra, names in EXTRAS.items() if package in names), package)
+    return importlib.import_module(name)

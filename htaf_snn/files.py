@@ -29,15 +29,12 @@ def is_hidden(name: str) -> bool:
 
 
 def others_can_change(path: Path) -> bool:
-    """Returns True if ``path`` itself is another user's, or others may write to it."""
+    """Returns True if ``path`` itself is another user's, or others may write; not on Windows."""
+    if os.name == "nt":
+        return False
     status = path.lstat()
     loose = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(status.st_mode)
-    return is_anothers(path) or (os.name != "nt" and bool(loose))
-
-
-def is_anothers(path: Path) -> bool:
-    """Returns True if ``path`` itself is another user's; False on Windows."""
-    return hasattr(os, "getuid") and path.lstat().st_uid != os.getuid()
+    return status.st_uid != os.getuid() or bool(loose)
 
 
 _UNWRITABLE = {

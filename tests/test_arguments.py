@@ -20,6 +20,7 @@ from htaf_snn.arguments import arguments_of, in_range, load_yaml, one_of, typed
         ("a/b", Path | None, Path("a/b")),
         ([4, [8, 8]], tuple[int | tuple[int, ...], ...], (4, (8, 8))),
         ("x", Literal["x", "y"], "x"),
+        ([1, 2], str | int | list[int] | None, [1, 2]),
     ],
 )
 def test_plain_forms_become_the_type(value: Any, hint: Any, expected: Any) -> None:
@@ -30,6 +31,7 @@ def test_plain_forms_become_the_type(value: Any, hint: Any, expected: Any) -> No
     ("value", "hint", "message"),
     [
         (True, int, "`a` (=True) must be an integer"),
+        ([1, "2"], list[int], "`a[1]` (='2') must be an integer"),
         (1.5, int, "must be an integer"),
         (float("nan"), float, "must be a finite number"),
         (10**400, float, "must be a finite number"),
@@ -80,6 +82,8 @@ def test_ranges(value: float) -> None:
     in_range("a", 10, 0, 10, open_=True)
     with pytest.raises(ValueError, match=re.escape(f"`a` (={value}) must be")):
         in_range("a", value, 0, 10, open_=True)
+    with pytest.raises(ValueError, match=re.escape("`a` (=10) must lie in [0, 10)")):
+        in_range("a", 10, 0, 10, below=True)
 
 
 def test_ordinary_yaml() -> None:

@@ -115,7 +115,7 @@ def test_null_in_a_file_is_refused_where_no_none_is_due(
     (tmp_path / "c.yaml").write_text(f"{name}: null\n", encoding="utf-8")
     with pytest.raises(SystemExit):
         cli.main([*command.split(), "--config", str(tmp_path / "c.yaml")])
-    assert f"`{name}` (=null) must be of type int" in capsys.readouterr().err
+    assert f"`{name}` (=None) must be an integer" in capsys.readouterr().err
 
 
 def test_its_first_moments_take_no_torch_and_can_be_stopped() -> None:

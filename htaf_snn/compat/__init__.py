@@ -14,6 +14,7 @@ import types
 from typing import Any, NoReturn
 
 import torch
+from spikingjelly.activation_based import base, layer
 
 from ..surrogates.registry import spike_function_names
 from . import others
@@ -63,77 +64,31 @@ def _gone(name: str, instead: str) -> type:
     return type(name, (), {"__new__": __new__})
 
 
-def _shared(name: str) -> dict[str, Any]:
-    """Returns the names of a module that both old packages have and SpikingJelly 2 has not."""
-    new = importlib.import_module(f"{_NEW}.{name}")
-    made: dict[str, Any] = {
-        gone: _gone(gone, instead) for gone, instead in GONE.get(name, {}).items()
-    }
-    if name == "functional":
-        made["set_backend"] = others.set_backend
-    elif name == "base":
-        made["SingleModule"] = new.SingleStepModule
-    elif name == "layer":
-        made["SeqToANNContainer"] = others.SeqToANNContainer
-    elif name == "neuron":
-        made |= ACTIVATION_BASED
-    elif name == "surrogate":
-        classes = (others.SurrogateFunctionBase, others.MultiArgsSurrogateFunctionBase,
-                   others.ATan, others.PiecewiseLeakyReLU)  # fmt: skip
-        made |= {one.__name__: one for one in classes}
-    return made
-
-
-def _clock_driven(name: str) -> dict[str, Any]:
-    """Returns the further names of a module of 0.0.0.0.12."""
-    new = importlib.import_module(f"{_NEW}.{name}")
-    if name == "neuron":
-        return {**CLOCK_DRIVEN, "check_backend": lambda _: None}
-    if name != "layer":
-        return {}
-    norms = [f"ThresholdDependentBatchNorm{d}d" for d in (1, 2, 3)]
-    same = {f"MultiStep{one}": getattr(new, one) for one in (*norms, "TemporalWiseAttention")}
-    return same | {one: getattr(others, one) for one in ("MultiStepDropout", "MultiStepDropout2d")}
-
-
-def _cext_neuron() -> dict[str, Any]:
-    names = ("IFNode", "LIFNode", "ParametricLIFNode")
-    return {
-        form: others.cext_node(CLOCK_DRIVEN[form])
-        for name in names
-        for form in (name, f"MultiStep{name}")
-    } | {"BaseNode": CLOCK_DRIVEN["BaseNode"]}
-
-
-def table(names: dict[str, dict[str, list[str]]]) -> str:
-    """Returns a Markdown table of what old names become, by module.
-
-    Args:
-        names: those of `install`'s two packages, by package and module.
-    """
-    rows = ["| old module | the same | on our nodes, or as they were | raises; use instead |"]
-    rows.append("|---|---|---|---|")
-    for package, modules in names.items():
-        for name, old in modules.items():
-            gone = GONE.get(name, {})
-            own = {**_shared(name), **(_clock_driven(name) if package == _OLD else {})}
-            kept = [f"`{one}`" for one in old if one not in own]
-            ours = [f"`{one}`" for one in old if one in own and one not in gone]
-            left = [f"`{one}`" + (f": `{gone[one]}`" if gone[one] else "")
-                    for one in old if one in gone]  # fmt: skip
-            cells = [f"`{package.rpartition('.')[2]}.{name}`",
-                     *(", ".join(cell) for cell in (kept, ours, left))]  # fmt: skip
-            rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
-_undo: list[tuple[Any, str, Any]] = []
-_ABSENT = object()
-
-
-def _put(owner: Any, name: str, value: Any) -> None:
-    _undo.append((owner, name, vars(owner).get(name, _ABSENT)))
-    setattr(owner, name, value)
+# What SpikingJelly 2 has not, or not as both old packages have it; and what 0.0.0.0.12 has besides.
+SHARED: dict[str, dict[str, Any]] = {
+    "base": {"SingleModule": base.SingleStepModule},
+    "functional": {"set_backend": others.set_backend},
+    "layer": {"SeqToANNContainer": others.SeqToANNContainer},
+    "neuron": ACTIVATION_BASED,
+    "surrogate": {
+        one.__name__: one
+        for one in (
+            others.SurrogateFunctionBase, others.MultiArgsSurrogateFunctionBase, others.ATan,
+            others.PiecewiseLeakyReLU,
+        )
+    },
+}  # fmt: skip
+CLOCK_DRIVEN_ALONE: dict[str, dict[str, Any]] = {
+    "layer": {
+        "MultiStepDropout": others.MultiStepDropout,
+        "MultiStepDropout2d": others.MultiStepDropout2d,
+        "MultiStepTemporalWiseAttention": layer.TemporalWiseAttention,
+        "MultiStepThresholdDependentBatchNorm1d": layer.ThresholdDependentBatchNorm1d,
+        "MultiStepThresholdDependentBatchNorm2d": layer.ThresholdDependentBatchNorm2d,
+        "MultiStepThresholdDependentBatchNorm3d": layer.ThresholdDependentBatchNorm3d,
+    },
+    "neuron": {**CLOCK_DRIVEN, "check_backend": lambda _: None},
+}
 
 
 def _add(path: str, names: dict[str, Any]) -> None:
@@ -141,38 +96,29 @@ def _add(path: str, names: dict[str, Any]) -> None:
     vars(module).update(names, __path__=[])
     sys.modules[path] = module
     parent, _, child = path.rpartition(".")
-    _put(sys.modules[parent], child, module)
+    setattr(sys.modules[parent], child, module)
 
 
 def install() -> None:
     """Makes the old modules and arguments known; the import does, and once is enough."""
-    if _undo:
+    if _OLD in sys.modules:
         return
     spike_function_names()  # of SpikingJelly's own classes, found once
-    importlib.import_module(_NEW)
     _add(_OLD, {})
     _add(_EXTENSION, {})
     for name in _MODULES:
-        new, own = importlib.import_module(f"{_NEW}.{name}"), _shared(name)
-        for key, value in own.items():
-            _put(new, key, value)
+        new = importlib.import_module(f"{_NEW}.{name}")
+        gone = {old: _gone(old, instead) for old, instead in GONE.get(name, {}).items()}
+        vars(new).update(gone | SHARED.get(name, {}))
         public = {key: value for key, value in vars(new).items() if not key.startswith("__")}
-        _add(f"{_OLD}.{name}", {**public, **_clock_driven(name)})
-    plain = {"add": torch.add, "sub": torch.sub, "mul": torch.mul}
-    _add(f"{_OLD}.accelerating", plain)
-    _add(f"{_EXTENSION}.neuron", _cext_neuron())
-
-
-def uninstall() -> None:
-    """Takes back what `install` did; objects made meanwhile stay as they are."""
-    while _undo:
-        owner, name, value = _undo.pop()
-        if value is _ABSENT:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, value)
-    for path in [p for p in sys.modules if p.startswith((_OLD, _EXTENSION))]:
-        del sys.modules[path]
+        _add(f"{_OLD}.{name}", public | CLOCK_DRIVEN_ALONE.get(name, {}))
+    _add(f"{_OLD}.accelerating", {"add": torch.add, "sub": torch.sub, "mul": torch.mul})
+    extension = {
+        form: others.cext_node(CLOCK_DRIVEN[form])
+        for name in ("IFNode", "LIFNode", "ParametricLIFNode")
+        for form in (name, f"MultiStep{name}")
+    }
+    _add(f"{_EXTENSION}.neuron", extension | {"BaseNode": CLOCK_DRIVEN["BaseNode"]})
 
 
 install()

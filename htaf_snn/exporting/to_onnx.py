@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,6 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from .agreement import Runs, recorded
-
-Slot = tuple[str, str]  # a neuron's name, and that of one of its states
 
 
 class _Sequence(nn.Module):
@@ -36,25 +35,24 @@ class _Sequence(nn.Module):
 
 
 class _Step(_Sequence):
-    """One step from given states; the next states follow the logits, the spikes follow them."""
+    """One step from given states, each named ``<neuron>.<state>``.
 
-    def __init__(self, net: nn.Module, names: list[str], slots: list[Slot]) -> None:
+    The next states follow the logits, the spikes follow them.
+    """
+
+    def __init__(self, net: nn.Module, names: list[str], states: list[str]) -> None:
         super().__init__(net, names)
-        self.slots = slots
+        self.states = states
 
-    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        for (name, key), state in zip(self.slots, states, strict=True):
-            _memories(self.net, name)[key] = state
+    def forward(self, x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+        for state, value in zip(self.states, values, strict=True):
+            name, _, key = state.rpartition(".")
+            setattr(self.net.get_submodule(name), key, value)
         with recorded(self.neurons) as spikes:
             logits_seq = self.net(x.unsqueeze(0))
-        after = [_memories(self.net, name)[key] for name, key in self.slots]
+        after = [operator.attrgetter(state)(self.net) for state in self.states]
         functional.reset_net(self.net)
         return logits_seq[0], *after, *(seq[0] for seq in spikes.values())
-
-
-def _memories(net: nn.Module, name: str) -> dict[str, Any]:
-    memories: dict[str, Any] = net.get_submodule(name)._memories  # type: ignore[assignment]
-    return memories
 
 
 def write(net: nn.Module, names: list[str], x_seq: Tensor, path: Path, step: bool) -> Runs:
@@ -82,21 +80,18 @@ def write(net: nn.Module, names: list[str], x_seq: Tensor, path: Path, step: boo
         return functools.partial(_run, _written(program, names, path), names)
     with torch.no_grad():
         net(example[:1])
+    nodes: dict[str, Any] = {name: net.get_submodule(name) for name in names}
     held = {
-        (name, key): state
-        for name in names
-        for key, state in _memories(net, name).items()
+        f"{name}.{key}": state
+        for name, node in nodes.items()
+        for key, state in node.named_memories()
         if isinstance(state, Tensor)
     }
-    slots = list(held)
-    rest: dict[str, float] = {}
-    for name, key in slots:
-        node: Any = net.get_submodule(name)
-        rest[f"{name}.{key}"] = node._memories_rv[key]
     functional.reset_net(net)
+    rest: dict[str, float] = {state: operator.attrgetter(state)(net) for state in held}
     program = torch.onnx.export(
-        _Step(net, names, slots).eval(), (example[0], *held.values()), dynamo=True, verbose=False,
-        dynamic_shapes=({0: batch}, ({0: batch},) * len(slots)),
+        _Step(net, names, list(held)).eval(), (example[0], *held.values()), dynamo=True,
+        verbose=False, dynamic_shapes=({0: batch}, ({0: batch},) * len(held)),
         input_names=["x", *rest], output_names=["logits", *(f"{s}.next" for s in rest), *names],
     )  # fmt: skip
     session = _written(program, names, path, rest=json.dumps(rest))

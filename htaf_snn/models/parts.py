@@ -29,11 +29,7 @@ def check_sizes(
     channels: int | None = None,
 ) -> None:
     """Raises a ValueError that says which frames fit, unless these do."""
-    sides = (
-        f"of at least {smallest} pixels"
-        if largest is None
-        else (f"from {smallest} to {largest} pixels")
-    )
+    sides = f"of at least {smallest}" if largest is None else f"from {smallest} to {largest}"
     if (
         len(in_shape) != 3
         or (in_shape[0] < 1 if channels is None else in_shape[0] != channels)
@@ -42,10 +38,9 @@ def check_sizes(
     ):
         raise ValueError(
             f"`in_shape` (={tuple(in_shape)}) must be (C, H, W) with "
-            f"{'C >= 1' if channels is None else f'C = {channels}'} and H and W {sides}"
+            f"{'C >= 1' if channels is None else f'C = {channels}'} and H and W {sides} pixels"
         )
-    if num_classes < 1:
-        raise ValueError(f"`num_classes` (={num_classes}) must be at least 1")
+    in_range("num_classes", num_classes, 1)
 
 
 @dataclass(frozen=True)
@@ -135,8 +130,7 @@ class SpikingNetwork(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` (={dropout}) must be at least 0 and below 1")
+        in_range("dropout", dropout, 0, 1, below=True)
         self.in_channels = in_channels
         self.features = features
         self.dropout = layer.Dropout(dropout) if dropout else nn.Identity()

@@ -238,34 +238,22 @@ _TORCHVISIONS: dict[str, tuple[int | tuple[int, ...], ...]] = {
     "vgg13": ((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2),
     "vgg16": ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
 }
+_averaging = partial(SpikingVGG, pooling="average")
 _VGGS = [
     Model("vgg_small", SpikingVGG, "this package"),
     Model(
         "vgg5",
-        partial(
-            SpikingVGG, widths=(64, (128, 128)), pooling="average", read_out_side=8, hidden=1024
-        ),
+        partial(_averaging, widths=(64, (128, 128)), read_out_side=8, hidden=1024),
         "Rathi et al. 2020, arXiv 2005.01807, convolutions; fully connected as VGG-9",
     ),
     Model(
         "vgg9",
-        partial(
-            SpikingVGG,
-            widths=((64, 64), (128, 128), (256, 256, 256)),
-            pooling="average",
-            read_out_side=4,
-            hidden=1024,
-        ),
+        partial(_averaging, widths=((64, 64), (128, 128), (256, 256, 256)), hidden=1024),
         "Lee et al. 2020, arXiv 1903.06379; norms as Kim and Panda 2021, arXiv 2010.01729",
     ),
     Model(
         "vgg_snn",
-        partial(
-            SpikingVGG,
-            widths=((64, 128), (256, 256), (512, 512), (512, 512)),
-            pooling="average",
-            bias=True,
-        ),
+        partial(_averaging, widths=((64, 128), (256, 256), (512, 512), (512, 512)), bias=True),
         "VGGSNN of Deng et al. 2022, arXiv 2202.11946",
         reference=((2, 48, 48), 10),
     ),
@@ -281,27 +269,27 @@ _VGGS = [
 ]
 
 _wide = partial(SpikingResNet, widths=(64, 128, 256, 512), stem=64, shortcut="convolution")
-_RESNETS: list[tuple[str, Callable[..., nn.Module], str]] = [
-    ("resnet18", partial(_wide, blocks=(2, 2, 2, 2)), _HE),
-    (
+_RESNETS = [
+    Model("resnet18", partial(_wide, blocks=(2, 2, 2, 2)), _HE),
+    Model(
         "resnet19",
         partial(_wide, blocks=(3, 3, 2), widths=(128, 256, 512), hidden=256),
         "Zheng et al. 2021, arXiv 2011.05280",
     ),
-    ("resnet20", partial(SpikingResNet, blocks=(3, 3, 3)), _HE),
-    ("resnet32", partial(SpikingResNet, blocks=(5, 5, 5)), _HE),
-    ("resnet34", partial(_wide, blocks=(3, 4, 6, 3)), _HE),
+    Model("resnet20", partial(SpikingResNet, blocks=(3, 3, 3)), _HE),
+    Model("resnet32", partial(SpikingResNet, blocks=(5, 5, 5)), _HE),
+    Model("resnet34", partial(_wide, blocks=(3, 4, 6, 3)), _HE),
 ]
 
 MODELS: dict[str, Model] = {
     entry.name: entry
     for entry in [
         *_VGGS,
-        *(Model(name, build, source) for name, build, source in _RESNETS),
+        *_RESNETS,
         *(
-            Model(f"{form}_{name}", partial(build, form=form), f"{source}; {form_source}")
-            for form, form_source in (("sew", _FANG), ("ms", _HU))
-            for name, build, source in _RESNETS
+            Model(f"{form}_{one.name}", partial(one.build, form=form), f"{one.source}; {source}")
+            for form, source in (("sew", _FANG), ("ms", _HU))
+            for one in _RESNETS
         ),
         Model(
             "mlp",

@@ -12,6 +12,7 @@ from spikingjelly.activation_based import layer
 from spikingjelly.activation_based.model import sew_resnet, spiking_resnet
 from torch import Tensor, nn
 
+from ..arguments import in_range, one_of
 from ..neurons import LIFNode
 from .parts import Norm, Parts, SpikingNetwork, check_sizes
 
@@ -129,14 +130,9 @@ class SpikingResNet(SpikingNetwork):
             raise ValueError(
                 f"`stem` (={stem}) and `widths` (={list(widths)}) must be positive and not fall"
             )
-        for name, value, known in (
-            ("form", form, get_args(Form)),
-            ("shortcut", shortcut, get_args(Shortcut)),
-        ):
-            if value not in known:
-                raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(known)}")
-        if hidden < 0:
-            raise ValueError(f"`hidden` (={hidden}) must be at least 0")
+        one_of("form", form, get_args(Form))
+        one_of("shortcut", shortcut, get_args(Shortcut))
+        in_range("hidden", hidden, 0)
         parts = Parts(spiking_neuron, kwargs, width, norm)
         channels = parts.channels(stem)
         stem_layers = nn.Sequential(

@@ -132,8 +132,7 @@ def transformer(
             fc_hidden=own[3], reduction_t=min(5, T),
         )  # fmt: skip
     for path, node in [(p, m) for p, m in net.named_modules() if type(m) is neuron.LIFNode]:
-        parent, _, child = path.rpartition(".")
-        setattr(net.get_submodule(parent), child, _in_place_of(node, spiking_neuron, kwargs))
+        net.set_submodule(path, _in_place_of(node, spiking_neuron, kwargs))
     functional.set_step_mode(net, "m")
     if not next(net.parameters()).is_meta:  # else it is made to be looked at
         fuse_norms(net)

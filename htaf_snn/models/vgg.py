@@ -8,6 +8,7 @@ from typing import Any, Literal
 from spikingjelly.activation_based import layer
 from torch import nn
 
+from ..arguments import in_range, one_of
 from ..neurons import LIFNode
 from .parts import Norm, Parts, SpikingNetwork, check_sizes
 
@@ -66,13 +67,9 @@ class SpikingVGG(SpikingNetwork):
         blocks = [[block] if isinstance(block, int) else list(block) for block in widths]
         if not blocks or not all(block and min(block) >= 1 for block in blocks):
             raise ValueError(f"`widths` (={list(widths)}) must name a positive width a block")
-        if pooling not in _POOLINGS:
-            raise ValueError(f"`pooling` (={pooling!r}) must be one of {', '.join(_POOLINGS)}")
-        if read_out_side < 1 or hidden < 0:
-            raise ValueError(
-                f"`read_out_side` (={read_out_side}) must be at least 1 "
-                f"and `hidden` (={hidden}) at least 0"
-            )
+        one_of("pooling", pooling, _POOLINGS)
+        in_range("read_out_side", read_out_side, 1)
+        in_range("hidden", hidden, 0)
         parts = Parts(spiking_neuron, kwargs, width, norm)
         channels, *sides = in_shape
         layers: list[nn.Module] = []

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import StrategyRegistry
 
-from ..arguments import Options, in_range, one_of, quoted
+from ..arguments import Options, one_of, quoted, within
 from ..models.parts import Norm
 from ..models.registry import check_depths
 from ..neurons import Backend
@@ -19,54 +18,6 @@ from ..surrogates import spike_function, trains_smooth
 from ..transfer import Shape
 
 Recipe = Literal["hardened", "surrogate_free", "surrogate"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig(Options):
-    """Options of a network; in a comparison the same for all, but for the spike function.
-
-    Args:
-        spike: a spike function, ``name`` or ``name:parameter=value``; see
-            `htaf_snn.spike_function`.
-        neuron: "if", "lif" or "plif", or the import path of a neuron class, one's own or
-            SpikingJelly's: "my_module.MyNeuron".
-        neuron_options: further arguments of every neuron, such as ``tau`` (``init_tau`` of
-            "plif"), ``v_threshold`` or ``detach_reset``.
-        model: the network's name, as ``htaf-snn models`` lists them; None for vgg_small, or mlp
-            where frames are too small for it.
-        width: factor on the network's channel counts, > 0.
-        widths: channels of each block of "vgg_small", neurons of each layer of "mlp"; None for
-            its own.
-        depths: blocks of a spiking transformer, or of each of its three stages; None for its own.
-        norm: "bn", or "tdbn" for threshold-dependent batch norm.
-        backend: of the neurons; "auto", "torch", "cpu" or "cupy".
-        compile: whether `torch.compile` compiles the network.
-
-    Raises:
-        ValueError: an unknown spike function or neuron, or an option that it has not.
-    """
-
-    spike: str = "htaf"
-    neuron: str = "lif"
-    neuron_options: dict[str, bool | float | None] | None = None
-    model: str | None = None
-    width: float = 1.0
-    widths: tuple[int | tuple[int, ...], ...] | None = None
-    depths: int | tuple[int, int, int] | None = None
-    norm: Norm = "bn"
-    backend: Backend = "auto"
-    compile: bool = False
-
-    def check(self) -> None:
-        spike_function(self.spike)
-        neuron_options(self.neuron, self.neuron_options or {})
-        if self.widths is not None and self.model not in (None, "vgg_small", "mlp"):
-            raise ValueError(
-                f"`widths` (={self.widths}) are those of vgg_small and mlp; {self.model} has a "
-                "`width`"
-            )
-        if self.depths is not None:
-            check_depths(self.model, self.depths)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,33 +62,23 @@ class TrainingConfig(Options):
 
     dropout: float = 0.0
     loss: Literal["mean", "tet"] = "mean"
-    label_smoothing: float = 0.0
+    label_smoothing: float = within(0.0, 0, 1, below=True)
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    warmup_epochs: float = 0.0
-    tbptt_steps: int | None = None
+    learning_rate: float = within(3e-3, 0, 1e6, open_=True)
+    weight_decay: float = within(1e-2, 0, 1e6)
+    warmup_epochs: float = within(0.0, 0)
+    tbptt_steps: int | None = within(None, 1)
     sharpness: dict[str, tuple[float, float]] | None = None
     sharpness_shape: Shape = "geometric"
     recipe: Recipe = "hardened"
     hardening: tuple[float, float] | None = (0.0, 0.8)
-    freeze_norm: float | None = 0.9
-    initialise: float | None = None
+    freeze_norm: float | None = within(0.9, 0, 1)
+    initialise: float | None = within(None, 0, 1, open_=True, below=True)
     checkpoint_activations: bool = False
     cuda_graph: bool = False
 
     def check(self) -> None:
-        if self.initialise is not None and not 0 < self.initialise < 1:
-            raise ValueError(f"`initialise` (={self.initialise}) must lie in (0, 1)")
-        in_range("learning_rate", self.learning_rate, 0, 1e6, open_=True)
-        in_range("weight_decay", self.weight_decay, 0, 1e6)
-        in_range("warmup_epochs", self.warmup_epochs, 0)
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` (={self.label_smoothing}) must lie in [0, 1)")
-        if self.tbptt_steps is not None:
-            in_range("tbptt_steps", self.tbptt_steps, 1)
-        if self.freeze_norm is not None:
-            in_range("freeze_norm", self.freeze_norm, 0, 1)
+        super().check()
         if self.recipe == "surrogate" and self.hardening != TrainingConfig.hardening:
             raise ValueError(
                 f"`hardening` (={self.hardening}) is not of the recipe surrogate; leave one out"
@@ -150,8 +91,43 @@ class TrainingConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(NetworkConfig, TrainingConfig):
-    """A network and its training: the fields of `NetworkConfig` and `TrainingConfig`."""
+class ModelConfig(TrainingConfig):
+    """Options of a network, and those of its training: the fields of `TrainingConfig`.
+
+    In a comparison the network is the same for all, but for the spike function.
+
+    Args:
+        spike: a spike function, ``name`` or ``name:parameter=value``; see
+            `htaf_snn.spike_function`.
+        neuron: "if", "lif" or "plif", or the import path of a neuron class, one's own or
+            SpikingJelly's: "my_module.MyNeuron".
+        neuron_options: further arguments of every neuron, such as ``tau`` (``init_tau`` of
+            "plif"), ``v_threshold`` or ``detach_reset``.
+        model: the network's name, as ``htaf-snn models`` lists them; None for vgg_small, or mlp
+            where frames are too small for it.
+        width: factor on the network's channel counts, > 0.
+        widths: channels of each block of "vgg_small", neurons of each layer of "mlp"; None for
+            its own.
+        depths: blocks of a spiking transformer, or of each of its three stages; None for its own.
+        norm: "bn", or "tdbn" for threshold-dependent batch norm.
+        backend: of the neurons; "auto", "torch", "cpu" or "cupy".
+        compile: whether `torch.compile` compiles the network.
+
+    Raises:
+        ValueError: an unknown spike function or neuron, an option that it has not, or options that
+            do not go together.
+    """
+
+    spike: str = "htaf"
+    neuron: str = "lif"
+    neuron_options: dict[str, bool | float | None] | None = None
+    model: str | None = None
+    width: float = 1.0
+    widths: tuple[int | tuple[int, ...], ...] | None = None
+    depths: int | tuple[int, int, int] | None = None
+    norm: Norm = "bn"
+    backend: Backend = "auto"
+    compile: bool = False
 
     def schedule(self) -> dict[str, Any]:
         """The arguments of `SharpnessSchedule` that the recipe stands for."""
@@ -163,8 +139,16 @@ class ModelConfig(NetworkConfig, TrainingConfig):
         }
 
     def check(self) -> None:
-        NetworkConfig.check(self)
-        TrainingConfig.check(self)
+        super().check()
+        spike_function(self.spike)
+        neuron_options(self.neuron, self.neuron_options or {})
+        if self.widths is not None and self.model not in (None, "vgg_small", "mlp"):
+            raise ValueError(
+                f"`widths` (={self.widths}) are those of vgg_small and mlp; {self.model} has a "
+                "`width`"
+            )
+        if self.depths is not None:
+            check_depths(self.model, self.depths)
         if self.recipe != "hardened" and not trains_smooth(spike_function(self.spike)):
             raise ValueError(
                 f"`recipe` (={self.recipe}) needs a spike function that can train smooth, not "
@@ -184,18 +168,8 @@ class ModelConfig(NetworkConfig, TrainingConfig):
 
 def migrate(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Completes the settings of an earlier version by the options that it had not."""
-    return {"freeze_norm": None, "initialise": None, "recipe": "hardened", **settings}
-
-
-# (least, most) of the trainer's numbers, where there are any.
-_RANGES: dict[str, tuple[float, float]] = {
-    "max_epochs": (1, 1e9), "min_epochs": (0, 1e9), "max_steps": (1, 1e12), "min_steps": (0, 1e12),
-    "num_nodes": (1, 1e5), "accumulate_grad_batches": (1, 1e6), "gradient_clip_val": (0, 1e12),
-    "check_val_every_n_epoch": (1, 1e9), "num_sanity_val_steps": (0, 1e9),
-    "log_every_n_steps": (0, 1e9), "fast_dev_run": (0, 1e6), "overfit_batches": (0, 1e9),
-}  # fmt: skip
-_POSITIVE = ("limit_train_batches", "limit_val_batches", "val_check_interval")
-_MINUS_ONE = ("max_epochs", "max_steps", "num_sanity_val_steps")  # means: no limit
+    added = {"cuda_graph": False, "depths": None, "freeze_norm": None, "initialise": None}
+    return {"recipe": "hardened", **added, **settings}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,28 +212,30 @@ class TrainerConfig(Options):
         ValueError: a value that can't be.
     """
 
-    max_epochs: int = 12
-    max_steps: int = -1
+    prefix: ClassVar[str] = "trainer."
+
+    max_epochs: int = within(12, -1, 1e9)
+    max_steps: int = within(-1, -1, 1e12)
     max_time: str | None = None
-    min_epochs: int | None = None
-    min_steps: int | None = None
+    min_epochs: int | None = within(None, 0, 1e9)
+    min_steps: int | None = within(None, 0, 1e12)
     accelerator: str = "auto"
     devices: int | str | tuple[int, ...] = "auto"
-    num_nodes: int = 1
+    num_nodes: int = within(1, 1, 1e5)
     strategy: str = "auto"
     precision: str | None = None
     sync_batchnorm: bool = False
-    accumulate_grad_batches: int = 1
-    gradient_clip_val: float | None = None
+    accumulate_grad_batches: int = within(1, 1, 1e6)
+    gradient_clip_val: float | None = within(None, 0, 1e12)
     gradient_clip_algorithm: Literal["norm", "value"] | None = None
-    val_check_interval: int | float | None = None
-    check_val_every_n_epoch: int = 1
-    num_sanity_val_steps: int | None = None
-    limit_train_batches: int | float | None = None
-    limit_val_batches: int | float | None = None
-    overfit_batches: int | float = 0.0
-    fast_dev_run: bool | int = False
-    log_every_n_steps: int = 10
+    val_check_interval: int | float | None = within(None, 0, 1e9, open_=True)
+    check_val_every_n_epoch: int = within(1, 1, 1e9)
+    num_sanity_val_steps: int | None = within(None, -1, 1e9)
+    limit_train_batches: int | float | None = within(None, 0, 1e9, open_=True)
+    limit_val_batches: int | float | None = within(None, 0, 1e9, open_=True)
+    overfit_batches: int | float = within(0.0, 0, 1e9)
+    fast_dev_run: bool | int = within(False, 0, 1e6)
+    log_every_n_steps: int = within(10, 0, 1e9)
     enable_progress_bar: bool | None = None
     enable_model_summary: bool | None = None
     deterministic: bool | Literal["warn"] | None = None
@@ -268,12 +244,10 @@ class TrainerConfig(Options):
     profiler: Literal["simple", "advanced", "pytorch"] | None = None
 
     def check(self) -> None:
-        for name, value in self.plain().items():
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if name in _RANGES and number and not (value == -1 and name in _MINUS_ONE):
-                in_range(f"trainer.{name}", value, *_RANGES[name])
-            if name in _POSITIVE and number:
-                in_range(f"trainer.{name}", value, 0, 1e9, open_=True)
+        super().check()
+        for name in ("max_epochs", "max_steps"):
+            if not getattr(self, name):
+                raise ValueError(f"`trainer.{name}` (=0) must be at least 1, or -1 for no limit")
         if self.strategy != "auto":
             others = ("spawn", "fork", "notebook", "xla")  # of another kind of process
             known = StrategyRegistry.available_strategies()
@@ -288,14 +262,12 @@ class TrainerConfig(Options):
                 f"`trainer.devices` (={quoted(self.devices)}) must be how many, as 1, or which, as "
                 "[0, 1], or auto"
             )
-        if self.max_time is not None:
-            try:
-                limit = Timer(self.max_time).time_remaining()
-            except Exception as error:  # of many kinds
-                raise ValueError(
-                    f"`trainer.max_time` (={self.max_time}) must read DD:HH:MM:SS: {error}"
-                ) from error
-            in_range("trainer.max_time", limit or 0, 0, open_=True)
+        if self.max_time is not None and not re.fullmatch(
+            r"(?=.*[1-9])\d{1,6}(:\d\d){3}", self.max_time.strip()
+        ):
+            raise ValueError(
+                f"`trainer.max_time` (={self.max_time}) must read DD:HH:MM:SS, and be above 0"
+            )
         if 0 < self.max_epochs < self.check_val_every_n_epoch:
             raise ValueError(
                 f"`trainer.check_val_every_n_epoch` (={self.check_val_every_n_epoch}) must not be "

@@ -25,14 +25,10 @@ def first_not_finite(net: nn.Module, run: Callable[[], object]) -> str | None:
     Returns:
         the layer's name and class; None if every output is finite.
     """
-    neurons = [name for name, module in net.named_modules() if name and is_neuron(module)]
-    names = {
-        module: f"{name} ({type(module).__name__})"
-        for name, module in net.named_modules()
-        if name
-        and (name in neurons or not any(module.children()))
-        and not any(name.startswith(f"{node}.") for node in neurons)  # seen at its neuron
-    }
+    names = {m: f"{name} ({type(m).__name__})" for name, m in net.named_modules() if name}
+    for node in filter(is_neuron, [*names]):
+        for inner in [*node.modules()][1:]:  # seen at its neuron
+            names.pop(inner, None)
     found: list[str] = []
 
     def look(module: nn.Module, _inputs: object, output: object) -> None:

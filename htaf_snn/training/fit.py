@@ -143,8 +143,8 @@ def fit(
     for name, number in (("save_steps", save_steps), ("patience", patience)):
         if number is not None:
             in_range(name, number, 1)
-    if ema is not None and not 0 < ema < 1:
-        raise ValueError(f"`ema` (={ema}) must lie in (0, 1)")
+    if ema is not None:
+        in_range("ema", ema, 0, 1, open_=True, below=True)
     if model.recipe == "surrogate_free" and trainer.precision in ("16", "16-mixed", "16-true"):
         raise ValueError(
             f"`trainer.precision` (={trainer.precision}) has no numbers as small as the gradients "

@@ -120,10 +120,9 @@ class SpikingClassifier(L.LightningModule):
         if config.compile:
             self.net.compile()
         self._captured = CapturedNetwork(self.net) if config.cuda_graph else None
-        # The layout that the CPU's convolutions, norms and poolings take least time with.
         for weight in self.net.parameters():
             if weight.ndim == 4:
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)  # as frames
         self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.scores: Any = nn.ModuleDict(
@@ -162,7 +161,7 @@ class SpikingClassifier(L.LightningModule):
                 is in training only.
         """
         functional.reset_net(self.net)
-        x_seq = x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(x_seq)
+        x_seq = _channels_last(x_seq)
         steps = self.config.tbptt_steps
         truncated = self.training if as_trained is None else as_trained
         if self._captured is not None and self.training and torch.is_grad_enabled():
@@ -206,11 +205,7 @@ class SpikingClassifier(L.LightningModule):
         """Re-estimates batch norm from training samples, with spikes as in training."""
         data = getattr(self.trainer, "datamodule", None)
         loader: Any = self.trainer.train_dataloader if data is None else data.train_dataloader()
-        layout = torch.channels_last
-        batches = (
-            x_seq.to(self.device).flatten(0, 1).contiguous(memory_format=layout).view_as(x_seq)
-            for x_seq, _ in loader
-        )
+        batches = (_channels_last(x_seq.to(self.device)) for x_seq, _ in loader)
         with self.trainer.precision_plugin.forward_context():
             calibrate(self.net, batches, CALIBRATION_BATCHES, hard=False)
         self._seed(batch_index)  # which the samples' augmentation changed
@@ -395,6 +390,11 @@ class SpikingClassifier(L.LightningModule):
 
     def _log(self, name: str, value: Tensor | Metric, labels: Tensor, **options: Any) -> None:
         self.log(name, value, batch_size=len(labels), **options)
+
+
+def _channels_last(x_seq: Tensor) -> Tensor:
+    """Frames in the layout that the CPU's convolutions, norms and poolings take least time with."""
+    return x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(x_seq)
 
 
 def _rate_and_count(spike_seq: Tensor) -> tuple[Tensor, int]:

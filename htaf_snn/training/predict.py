@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..checkpoint_io import checkpoint_errors
 from ..data import SpikingDataModule
 from ..data.framing import Framing
-from ..data.recordings import Events
 from ..files import write_figure, write_whole
 from ..transfer import firing_hard
 from .module import SpikingClassifier
@@ -71,14 +71,12 @@ def framing_in(content: dict[str, Any], checkpoint: Path) -> tuple[Framing, list
             f"{checkpoint} was trained on {name}, not on events, or by an earlier version; predict "
             "takes event recordings, so train on event data"
         )
-    try:
+    with checkpoint_errors(checkpoint):
         settings: dict[str, Any] = dict(state["framing"])
         if "by" in settings:  # an earlier version's
             settings["frames_by"] = settings.pop("by")
         framing = Framing.of(settings, "setting of framing")
         return framing, [str(name) for name in state["classes"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{checkpoint}: its settings of events are damaged: {error}") from error
 
 
 def labels(
@@ -93,31 +91,20 @@ def labels(
             continue
         first = int(windows[0]["t"][0])
         for events in windows:
-            yield _label(model, framing, classes, path, events, first)
-
-
-def _label(
-    model: SpikingClassifier,
-    framing: Framing,
-    classes: Sequence[str],
-    path: Path,
-    events: Events,
-    first: int,
-) -> Prediction:
-    frames = torch.from_numpy(framing.frames(events)).float()
-    with torch.inference_mode(), firing_hard(model):
-        probabilities = model(frames[:, None]).softmax(-1)[0]
-    label = int(probabilities.argmax())
-    return Prediction(
-        path,
-        label,
-        classes[label] if label < len(classes) else str(label),
-        float(probabilities.max()),
-        tuple(probabilities.tolist()),
-        int(events["t"][0]) - first,
-        len(events),
-        framing.window is not None,
-    )
+            frames = torch.from_numpy(framing.frames(events)).float()
+            with torch.inference_mode(), firing_hard(model):
+                probabilities = model(frames[:, None]).softmax(-1)[0]
+            label = int(probabilities.argmax())
+            yield Prediction(
+                path,
+                label,
+                classes[label] if label < len(classes) else str(label),
+                float(probabilities.max()),
+                tuple(probabilities.tolist()),
+                int(events["t"][0]) - first,
+                len(events),
+                framing.window is not None,
+            )
 
 
 def write_csv(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
@@ -133,15 +120,16 @@ def write_csv(path: Path, predictions: Sequence[Prediction], classes: Sequence[s
 
 def write_json(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
     """A list of objects, with the probabilities by class name, or with an error."""
-    rows: list[dict[str, Any]] = []
-    for p in predictions:
-        row: dict[str, Any] = {"path": str(p.path)}
-        if p.error:
-            rows.append(row | {"error": p.error})
-            continue
-        row |= {"start_us": p.start, "events": p.events, "label": p.label, "name": p.name}
-        row |= {"confidence": p.confidence}
-        rows.append(row | {"probabilities": dict(zip(classes, p.probabilities, strict=False))})
+    rows: list[dict[str, Any]] = [
+        {"path": str(p.path), "error": p.error}
+        if p.error
+        else {
+            "path": str(p.path), "start_us": p.start, "events": p.events, "label": p.label,
+            "name": p.name, "confidence": p.confidence,
+            "probabilities": dict(zip(classes, p.probabilities, strict=False)),
+        }
+        for p in predictions
+    ]  # fmt: skip
     text = json.dumps(rows, indent=1) + "\n"
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 

@@ -25,10 +25,9 @@ class MultiStepSyncBatchNorm(LayerSync):
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        for parent in list(model.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, _BatchNorm) and not isinstance(child, nn.SyncBatchNorm):
-                    setattr(parent, name, _synchronised(child))
+        for name, module in list(model.named_modules(remove_duplicate=False)):
+            if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+                model.set_submodule(name, _synchronised(module))
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
@@ -36,14 +35,11 @@ class MultiStepSyncBatchNorm(LayerSync):
 
 
 def _synchronised(norm: _BatchNorm) -> nn.SyncBatchNorm:
-    multi_step = isinstance(norm, base.StepModule) and norm.step_mode == "m"
-    kind = _MultiStepSyncBatchNorm if multi_step else nn.SyncBatchNorm
-    made = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    made.weight, made.bias = norm.weight, norm.bias
-    made.running_mean, made.running_var = norm.running_mean, norm.running_var
-    made.num_batches_tracked = norm.num_batches_tracked
+    made = nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+    if isinstance(norm, base.StepModule) and norm.step_mode == "m":
+        made.__class__ = _MultiStepSyncBatchNorm
     if isinstance(norm, AveragedNorm):
         ours = DeferredNorm if isinstance(norm, DeferredNorm) else AveragedNorm
-        made.__class__ = norm_class(kind, ours)  # type: ignore[assignment]
+        made.__class__ = norm_class(type(made), ours)
         made.__dict__["frozen"] = norm.frozen
-    return made.train(norm.training)
+    return made  # type: ignore[no-any-return]

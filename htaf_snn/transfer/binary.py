@@ -74,10 +74,9 @@ def binary_steps(net: nn.Module, x: Tensor) -> nn.Module:
         net(x)
     if not any(reads.values()):
         raise ValueError("no layer with weights reads integer spikes alone; is `x` an input of it?")
-    for parent in list(net.modules()):
-        for name, child in parent.named_children():
-            if reads.get(child):
-                setattr(parent, name, BinarySteps(child, levels))
+    for name, module in list(net.named_modules(remove_duplicate=False)):
+        if reads.get(module):
+            net.set_submodule(name, BinarySteps(module, levels))
     return net
 
 

@@ -14,6 +14,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..arguments import in_range
 from ..neurons.batch_norm import average_norms
 from .firing import evaluating, firing_as_trained, firing_hard, hooked
 
@@ -49,8 +50,8 @@ def calibrate(
         ValueError: the network has no batch norm with running statistics, or there is no batch.
     """
     norms = _some_norms(net)
-    if limit is not None and limit < 1:
-        raise ValueError(f"`limit` (={limit}) must be at least 1")
+    if limit is not None:
+        in_range("limit", limit, 1)
     if isinstance(batches, Iterator):
         batches = list(itertools.islice(batches, limit))
     before = [(norm, copy.deepcopy(norm.state_dict())) for norm in norms]

@@ -12,6 +12,7 @@ from spikingjelly.activation_based import functional, neuron
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
 from torch import Tensor, nn
 
+from ..arguments import in_range
 from ..surrogates import HTAF, trains_smooth
 from .calibration import batch_statistics, trains_by_batch
 from .firing import evaluating, firing_as_trained, firing_hard, hooked
@@ -130,8 +131,7 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
     Raises:
         ValueError: ``band`` out of range, or no batch.
     """
-    if not 0 < band < 0.5:
-        raise ValueError(f"`band` (={band}) must lie in (0, 0.5)")
+    in_range("band", band, 0, 0.5, open_=True, below=True)
     layers = {name: layer for name, layer in _layers(net).items() if trains_smooth(layer[1])}
     functions = [function for _, function in layers.values()]
     if isinstance(batches, Iterator):
@@ -189,8 +189,7 @@ def binarity(net: nn.Module, inputs: Iterable[Tensor], margin: float = 0.05) -> 
     Raises:
         ValueError: ``margin`` out of range, no input, or no spike function.
     """
-    if not 0 < margin < 0.5:
-        raise ValueError(f"`margin` (={margin}) must lie in (0, 0.5)")
+    in_range("margin", margin, 0, 0.5, open_=True, below=True)
     layers = _layers(net)
     if not layers:
         raise ValueError(f"{type(net).__name__} has no spike function")

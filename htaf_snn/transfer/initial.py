@@ -11,6 +11,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
+from ..arguments import in_range
 from ..neurons.host import is_neuron
 from .calibration import batch_statistics, calls, run_up_to
 from .firing import evaluating, firing_hard, hooked
@@ -47,8 +48,7 @@ def initialise(net: nn.Module, x: Tensor, share: float = 0.1) -> dict[str, float
     Source:
         Mishkin and Matas 2016, LSUV, arXiv 1511.06422, which does so for variances.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"`share` (={share}) must lie in (0, 1)")
+    in_range("share", share, 0, 1, open_=True, below=True)
     names = {module: name for name, module in net.named_modules() if is_neuron(module)}
     if not names:
         raise ValueError(f"{type(net).__name__} has no spiking neuron")

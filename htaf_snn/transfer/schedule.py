@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from ..arguments import in_range, typed
+from ..arguments import in_range, one_of, typed
 from ..surrogates import SpikeFunction, trains_smooth
 from .firing import spike_functions
 
@@ -63,10 +63,8 @@ class SharpnessSchedule:
         true_gradient: bool = False,
         **parameters: tuple[float, float],
     ) -> None:
-        if total_steps < 1:
-            raise ValueError(f"`total_steps` (={total_steps}) must be at least 1")
-        if shape not in get_args(Shape):
-            raise ValueError(f"`shape` (={shape!r}) must be one of {', '.join(get_args(Shape))}")
+        in_range("total_steps", total_steps, 1)
+        one_of("shape", shape, get_args(Shape))
         if hardening is not None and not (
             len(hardening) == 2 and 0 <= hardening[0] <= hardening[1] <= 1
         ):

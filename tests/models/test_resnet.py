@@ -85,8 +85,8 @@ def test_ms_neurons_stand_before_the_convolutions() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"form": "pre"}, r"`form` \(='pre'\) must be one of plain, sew, ms"),
-        ({"shortcut": "none"}, r"`shortcut` \(='none'\) must be one of convolution, padding"),
+        ({"form": "pre"}, "unknown form 'pre'; the known ones are plain, sew, ms"),
+        ({"shortcut": "none"}, "unknown shortcut 'none'; the known ones are convolution, padding"),
         ({"blocks": (2,)}, r"`blocks` \(=\[2\]\).*`widths` \(=\[4, 6\]\)"),
         ({"blocks": (2, 0)}, r"`blocks` \(=\[2, 0\]\)"),
         ({"widths": (6, 4)}, r"`widths` \(=\[6, 4\]\)"),

@@ -71,7 +71,7 @@ def test_a_block_pools_once_behind_its_convolutions() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pooling": "min"}, r"`pooling` \(='min'\) must be one of max, average"),
+        ({"pooling": "min"}, "unknown pooling 'min'; the known ones are max, average"),
         ({"read_out_side": 0}, r"`read_out_side` \(=0\)"),
         ({"hidden": -1}, r"`hidden` \(=-1\)"),
         ({"widths": (8, ())}, r"`widths` \(=\[8, \(\)\]\)"),

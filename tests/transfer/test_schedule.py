@@ -106,7 +106,7 @@ def test_harden() -> None:
     ("options", "message"),
     [
         ({"total_steps": 0}, r"`total_steps` \(=0\) must be at least 1"),
-        ({"shape": "step"}, r"`shape` \(='step'\) must be one of linear, cosine, geometric"),
+        ({"shape": "step"}, "unknown shape 'step'; the known ones are linear, cosine, geometric"),
         ({"hardening": (0.5, 1.5)}, r"`hardening` \(=\(0.5, 1.5\)\) must be its begin and its end"),
         ({"hardening": (0.5, 0.4)}, r"`hardening` \(=\(0.5, 0.4\)\) must be its begin and its end"),
         ({"alpha2": (1.0, 2.0)}, "no spike function of the network has a parameter 'alpha2'"),
