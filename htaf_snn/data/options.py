@@ -2,38 +2,20 @@
 
 # Annotations are types here, not text: classes elsewhere inherit them.
 
-import math
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from ..arguments import Options, in_range, quoted
+from ..arguments import Options, in_range, quoted, within
 
 Camera = Literal["dvs128", "davis128", "davis208", "davis240", "davis346", "davis640"]
 
 _LONGEST_US = 1 << 53  # of any stretch of time that an option names
 
 
-def within(default: Any, least: float, most: float = math.inf, *, open_: bool = False) -> Any:
-    """Returns a field of `DataOptions`: None, or from ``least``, or above it, to ``most``."""
-    return field(default=default, metadata={"range": (least, most, open_)})
-
-
-@dataclass(frozen=True)
-class DataOptions(Options):
-    """A group of options, whose numbers lie `within` their fields' ranges."""
-
-    def check(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if "range" in one.metadata and value is not None:
-                least, most, open_ = one.metadata["range"]
-                in_range(one.name, value, least, most, open_=open_)
-
-
 @dataclass(frozen=True, kw_only=True)
-class FormatOptions(DataOptions):
+class FormatOptions(Options):
     """Options for what files of recordings do not tell.
 
     Args:
@@ -75,7 +57,7 @@ class Format(FormatOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FramingOptions(DataOptions):
+class FramingOptions(Options):
     """Options that choose a recording's events and divide them into frames.
 
     Args:
