@@ -52,12 +52,6 @@ def constant_result(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def below_autograd(name: str, *arguments: Any) -> Any:
-    """Runs an operator of ours without its autograd."""
-    with torch._C._AutoDispatchBelowAutograd():
-        return getattr(torch.ops.htaf_snn, name).default(*arguments)
-
-
 def transforming() -> bool:
     """Returns True if jit traces, or a transform or forward-mode differentiation is active."""
     return bool(is_jit_tracing() or forward_ad._current_level >= 0 or transform() is not None)

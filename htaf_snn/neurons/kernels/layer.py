@@ -384,14 +384,17 @@ def once(grads: Sequence[Tensor | None], tensors: Sequence[Tensor], run: Any) ->
     return [places.get(k) for k in range(len(tensors))]
 
 
+def refuse(_ctx: Any, *_grads: Any) -> Any:
+    """The derivative of a gradient, which is an error."""
+    raise RuntimeError(
+        "htaf_snn's fused neurons are differentiated once; for a second derivative "
+        "(create_graph=True) set backend='torch' on the neurons"
+    )
+
+
 class _Once(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: Any, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         return tuple(run(*tensors))
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        raise RuntimeError(
-            "htaf_snn's fused neurons are differentiated once; for a second derivative "
-            "(create_graph=True) set backend='torch' on the neurons"
-        )
+    backward = staticmethod(refuse)
