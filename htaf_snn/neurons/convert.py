@@ -9,9 +9,10 @@ from torch import nn
 
 from .base import BackendNode, check_subtracts
 from .batch_norm import average_norms
-from .host import ORIGINAL_OF, backend_class, is_neuron, why_not
+from .classes import ORIGINAL_OF
+from .host import backend_class, is_neuron, why_not
 from .kernels import Backend, check_backend
-from .norm_fusion import fuse_norms, unfuse_norms
+from .norm_fusion import fuse_norms
 
 _logger = logging.getLogger(__name__)
 
@@ -99,10 +100,10 @@ def revert(net: nn.Module) -> nn.Module:
         ValueError: there is no neuron to revert.
     """
     ours = [module for module in net.modules() if type(module) in ORIGINAL_OF]
-    if not unfuse_norms(net) and not ours:
+    if not ours:
         raise ValueError(f"{type(net).__name__} has no neuron of htaf_snn's to revert")
     for module in ours:
-        for name in ("_backend", "_resolved", "_key"):
+        for name in ("_backend", "_resolved", "_key", "proof", "proofs"):
             module.__dict__.pop(name, None)
         module.__class__ = ORIGINAL_OF[type(module)]
     return net

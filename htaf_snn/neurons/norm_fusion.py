@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import torch_state
 from .base import BackendNode
-from .batch_norm import AveragedNorm, average_norms, host_class, norm_class
+from .batch_norm import AveragedNorm, average_norms, norm_class
 from .decide import compile_obstacle
 from .kernels.buffers import DTYPES
 from .kernels.norm import Norm
@@ -79,6 +79,9 @@ class DeferredNorm(AveragedNorm):
             entered.add(id(owner))
             frame = _caller(frame)
         return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("proof", "proofs")}
 
     def described(self) -> Norm:
         """Returns its arguments for the neurons' kernel, with running statistics in training."""
@@ -214,16 +217,6 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
                 left.pop(key)
     average_norms(net)
     return {names[key][0]: reason for key, reason in left.items()}
-
-
-def unfuse_norms(net: nn.Module) -> int:
-    """The inverse of `fuse_norms`; returns how many norms it changed."""
-    found = [m for m in net.modules() if isinstance(m, AveragedNorm)]
-    for norm in found:
-        for name in ("proof", "proofs"):
-            norm.__dict__.pop(name, None)
-        norm.__class__ = host_class(norm)  # type: ignore[assignment]
-    return len(found)
 
 
 _OPEN = "output reads its output"  # of the module that was followed: its parent may tell more

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,11 +129,9 @@ def test_options_of_cxx_win(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_compiler().flags[-2:] == ("-O0", "-DX=1")
 
 
-def test_a_neuron_looks_at_the_folder_once(
-    kernels: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    monkeypatch.setattr(compiler, "others_can_change", lambda folder: bool(seen.append(folder)))
+def test_a_neuron_looks_at_the_folder_once(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+    monkeypatch.setattr(compiler, "others_can_change", lambda f: seen.append(f) or False)  # type: ignore[func-returns-value]
     for _ in range(3):
         htaf_snn.LIFNode(backend="cpu")
     assert seen == [kernels]

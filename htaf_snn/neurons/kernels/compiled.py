@@ -87,7 +87,7 @@ def _fake_neuron_backward(
     return made + [torch.empty_like(parameters[k]) for k in decode(program).learned]
 
 
-def _save(ctx: Any, inputs: Any, output: Any) -> None:
+def _save(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG001  # torch's names
     x, states, parameters, *ctx.description, _ = inputs
     states = [s.clone() if s.is_inference() else s for s in states]  # which autograd can't keep
     ctx.counts = len(x), len(x) + len(states)
@@ -103,7 +103,7 @@ def _gradients(ctx: Any, grads: list[Tensor | None]) -> Any:
     learned = dict(zip(decode(program).learned, found[second:], strict=True))
     of_parameters = [learned.get(k) for k in range(len(groups[2]))]
     # torch takes a gradient for each tensor of a list, so that an empty list has an empty one
-    of_constants = None if constants else []
+    of_constants: Any = None if constants else []
     return found[:first], found[first:second], of_parameters, of_constants, None, None
 
 
@@ -112,7 +112,5 @@ for _device in KERNELS:
     _library.impl("neuron_backward", _neuron_backward, _device.upper())
 torch.library.register_fake("htaf_snn::neuron", _fake_neuron, lib=_library)
 torch.library.register_fake("htaf_snn::neuron_backward", _fake_neuron_backward, lib=_library)
-torch.library.register_autograd(
-    "htaf_snn::neuron", _gradients, setup_context=_save, lib=_library
-)
+torch.library.register_autograd("htaf_snn::neuron", _gradients, setup_context=_save, lib=_library)
 torch.library.register_autograd("htaf_snn::neuron_backward", refuse, lib=_library)

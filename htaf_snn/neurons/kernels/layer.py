@@ -384,7 +384,7 @@ def once(grads: Sequence[Tensor | None], tensors: Sequence[Tensor], run: Any) ->
     return [places.get(k) for k in range(len(tensors))]
 
 
-def refuse(_ctx: Any, *_grads: Any) -> Any:
+def refuse(ctx: Any, *grad_outputs: Any) -> Any:  # noqa: ARG001  # torch's names
     """The derivative of a gradient, which is an error."""
     raise RuntimeError(
         "htaf_snn's fused neurons are differentiated once; for a second derivative "
