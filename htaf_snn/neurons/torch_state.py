@@ -52,11 +52,6 @@ def constant_result(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def transforming() -> bool:
-    """Returns True if jit traces, or a transform or forward-mode differentiation is active."""
-    return bool(is_jit_tracing() or forward_ad._current_level >= 0 or transform() is not None)
-
-
 def obstacle(x: Tensor, named: bool = False) -> str | None:
     """Returns the reason in torch's state why no kernel may run on ``x`` now, or None.
 

@@ -6,7 +6,7 @@ import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -43,7 +43,6 @@ class Traced:
     program: str | None = None
     reason: str | None = None
     parameters: tuple[tuple[int, str], ...] = ()
-    letters: str = ""
     numbers: tuple[float, ...] = ()
     scalars: tuple[tuple[int, str], ...] = ()
 
@@ -87,7 +86,12 @@ class NodeStep:
 def step_of(node: nn.Module) -> NodeStep:
     """The node's step, traced where no node like it was."""
     modules = list(node.modules())
-    tensors = list(_tensors(modules))
+    tensors = [
+        (number, name, value)
+        for number, module in enumerate(modules)
+        for name, value in _read(module)
+        if isinstance(value, Tensor)
+    ]
     traced = _traced_of(node, modules, tensors, tuple(_signature(m) for m in modules))
     functions = [type(m).__name__ for m in modules if isinstance(m, SurrogateFunctionBase)]
     return NodeStep(
@@ -127,14 +131,11 @@ def step_in_graph(node: Any) -> NodeStep:
 
 @torch_state.constant_result
 def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    """Yields, of a node and the modules within, the path and what a trace depends on."""
+    """Returns, of a node and the modules within, the path and what a trace depends on."""
     found = []
     for path, module in _NODES[int(key)].named_modules():
-        names = [
-            name
-            for name, value in module.__dict__.items()
-            if name not in NOT_READ and isinstance(value, bool | int | float | str | None)
-        ]
+        kinds = bool | int | float | str | None
+        names = [name for name, value in _read(module) if isinstance(value, kinds)]
         found.append((tuple(path.split(".")) if path else (), ("training", *names)))
     return tuple(found)
 
@@ -142,18 +143,15 @@ def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 @torch_state.constant_result
 def _constants(text: str) -> tuple[Any, ...]:
     own = step_of(_NODES[int(text.partition("\n")[0])])
-    traced = own.traced
-    return (own.name, tuple(own.numbers), traced.program, traced.reason, traced.parameters,
-            traced.letters, traced.numbers, traced.scalars)  # fmt: skip
+    return own.name, tuple(own.numbers), *astuple(own.traced)
 
 
-def _tensors(modules: Sequence[nn.Module]) -> Iterator[tuple[int, str, Tensor]]:
-    """The tensors that a step may read: of which module, by what name."""
-    for number, module in enumerate(modules):
-        for group in (module._parameters, module._buffers, module.__dict__):
-            for name, value in group.items():
-                if isinstance(value, Tensor) and name not in NOT_READ:
-                    yield number, name, value
+def _read(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module that a step may read, by name."""
+    for group in (module._parameters, module._buffers, module.__dict__):
+        for name, value in group.items():
+            if name not in NOT_READ:
+                yield name, value
 
 
 def _signature(module: nn.Module) -> tuple[Any, ...]:
@@ -163,16 +161,13 @@ def _signature(module: nn.Module) -> tuple[Any, ...]:
     """
     free = module.parameter_names if isinstance(module, SpikeFunction) else ()
     found: list[Any] = [type(module), module.training]
-    for group in (module.__dict__, module._parameters, module._buffers):
-        for name, value in group.items():
-            if name in NOT_READ:
-                continue
-            if isinstance(value, Tensor):
-                found.append((name, _scope(value), value.requires_grad))
-            elif name in free and isinstance(value, float):
-                found.append(name)
-            else:
-                found.append((name, frozen(value)))
+    for name, value in _read(module):
+        if isinstance(value, Tensor):
+            found.append((name, _scope(value), value.requires_grad))
+        elif name in free and isinstance(value, float):
+            found.append(name)
+        else:
+            found.append((name, frozen(value)))
     for kind in users_classes(type(module)):
         found += [(name, frozen(value)) for name, value in vars(kind).items()]
     return tuple(found)
@@ -193,13 +188,8 @@ def is_mutable(value: object) -> bool:
         return False
     if isinstance(value, tuple):
         return any(is_mutable(v) or isinstance(v, Tensor) for v in value)
-    return not isinstance(
-        value, nn.Module | FunctionType | staticmethod | classmethod | property
-    ) and (
-        isinstance(value, list | dict | set | frozenset | deque)
-        or bool(_held(value))
-        or _is_buffer(value)
-    )
+    is_of_class = isinstance(value, staticmethod | classmethod | property)
+    return not is_of_class and not isinstance(frozen(value), _Identity)
 
 
 def frozen(value: Any, depth: int = 0) -> Any:
@@ -280,7 +270,7 @@ def _traced_of(
 
     def traced(key: tuple[Any, ...], free: Sequence[tuple[int, str]]) -> Traced:
         found = _TRACED.get(key) or _trace(node, modules, tensors, free)
-        if found.program is not None or not torch_state.transforming():
+        if found.program is not None or not torch_state.listens():
             _TRACED[key] = found
         return found
 
@@ -347,10 +337,8 @@ def _without_unused(
         ops=tuple(ops),
         results=(*program.results[:first], *(gradients[k] for k in learned)),
     )
-    return Traced(
-        program.encode(), None, tuple(places[k] for k in kept), program.parameters, numbers,
-        tuple(places[k] for k in scalars),
-    )  # fmt: skip
+    parameters, free = (tuple(places[k] for k in own) for own in (kept, scalars))
+    return Traced(program.encode(), None, parameters, numbers, free)
 
 
 def with_tensors(modules: Sequence[nn.Module], values: dict[tuple[int, str], Tensor]) -> Any:

@@ -18,7 +18,7 @@ from . import functional
 Mode = Literal["auto", "soft", "hard"]
 
 _logger = logging.getLogger(__name__)
-say_once = functools.cache(_logger.warning)  # of a process
+say_once = functools.cache(_logger.log)  # a message of a level, once a process
 
 
 class SpikeFunction(SurrogateFunctionBase):
@@ -248,8 +248,9 @@ class SpikeFunction(SurrogateFunctionBase):
         if constants and not any(prefix + name in state_dict for name in constants):
             constants = []
             say_once(
+                logging.WARNING,
                 "the state dict is of a network with other spike functions: this one's keep the "
-                "constants that they were made with"
+                "constants that they were made with",
             )
         for name in constants:
             if prefix + name not in state_dict:
