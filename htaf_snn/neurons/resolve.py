@@ -17,9 +17,9 @@ from torch.autograd import forward_ad
 
 from . import torch_state
 from .decide import broadcasts, fused
-from .kernels import norm
 from .kernels.buffers import DTYPES, Words
 from .kernels.layer import Layer, Neuron
+from .kernels.norm import NormedCall
 from .step.graph import Scope, decode
 from .step.simplify import with_norm
 from .torch_state import dispatch_modes, is_jit_tracing, transform
@@ -269,19 +269,16 @@ class Resolved:
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """The outputs, the last states, and if asked for the states after each step."""
         layer, head = ready
-        tensors = (*inputs, *states, *self.tensors)
+        tensors: Any = (*inputs, *states, *self.tensors)
         if self.before is not None:
-            described: Any = self._norm
-            if isinstance(self.before, nn.SyncBatchNorm):
-                described = self.before.described()
-            made: tuple[Tensor, ...] = norm.NormNeuron.apply(
-                layer, described, head, at_rest, sequences, *self._weights, *tensors
-            )
-            return made
-        if torch.is_grad_enabled() and any(map(_learns, tensors)):
-            call = layer, head, at_rest, sequences
-            return Neuron.apply(call, *tensors)  # type: ignore[no-any-return]
-        return layer.forward(tensors, head, at_rest, sequences)
+            if isinstance(self.before, nn.SyncBatchNorm):  # whose processes may be others now
+                self._norm = self.before.described()
+            of, tensors = NormedCall(layer, self._norm), (*self._weights, *tensors)
+        elif not (torch.is_grad_enabled() and any(map(_learns, tensors))):
+            return layer.forward(tensors, head, at_rest, sequences)
+        else:
+            of = layer
+        return Neuron.apply(of, head, at_rest, sequences, *tensors)  # type: ignore[no-any-return]
 
 
 def resolve(

@@ -157,7 +157,7 @@ class Layer:
         head: Words,
         at_rest: bool,
         sequences: bool,
-        norm: Any = None,
+        run: Any = None,
     ) -> tuple[Tensor, ...]:
         """The outputs, the last states, and if asked for the states after each step.
 
@@ -166,7 +166,7 @@ class Layer:
             head: the constants, from `head`.
             at_rest: whether the states are at rest.
             sequences: whether the states after each step are wanted.
-            norm: what calls a kernel that computes a batch norm, given the words.
+            run: what calls the kernel instead of its own ``run``.
         """
         if not (at_rest and self._simple):
             tensors = self._readable(tensors, at_rest)
@@ -182,10 +182,7 @@ class Layer:
             order = self._order_of((at_rest, sequences), "Forward", [True] * len(made))
         addresses = order((0, *map(Tensor.data_ptr, tensors), *map(Tensor.data_ptr, made)))
         words = head + array.array("q", addresses)
-        if norm is None:
-            self.kernel.run("forward", words, (), self.live)
-        else:
-            norm("forward", words)
+        (run or self.kernel.run)("forward", words, (), self.live)
         return tuple(made)
 
     def backward(
@@ -194,7 +191,7 @@ class Layer:
         tensors: Sequence[Tensor],
         head: Words,
         at_rest: bool,
-        norm: Any = None,
+        run: Any = None,
     ) -> list[Tensor | None]:
         """From the gradients of what `forward` gives, those of its tensors.
 
@@ -240,10 +237,7 @@ class Layer:
             *map(Tensor.data_ptr, made), *map(Tensor.data_ptr, learned),
         )  # fmt: skip
         words = head + array.array("q", order(addresses))
-        if norm is None:
-            self.kernel.run("backward", words, learned, self.live)
-        else:
-            norm("backward", words, learned)
+        (run or self.kernel.run)("backward", words, learned, self.live)
         found: list[Tensor | None] = [*made, *[None] * (len(raw) - len(made))]
         for place, grad in zip(self._learned, learned, strict=True):
             if not self._as_it_is[place]:
@@ -319,27 +313,28 @@ class Layer:
         return order
 
 
-Call = tuple[Layer, Words, bool, bool]  # and its constants, whether at rest, whether sequences
-
-
 class Neuron(torch.autograd.Function):
-    """`Layer.forward`, differentiable once."""
+    """`Layer.forward`, or that of a `NormedCall`, differentiable once."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, of: Any, head: Words, at_rest: bool, sequences: bool, *tensors: Any
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(*tensors)
-        ctx.call = call
+        ctx.call = of, head, at_rest
         ctx.set_materialize_grads(False)
-        layer, head, at_rest, sequences = call
-        return layer.forward(tensors, head, at_rest, sequences)
+        made: tuple[Tensor, ...] = of.forward(tensors, head, at_rest, sequences)
+        return made
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        layer, head, at_rest, _ = ctx.call
+        of, head, at_rest = ctx.call
         tensors = saved(ctx, grads)
         if torch.is_grad_enabled():
-            return None, *once(grads, tensors, lambda g, t: layer.backward(g, t, head, at_rest))
-        return None, *layer.backward(grads, tensors, head, at_rest)
+            found = once(grads, tensors, lambda g, t: of.backward(g, t, head, at_rest))
+        else:
+            found = of.backward(grads, tensors, head, at_rest)
+        return None, None, None, None, *found
 
 
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
