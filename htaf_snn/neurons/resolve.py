@@ -156,7 +156,7 @@ class Resolved:
                 self._numbers.append(float(tensor) if is_number else 0.0)
         self._packed = packed
         self.tensors = tuple(t for t, p in zip(given, packed, strict=True) if not p)
-        self._norm = None if before is None else before.described()
+        self._norm: Any = None if before is None else before.described()
         self._weights = () if before is None else (before.weight, before.bias)
         held = (*self._weights, *(() if self._norm is None else self._norm.running))
         self._watched = (*self.tensors, *(t for t in held if t is not None))
@@ -269,6 +269,7 @@ class Resolved:
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """The outputs, the last states, and if asked for the states after each step."""
         layer, head = ready
+        of: Any = layer
         tensors: Any = (*inputs, *states, *self.tensors)
         if self.before is not None:
             if isinstance(self.before, nn.SyncBatchNorm):  # whose processes may be others now
@@ -276,8 +277,6 @@ class Resolved:
             of, tensors = NormedCall(layer, self._norm), (*self._weights, *tensors)
         elif not (torch.is_grad_enabled() and any(map(_learns, tensors))):
             return layer.forward(tensors, head, at_rest, sequences)
-        else:
-            of = layer
         return Neuron.apply(of, head, at_rest, sequences, *tensors)  # type: ignore[no-any-return]
 
 

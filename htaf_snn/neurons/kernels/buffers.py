@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -237,9 +237,8 @@ def read_header(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def packer(name: str) -> Callable[[Mapping[str, float]], Words]:
-    """Returns a function that packs the one-element buffers of a struct by name."""
+def packer(name: str) -> tuple[Callable[..., bytes], Callable[[Mapping[str, float]], Any]]:
+    """Returns what packs the one-element buffers of a struct, and what orders them by name."""
     buffers = STRUCTS[name]
     kinds = "".join("d" if buffer.type == "double" else "q" for buffer in buffers)
-    layout, order = struct.Struct(kinds), itemgetter(*(buffer.name for buffer in buffers))
-    return lambda values: Words("q", layout.pack(*order(values)))
+    return struct.Struct(kinds).pack, itemgetter(*(buffer.name for buffer in buffers))

@@ -11,7 +11,7 @@ from torch import Tensor
 from .buffers import NORM, Words, packer
 from .layer import Layer
 
-_pack, _pack_backward = packer("NormForward"), packer("NormBackward")
+(_pack, _order), (_pack_back, _order_back) = packer("NormForward"), packer("NormBackward")
 BATCH, RUNNING, GIVEN = range(3)  # whose statistics: kernel_norm.h's Mode
 
 
@@ -48,7 +48,7 @@ def batch_moments(layer: Layer, words: Words, group: Any) -> tuple[Tensor, int]:
     """
     found = torch.empty(2, layer.channels, dtype=torch.float64)
     values = dict.fromkeys((b.name for b in NORM), 0) | {"moments": found.data_ptr()}
-    layer.kernel.run("moments", words + _pack(values))
+    layer.kernel.run("moments", words + Words("q", _pack(*_order(values))))
     count = layer.elements
     if group is None:
         return found, count
@@ -100,7 +100,7 @@ class NormedCall:
                 "moments": 0 if moments is None else moments.data_ptr(),
                 "scaling": self._scaling.data_ptr(),
             }
-            layer.kernel.run("norm_forward", words + _pack(values))
+            layer.kernel.run("norm_forward", words + Words("q", _pack(*_order(values))))
 
         made = layer.forward(tensors, head, at_rest, sequences, run)
         if norm.follows:
@@ -125,7 +125,7 @@ class NormedCall:
                 "sums": 0 if sums is None else sums.data_ptr(),
                 "scaling": self._scaling.data_ptr(),
             }
-            words += _pack_backward(values)
+            words += Words("q", _pack_back(*_order_back(values)))
             layer.kernel.run("norm_backward", words)
             if sums is not None and self._corrects:
                 torch.distributed.all_reduce(sums, group=group)
