@@ -54,7 +54,7 @@ def convert(net: nn.Module, backend: Backend = "auto", fuse_norm: bool = False) 
         if reason is None:
             chosen.append((name, module))
         else:
-            left[_path(type(module))] = reason
+            left[f"{type(module).__module__}.{type(module).__qualname__}"] = reason
     others = "; ".join(f"{path}: {reason}" for path, reason in sorted(left.items()))
     if not chosen:
         raise ValueError(
@@ -107,7 +107,3 @@ def revert(net: nn.Module) -> nn.Module:
             module.__dict__.pop(name, None)
         module.__class__ = ORIGINAL_OF[type(module)]
     return net
-
-
-def _path(node_class: type[nn.Module]) -> str:
-    return f"{node_class.__module__}.{node_class.__qualname__}"

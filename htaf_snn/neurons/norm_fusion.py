@@ -19,7 +19,6 @@ from . import torch_state
 from .base import BackendNode
 from .batch_norm import AveragedNorm, average_norms, norm_class
 from .decide import compile_obstacle
-from .kernels.buffers import DTYPES
 from .kernels.norm import Norm
 from .resolve import Snapshot
 from .traced import users_classes
@@ -95,22 +94,19 @@ class DeferredNorm(AveragedNorm):
         momentum = float(self.momentum or 0.0)  # the least share of the newest batch
         return Norm(self.eps, momentum, batch, running, self.training and bool(running), group)
 
-    def obstacle(self, x: Tensor, multi: bool, text: str | None) -> str | None:
-        """Returns the reason why the kernel of neurons that are given ``x`` can't compute it."""
+    def can_be_fused(self, x: Tensor, multi: bool, text: str) -> bool:
+        """Returns True if the kernel of neurons that are given ``x`` can compute it."""
         state = torch.float64 if x.dtype == torch.float64 else torch.float32
         channel = 2 if multi else 1
         dimensions = _DIMENSIONS.get(type(self).__name__[-2:], (2, 3, 4, 5))
         held = (self.weight, self.bias, self.running_mean, self.running_var)
-        if x.dtype not in DTYPES:
-            return f"there is no kernel for {x.dtype}"
-        if x.ndim - channel + 1 not in dimensions or x.shape[channel] != self.num_features:
-            return f"it takes no input of shape {tuple(x.shape)}"
-        if any(t is not None and (t.dtype != state or not t.is_contiguous()) for t in held):
-            return f"it has numbers of another type than {state}"
-        if x.numel() <= self.num_features:
-            return "there is no variance of one number a channel"
-        assert text is not None
-        return compile_obstacle(text, x.dtype, normed=True)
+        return (
+            x.ndim - channel + 1 in dimensions
+            and x.shape[channel] == self.num_features
+            and x.numel() > self.num_features  # more than one, which has no variance, a channel
+            and all(t is None or (t.dtype == state and t.is_contiguous()) for t in held)
+            and compile_obstacle(text, x.dtype, normed=True) is None
+        )
 
 
 class Proof:

@@ -297,13 +297,14 @@ def resolve(
     if node.backend == "torch" or (multi and not (x.ndim and x.shape[0])):
         return None
     step = step_of(node)
-    if not fused(step, node.backend, x, multi):
+    text = step.traced.program
+    if not fused(step, node.backend, x, multi) or text is None:
         return None
     if before is None:
         if calls.plain is not None and calls.plain.is_captured:
             calls.captured.append(calls.plain)
         found = calls.plain = Resolved(node, step, x, multi)
-    elif not node._is_called_plainly() or before.obstacle(x, multi, step.traced.program):
+    elif not node._is_called_plainly() or not before.can_be_fused(x, multi, text):
         return None
     else:
         found = Resolved(node, step, x, multi, before)

@@ -100,12 +100,7 @@ _BASES = {
 
 def counts(program: Program) -> dict[str, int]:
     """The number of buffers of each kind."""
-    uniform = program.parameters.count(Scope.LAYER)
-    return {
-        "": 1, "STATES": program.states, "INPUTS": program.inputs, "OUTPUTS": program.outputs,
-        "NUMBERS": program.arguments + uniform, "UNIFORM": uniform,
-        "PARAMETERS": program.parameters.count(Scope.CHANNEL), "LEARNED": len(program.learned),
-    }  # fmt: skip
+    return {"": 1, "UNIFORM": program.parameters.count(Scope.LAYER), **program.counts}
 
 
 def _structs(program: Program, names: Sequence[str], number: str = "double") -> str:

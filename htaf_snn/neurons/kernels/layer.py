@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..step.graph import Program, Scope
 from . import cpu, cuda
-from .buffers import Words, arrangement, counts, offsets, scalars
+from .buffers import STRUCTS, Words, arrangement, counts, offsets, scalars
 from .layout import channels_last, dense, like, memory_order, varied
 
 # Where a device's kernels are, of a program, an input dtype and a device.
@@ -118,11 +118,8 @@ class Layer:
 
     def _row(self, parameter: Tensor) -> Tensor:
         """A parameter by channel, in the order of memory."""
-        return self._padded(parameter).permute(self._order).expand(self._sizes)
-
-    def _padded(self, parameter: Tensor) -> Tensor:
-        missing = len(self._order) - parameter.ndim
-        return parameter.reshape((1,) * missing + tuple(parameter.shape))
+        whole = parameter[(None,) * (len(self._order) - parameter.ndim)]
+        return whole.permute(self._order).expand(self._sizes)
 
     def head(self, numbers: Sequence[float]) -> Words:
         """The words of the layer's own numbers, which a pass and its gradient share."""
@@ -297,17 +294,11 @@ class Layer:
                 for place, own in zip(self._places, program.parameters, strict=False)
                 if own == scope
             ]
-        o, s, x = program.outputs, program.states, program.inputs
-        groups = (
-            {"o": o, "last": s, "s_seq": s}
-            if name == "Forward"
-            else {"go": o, "g_last": s, "gs_seq": s, "gx": x, "gs0": s, "gp": len(self._learned)}
-        )
-        at, marks = first + len(self._shapes), iter(present)
-        for buffer, number in groups.items():
-            places[buffer] = []
-            for here in (next(marks, False) for _ in range(number)):
-                places[buffer].append(at if here else 0)
+        at, marks, many = first + len(self._shapes), iter(present), counts(program)
+        for own in STRUCTS[name]:
+            places[own.name] = []
+            for here in (next(marks, False) for _ in range(many[own.many])):
+                places[own.name].append(at if here else 0)
                 at += here
         self._orders[key] = order = arrangement(program, name, places)
         return order
