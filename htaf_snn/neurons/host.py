@@ -187,17 +187,13 @@ def table() -> list[Row]:
     for name, value in sorted(vars(neuron).items()):
         if not (inspect.isclass(value) and issubclass(value, nn.Module)):
             continue
-        states = learned = 0
-        reason: str | None
         try:
             node = value(**_ARGUMENTS.get(name, {}))
         except (TypeError, ValueError, NotImplementedError):
-            reason = _why_not_class(value)
-        else:
-            reason = why_not(node)
-            states = len(getattr(node, "_memories", ()))
-            learned = sum(1 for _ in node.parameters())
-        rows.append(Row(name, states, learned, reason))
+            rows.append(Row(name, 0, 0, _why_not_class(value)))
+            continue
+        states, learned = getattr(node, "_memories", ()), list(node.parameters())
+        rows.append(Row(name, len(states), len(learned), why_not(node)))
     return rows
 
 
