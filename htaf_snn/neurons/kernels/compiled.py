@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..step.graph import Scope, decode
-from .layer import KERNELS, Layer, refuse, saved
+from .layer import KERNELS, TWICE, Layer, saved
 from .layout import dense
 
 _library = torch.library.Library("htaf_snn", "DEF")
@@ -107,10 +107,14 @@ def _gradients(ctx: Any, grads: list[Tensor | None]) -> Any:
     return found[:first], found[first:second], of_parameters, of_constants, None, None
 
 
+def _refuse(ctx: Any, *grads: Any) -> Any:  # noqa: ARG001  # torch's names
+    raise RuntimeError(TWICE)
+
+
 for _device in KERNELS:
     _library.impl("neuron", _neuron, _device.upper())
     _library.impl("neuron_backward", _neuron_backward, _device.upper())
 torch.library.register_fake("htaf_snn::neuron", _fake_neuron, lib=_library)
 torch.library.register_fake("htaf_snn::neuron_backward", _fake_neuron_backward, lib=_library)
 torch.library.register_autograd("htaf_snn::neuron", _gradients, setup_context=_save, lib=_library)
-torch.library.register_autograd("htaf_snn::neuron_backward", refuse, lib=_library)
+torch.library.register_autograd("htaf_snn::neuron_backward", _refuse, lib=_library)

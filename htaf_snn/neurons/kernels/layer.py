@@ -322,7 +322,8 @@ class Neuron(torch.autograd.Function):
         of, head, at_rest = ctx.call
         tensors = saved(ctx, grads)
         if torch.is_grad_enabled():
-            found = once(grads, tensors, lambda g, t: of.backward(g, t, head, at_rest))
+            with torch.no_grad():
+                found = once(of.backward(grads, tensors, head, at_rest))
         else:
             found = of.backward(grads, tensors, head, at_rest)
         return None, None, None, None, *found
@@ -356,31 +357,15 @@ def saved(ctx: Any, grads: Sequence[Tensor | None]) -> Any:
         ) from error
 
 
-def once(grads: Sequence[Tensor | None], tensors: Sequence[Tensor], run: Any) -> Any:
-    """The gradients that ``run`` finds, whose own gradient is an error that says what to do."""
-    found: dict[int, Tensor] = {}
-
-    def all_found(*given: Tensor | None) -> list[Tensor]:
-        made = run(given[: len(grads)], given[len(grads) :])
-        found.update((k, g) for k, g in enumerate(made) if g is not None)
-        return list(found.values())
-
-    made = _Once.apply(all_found, *grads, *tensors)
-    places = dict(zip(found, made, strict=True))
-    return [places.get(k) for k in range(len(tensors))]
+TWICE = (
+    "htaf_snn's fused neurons are differentiated once; for a second derivative "
+    "(create_graph=True) set backend='torch' on the neurons"
+)
 
 
-def refuse(ctx: Any, *grad_outputs: Any) -> Any:  # noqa: ARG001  # torch's names
-    """The derivative of a gradient, which is an error."""
-    raise RuntimeError(
-        "htaf_snn's fused neurons are differentiated once; for a second derivative "
-        "(create_graph=True) set backend='torch' on the neurons"
-    )
-
-
-class _Once(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, run: Any, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        return tuple(run(*tensors))
-
-    backward = staticmethod(refuse)
+def once(grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Gradients whose own gradient is the error `TWICE`; as torch's `once_differentiable`."""
+    known = [g.detach().requires_grad_() for g in grads if g is not None]
+    made = torch._C._functions.DelayedError(TWICE.encode(), len(known))(*known)
+    found = iter([made] if isinstance(made, Tensor) else made)
+    return [None if g is None else next(found) for g in grads]
