@@ -169,7 +169,6 @@ class Resolved:
     def _fitted(self, x: Tensor) -> tuple[Layer, Words] | None:
         key = (x.shape, x.stride(), torch.get_num_threads())
         layer = self._layers.get(key)
-        is_new = layer is None
         if layer is None:
             if not broadcasts(self._step, x.shape[1:] if self.multi else x.shape):
                 return None  # torch explains
@@ -179,10 +178,9 @@ class Resolved:
             given = [None if p else t.detach() for t, p in zip(shaped, self._packed, strict=True)]
             rest = self.rest if all(type(r) is float for r in self.rest) else ()
             layer = Layer(self._program, x, self.multi, given, rest, self.before is not None)
+            layer.keep(layer.head(self._numbers))
             self._layers[key] = layer
         self._last = made = layer, layer.head(self._numbers)
-        if is_new:
-            layer.keep(made[1])
         return made
 
     @property

@@ -86,13 +86,7 @@ class NodeStep:
 def step_of(node: nn.Module) -> NodeStep:
     """The node's step, traced where no node like it was."""
     modules = list(node.modules())
-    tensors = [
-        (number, name, value)
-        for number, module in enumerate(modules)
-        for name, value in _read(module)
-        if isinstance(value, Tensor)
-    ]
-    traced = _traced_of(node, modules, tensors, tuple(_signature(m) for m in modules))
+    traced = _traced_of(node, modules)
     functions = [type(m).__name__ for m in modules if isinstance(m, SurrogateFunctionBase)]
     return NodeStep(
         " with ".join([type(node).__name__, *functions[:1]]),
@@ -252,12 +246,8 @@ _TRACED: dict[tuple[Any, ...], Traced] = {}
 _MOST_TRACED = 512
 
 
-def _traced_of(
-    node: nn.Module,
-    modules: Sequence[nn.Module],
-    tensors: Sequence[tuple[int, str, Tensor]],
-    key: tuple[Any, ...],
-) -> Traced:
+def _traced_of(node: nn.Module, modules: Sequence[nn.Module]) -> Traced:
+    key = tuple(map(_signature, modules))
     scalars = [
         (number, name)
         for number, module in enumerate(modules)
@@ -269,7 +259,7 @@ def _traced_of(
         _TRACED.clear()
 
     def traced(key: tuple[Any, ...], free: Sequence[tuple[int, str]]) -> Traced:
-        found = _TRACED.get(key) or _trace(node, modules, tensors, free)
+        found = _TRACED.get(key) or _trace(node, modules, free)
         if found.program is not None or not torch_state.listens():
             _TRACED[key] = found
         return found
@@ -281,11 +271,14 @@ def _traced_of(
 
 
 def _trace(
-    node: nn.Module,
-    modules: Sequence[nn.Module],
-    tensors: Sequence[tuple[int, str, Tensor]],
-    scalars: Sequence[tuple[int, str]],
+    node: nn.Module, modules: Sequence[nn.Module], scalars: Sequence[tuple[int, str]]
 ) -> Traced:
+    tensors = [
+        (number, name, value)
+        for number, module in enumerate(modules)
+        for name, value in _read(module)
+        if isinstance(value, Tensor)
+    ]
     places = [(m, name) for m, name, _ in tensors] + list(scalars)
     letters = "".join(_scope(t) for _, _, t in tensors) + Scope.LAYER * len(scalars)
     learned = [k for k, (_, _, t) in enumerate(tensors) if t.requires_grad]
@@ -317,16 +310,9 @@ def _without_unused(
     read = sorted({int(op.args[0]) for op in program.ops if op.name == "parameter"})
     kept = [k for k in read if k < count]
     scalars = [k for k in read if k >= count]
-    ops = []
-    for op in program.ops:
-        if op.name == "parameter":
-            k = int(op.args[0])
-            op = (
-                Op("parameter", (kept.index(k),))
-                if k < count
-                else Op("argument", (len(numbers) + scalars.index(k),))
-            )
-        ops.append(op)
+    new = {k: Op("parameter", (place,)) for place, k in enumerate(kept)}
+    new |= {k: Op("argument", (place,)) for place, k in enumerate(scalars, len(numbers))}
+    ops = [new[int(op.args[0])] if op.name == "parameter" else op for op in program.ops]
     first = program.outputs + program.states + program.inputs + program.states
     gradients = dict(zip(program.learned, program.results[first:], strict=True))
     learned = [k for k in program.learned if k in kept]
