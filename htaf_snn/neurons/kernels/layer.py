@@ -366,6 +366,6 @@ TWICE = (
 def once(grads: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Gradients whose own gradient is the error `TWICE`; as torch's `once_differentiable`."""
     known = [g.detach().requires_grad_() for g in grads if g is not None]
-    made = torch._C._functions.DelayedError(TWICE.encode(), len(known))(*known)
+    made: Any = torch._C._functions.DelayedError(TWICE.encode(), len(known))(*known)
     found = iter([made] if isinstance(made, Tensor) else made)
     return [None if g is None else next(found) for g in grads]
