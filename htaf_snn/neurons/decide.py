@@ -82,16 +82,12 @@ def _missing(step: NodeStep, x: Tensor) -> str | None:
 
 def broadcasts(step: NodeStep, shape: torch.Size) -> bool:
     """Returns True if the step's parameters broadcast to a step of a shape."""
-    return all(_broadcasts(p, shape) for p in step.parameters(len(shape)))
-
-
-def _broadcasts(parameter: Tensor, shape: torch.Size) -> bool:
-    if parameter.numel() == 1:
-        return True
-    if parameter.ndim > len(shape):
-        return False
-    sizes = zip(reversed(parameter.shape), reversed(shape), strict=False)
-    return all(p in (1, n) for p, n in sizes)
+    for parameter in step.parameters(len(shape)):
+        sizes = zip(reversed(parameter.shape), reversed(shape), strict=False)
+        fits = parameter.ndim <= len(shape) and all(p in (1, n) for p, n in sizes)
+        if not (fits or parameter.numel() == 1):
+            return False
+    return True
 
 
 @functools.cache
