@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -106,7 +105,8 @@ def show(clear_cache: bool = False) -> str:
 def clear_kernels() -> int:
     """Removes the compiled CPU kernels; returns how many. Loaded ones go on working."""
     folder, removed = kernel_folder(), 0
-    for path in filter(Path.is_file, folder.glob("*")):
-        removed += path.suffix == ".so"
-        path.unlink(missing_ok=True)
+    for path in folder.glob("*"):
+        if path.suffix in (".so", ".sha256", ".lock"):
+            removed += path.suffix == ".so"
+            path.unlink(missing_ok=True)
     return removed
