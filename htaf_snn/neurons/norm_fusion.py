@@ -6,6 +6,7 @@ import collections
 import dis
 import inspect
 import sys
+import traceback
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -277,14 +278,10 @@ def _graphs(container: nn.Module, entered: Collection[int]) -> Iterator[fx.Graph
 
 def _raises_itself(error: Exception) -> bool:
     """Returns True if a module's forward has the ``raise`` or ``assert`` that an error is from."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return False
-    code, owner = trace.tb_frame.f_code, _module_of(trace.tb_frame)
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    code, owner = frame.f_code, _module_of(frame)
     is_forward = isinstance(owner, nn.Module) and code is _code(type(owner))
-    return is_forward and code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return is_forward and code.co_code[frame.f_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def _code(kind: Any) -> Any:
