@@ -209,7 +209,7 @@ def test_options_of_operations_count() -> None:
                 torch.addcmul(x, v, x, value=0.4), torch.lerp(x, v, 0.3), x.clamp(max=0.6),
                 x.clamp(-0.2, 0.9), torch.where(x > v, 0.4, v), x.masked_fill(v < x, 1.3),
             ]  # fmt: skip
-            h = sum((k + 1) / 16 * term for k, term in enumerate(terms)) / 20
+            h: Any = sum((k + 1) / 16 * term for k, term in enumerate(terms)) / 20
             return self.surrogate_function(h - self.v_threshold), h
 
     x_seq, seen = torch.randn(3, 64, dtype=torch.float64), []
