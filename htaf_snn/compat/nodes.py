@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..neurons import traced
 from ..neurons.base import PARTS, BackendNode
-from ..neurons.host import ORIGINAL_OF, backend_class
+from ..neurons.classes import ORIGINAL_OF
+from ..neurons.host import backend_class
 from ..neurons.step.trace import NotElementwiseError
 from ..neurons.torch_state import dispatch_modes
 

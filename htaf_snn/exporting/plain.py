@@ -17,7 +17,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 from ..models.parts import SpikingNetwork
 from ..neurons import BackendNode, revert
 from ..neurons.batch_norm import AveragedNorm
-from ..neurons.host import ORIGINAL_OF, is_neuron
+from ..neurons.classes import ORIGINAL_OF
+from ..neurons.host import is_neuron
 from ..neurons.own import TensorConstants
 from ..surrogates import SpikeFunction
 from ..transfer import harden

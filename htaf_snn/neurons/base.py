@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -245,7 +246,8 @@ class BackendNode(base.MemoryModule):
             constant = value.ndim == 0 and value.dtype == torch.float64
             if key.startswith(start) and key.removeprefix(start) not in known and constant:
                 del state_dict[key]
-                say_once("the state dict has constants of other spike functions: passed over")
+                said = "the state dict has constants of other spike functions: passed over"
+                say_once(logging.WARNING, said)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .classes import ORIGINAL_OF, mixed
+
 
 class AveragedNorm(_BatchNorm):
     """A batch norm whose running statistics hold nothing of their initial values 0 and 1.
@@ -64,8 +66,6 @@ _FORWARDS = (
 )  # fmt: skip
 
 N = TypeVar("N", bound=AveragedNorm)
-_MADE: dict[tuple[type, type], Any] = {}
-_HOSTS: dict[type, type[nn.Module]] = {}
 
 
 def norm_class(host: type[Any], base: type[N]) -> type[N] | None:
@@ -75,19 +75,15 @@ def norm_class(host: type[Any], base: type[N]) -> type[N] | None:
         host: a class of torch's or SpikingJelly's, or one that this function made of it.
         base: `AveragedNorm` or a subclass.
     """
-    host = _HOSTS.get(host, host)
-    if (base, host) not in _MADE:
-        if not issubclass(host, _BatchNorm) or _forward_of(host) not in _FORWARDS:
-            return None
-        made = type(host.__name__, (base, host), {"__reduce_ex__": _reduce, "_base": base})
-        _MADE[base, host], _HOSTS[made] = made, host
-    found: type[N] = _MADE[base, host]
-    return found
-
-
-def host_class(norm: nn.Module) -> type[nn.Module]:
-    """The class that a norm had before it was made one of ours."""
-    return _HOSTS[type(norm)]
+    host = ORIGINAL_OF.get(host, host)
+    owner = next((c for c in host.__mro__ if "forward" in vars(c)), host)
+    if (
+        not issubclass(host, _BatchNorm)
+        or f"{owner.__module__}.{owner.__qualname__}" not in _FORWARDS
+    ):
+        return None
+    made: type[N] = mixed(base, host)  # type: ignore[arg-type]  # classes can be hashed
+    return made
 
 
 def average_norms(net: nn.Module) -> None:
@@ -97,20 +93,3 @@ def average_norms(net: nn.Module) -> None:
             made = norm_class(type(module), AveragedNorm)
             if made is not None:
                 module.__class__ = made
-
-
-def _forward_of(host: type[Any]) -> str:
-    owner = next(c for c in host.__mro__ if "forward" in vars(c))
-    return f"{owner.__module__}.{owner.__qualname__}"
-
-
-def _reduce(self: Any, _protocol: Any) -> Any:
-    # What proves a fused norm's place is found anew.
-    own = {k: v for k, v in self.__dict__.items() if k not in ("proof", "proofs")}
-    return _empty, (_HOSTS[type(self)], self._base), own
-
-
-def _empty(host: type[nn.Module], base: type[AveragedNorm]) -> Any:
-    made = norm_class(host, base)
-    assert made is not None
-    return object.__new__(made)

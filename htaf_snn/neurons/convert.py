@@ -9,9 +9,10 @@ from torch import nn
 
 from .base import BackendNode, check_subtracts
 from .batch_norm import average_norms
-from .host import ORIGINAL_OF, backend_class, is_neuron, why_not
+from .classes import ORIGINAL_OF
+from .host import backend_class, is_neuron, why_not
 from .kernels import Backend, check_backend
-from .norm_fusion import fuse_norms, unfuse_norms
+from .norm_fusion import fuse_norms
 
 _logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def convert(net: nn.Module, backend: Backend = "auto", fuse_norm: bool = False) 
         if reason is None:
             chosen.append((name, module))
         else:
-            left[_path(type(module))] = reason
+            left[f"{type(module).__module__}.{type(module).__qualname__}"] = reason
     others = "; ".join(f"{path}: {reason}" for path, reason in sorted(left.items()))
     if not chosen:
         raise ValueError(
@@ -99,14 +100,10 @@ def revert(net: nn.Module) -> nn.Module:
         ValueError: there is no neuron to revert.
     """
     ours = [module for module in net.modules() if type(module) in ORIGINAL_OF]
-    if not unfuse_norms(net) and not ours:
+    if not ours:
         raise ValueError(f"{type(net).__name__} has no neuron of htaf_snn's to revert")
     for module in ours:
-        for name in ("_backend", "_resolved", "_key"):
+        for name in ("_backend", "_resolved", "_key", "proof", "proofs"):
             module.__dict__.pop(name, None)
         module.__class__ = ORIGINAL_OF[type(module)]
     return net
-
-
-def _path(node_class: type[nn.Module]) -> str:
-    return f"{node_class.__module__}.{node_class.__qualname__}"

@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..surrogates.spike_function import say_once
 from . import torch_state
 from .kernels import cpu
 from .kernels.buffers import DTYPES
 from .kernels.compiler import BackendUnavailableError
-from .kernels.device import Backend, toolchain_obstacle, warn_once, warned
-from .step.graph import Scope, decode
+from .kernels.device import Backend, toolchain_obstacle, warn_slow
+from .step.graph import decode
 from .step.simplify import with_norm
 from .traced import NodeStep
-
-_logger = logging.getLogger(__name__)
 
 
 def fused(step: NodeStep, backend: Backend, x: Tensor, multi: bool, states: Any = ()) -> bool:
@@ -35,15 +34,17 @@ def fused(step: NodeStep, backend: Backend, x: Tensor, multi: bool, states: Any 
         BackendUnavailableError: the backend that was asked for can't run it.
     """
     reason = _obstacle(step, backend, x, x.shape[1:] if multi else x.shape, states)
-    if backend != "auto":
-        if reason is not None:
-            raise BackendUnavailableError(
-                f"backend {backend!r} can't run this layer: {reason}; use backend='auto' or 'torch'"
-            )
-        return True
-    if not torch.compiler.is_compiling():
-        say_once(step.name, reason, "cupy" if x.is_cuda else "cpu")
-    return reason is None
+    missing = None if reason else _missing(step, x)
+    if backend != "auto" and (reason or missing):
+        raise BackendUnavailableError(
+            f"backend {backend!r} can't run this layer: {reason or missing}; "
+            "use backend='auto' or 'torch'"
+        )
+    if backend == "auto" and not missing and not torch.compiler.is_compiling():
+        kernel = "torch" if reason else "cupy" if x.is_cuda else "cpu"
+        why = f": {reason}" if reason else ""
+        say_once(logging.INFO, f"backend 'auto' runs {kernel!r} for {step.name}{why}")
+    return not (reason or missing)
 
 
 def _obstacle(
@@ -65,28 +66,28 @@ def _obstacle(
         return "a hook or monitor watches a module within the neuron"
     if not broadcasts(step, shape):
         return "a parameter does not broadcast to the input"  # torch explains
-    reason = torch_state.obstacle(x, named=backend != "auto")
-    if reason is not None or torch.compiler.is_compiling():
-        return reason or toolchain_obstacle(needs, ask=False)  # known since the neuron was made
-    return toolchain_obstacle(needs) or (
-        compile_obstacle(step.traced.program, x.dtype) if needs == "cpu" else None
+    return torch_state.obstacle(x, named=backend != "auto")
+
+
+def _missing(step: NodeStep, x: Tensor) -> str | None:
+    """Returns what this machine lacks for the step's kernel, which has been told, or None."""
+    device, text = x.device.type, step.traced.program
+    if torch.compiler.is_compiling():
+        return toolchain_obstacle(device, ask=False)  # known since the neuron was made
+    assert text is not None
+    return toolchain_obstacle(device) or (
+        compile_obstacle(text, x.dtype) if device == "cpu" else None
     )
 
 
 def broadcasts(step: NodeStep, shape: torch.Size) -> bool:
     """Returns True if the step's parameters broadcast to a step of a shape."""
-    return Scope.CHANNEL not in step.traced.letters or all(
-        _broadcasts(p, shape) for p in step.parameters(len(shape))
-    )
-
-
-def _broadcasts(parameter: Tensor, shape: torch.Size) -> bool:
-    if parameter.numel() == 1:
-        return True
-    if parameter.ndim > len(shape):
-        return False
-    sizes = zip(reversed(parameter.shape), reversed(shape), strict=False)
-    return all(p in (1, n) for p, n in sizes)
+    for parameter in step.parameters(len(shape)):
+        sizes = zip(reversed(parameter.shape), reversed(shape), strict=False)
+        fits = parameter.ndim <= len(shape) and all(p in (1, n) for p, n in sizes)
+        if not (fits or parameter.numel() == 1):
+            return False
+    return True
 
 
 @functools.cache
@@ -96,15 +97,6 @@ def compile_obstacle(text: str, dtype: torch.dtype, normed: bool = False) -> str
         program = decode(text)
         cpu.kernel(with_norm(program) if normed else program, dtype, normed)
     except BackendUnavailableError as error:
-        warn_once(str(error))
+        warn_slow(str(error))
         return str(error)
     return None
-
-
-@functools.cache
-def say_once(name: str, reason: str | None, kernel: str) -> None:
-    """Logs what backend "auto" runs, and why where it is torch."""
-    if reason is None:
-        _logger.info("backend 'auto' runs %r for %s", kernel, name)
-    elif reason not in warned:
-        _logger.info("backend 'auto' runs 'torch' for %s: %s", name, reason)

@@ -10,6 +10,7 @@ from spikingjelly.activation_based import base, functional, neuron
 from torch import Tensor, nn
 
 from .base import BackendNode
+from .classes import ORIGINAL_OF, mixed
 from .nodes import IFNode, LIFNode, ParametricLIFNode
 from .traced import step_of, with_tensors
 
@@ -118,10 +119,7 @@ FUSED_OF: dict[type[nn.Module], type[BackendNode]] = {
     neuron.OTTTLIFNode: OTTTLIFNode,
     neuron.GatedLIFNode: GatedLIFNode,
 }
-_MADE: dict[type[nn.Module], type[BackendNode]] = {}  # the classes that were asked for
-ORIGINAL_OF: dict[type[nn.Module], type[nn.Module]] = {
-    ours: host for host, ours in FUSED_OF.items()
-}
+ORIGINAL_OF.update((ours, host) for host, ours in FUSED_OF.items())
 
 
 def is_neuron(module: nn.Module) -> bool:
@@ -148,8 +146,6 @@ def backend_class(host: type[Any]) -> type[BackendNode]:
         return host
     if host in FUSED_OF:
         return FUSED_OF[host]
-    if host in _MADE:
-        return _MADE[host]
     if not issubclass(host, base.MemoryModule):
         raise TypeError("it carries its state outside of SpikingJelly's memories")
     for name in ("forward", "multi_step_forward", "multi_step_functional_forward"):
@@ -161,19 +157,8 @@ def backend_class(host: type[Any]) -> type[BackendNode]:
         host.single_step_functional_forward is base.MemoryModule.single_step_functional_forward
     ):
         raise TypeError("it has no single_step_functional_forward")
-    made = type(
-        host.__name__, (_Simple if simple else BackendNode, host), {"__reduce_ex__": _reduce}
-    )
-    ORIGINAL_OF[made], _MADE[host] = host, made
+    made: type[BackendNode] = mixed(_Simple if simple else BackendNode, host)  # type: ignore[arg-type]
     return made
-
-
-def _reduce(self: nn.Module, _protocol: Any) -> Any:
-    return _empty, (ORIGINAL_OF[type(self)],), BackendNode.__getstate__(self)  # type: ignore[arg-type]
-
-
-def _empty(host: type[nn.Module]) -> nn.Module:
-    return object.__new__(backend_class(host))
 
 
 def why_not(node: nn.Module) -> str | None:
@@ -202,17 +187,13 @@ def table() -> list[Row]:
     for name, value in sorted(vars(neuron).items()):
         if not (inspect.isclass(value) and issubclass(value, nn.Module)):
             continue
-        states = learned = 0
-        reason: str | None
         try:
             node = value(**_ARGUMENTS.get(name, {}))
         except (TypeError, ValueError, NotImplementedError):
-            reason = _why_not_class(value)
-        else:
-            reason = why_not(node)
-            states = len(getattr(node, "_memories", ()))
-            learned = sum(1 for _ in node.parameters())
-        rows.append(Row(name, states, learned, reason))
+            rows.append(Row(name, 0, 0, _why_not_class(value)))
+            continue
+        states, learned = getattr(node, "_memories", ()), list(node.parameters())
+        rows.append(Row(name, len(states), len(learned), why_not(node)))
     return rows
 
 

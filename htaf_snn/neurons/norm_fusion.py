@@ -6,6 +6,7 @@ import collections
 import dis
 import inspect
 import sys
+import traceback
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -17,9 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import torch_state
 from .base import BackendNode
-from .batch_norm import AveragedNorm, average_norms, host_class, norm_class
+from .batch_norm import AveragedNorm, average_norms, norm_class
 from .decide import compile_obstacle
-from .kernels.buffers import DTYPES
 from .kernels.norm import Norm
 from .resolve import Snapshot
 from .traced import users_classes
@@ -80,6 +80,9 @@ class DeferredNorm(AveragedNorm):
             frame = _caller(frame)
         return None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("proof", "proofs")}
+
     def described(self) -> Norm:
         """Returns its arguments for the neurons' kernel, with running statistics in training."""
         batch = self.training or self.running_mean is None
@@ -92,22 +95,19 @@ class DeferredNorm(AveragedNorm):
         momentum = float(self.momentum or 0.0)  # the least share of the newest batch
         return Norm(self.eps, momentum, batch, running, self.training and bool(running), group)
 
-    def obstacle(self, x: Tensor, multi: bool, text: str | None) -> str | None:
-        """Returns the reason why the kernel of neurons that are given ``x`` can't compute it."""
+    def can_be_fused(self, x: Tensor, multi: bool, text: str) -> bool:
+        """Returns True if the kernel of neurons that are given ``x`` can compute it."""
         state = torch.float64 if x.dtype == torch.float64 else torch.float32
         channel = 2 if multi else 1
         dimensions = _DIMENSIONS.get(type(self).__name__[-2:], (2, 3, 4, 5))
         held = (self.weight, self.bias, self.running_mean, self.running_var)
-        if x.dtype not in DTYPES:
-            return f"there is no kernel for {x.dtype}"
-        if x.ndim - channel + 1 not in dimensions or x.shape[channel] != self.num_features:
-            return f"it takes no input of shape {tuple(x.shape)}"
-        if any(t is not None and (t.dtype != state or not t.is_contiguous()) for t in held):
-            return f"it has numbers of another type than {state}"
-        if x.numel() <= self.num_features:
-            return "there is no variance of one number a channel"
-        assert text is not None
-        return compile_obstacle(text, x.dtype, normed=True)
+        return (
+            x.ndim - channel + 1 in dimensions
+            and x.shape[channel] == self.num_features
+            and x.numel() > self.num_features  # more than one, which has no variance, a channel
+            and all(t is None or (t.dtype == state and t.is_contiguous()) for t in held)
+            and compile_obstacle(text, x.dtype, normed=True) is None
+        )
 
 
 class Proof:
@@ -216,16 +216,6 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
     return {names[key][0]: reason for key, reason in left.items()}
 
 
-def unfuse_norms(net: nn.Module) -> int:
-    """The inverse of `fuse_norms`; returns how many norms it changed."""
-    found = [m for m in net.modules() if isinstance(m, AveragedNorm)]
-    for norm in found:
-        for name in ("proof", "proofs"):
-            norm.__dict__.pop(name, None)
-        norm.__class__ = host_class(norm)  # type: ignore[assignment]
-    return len(found)
-
-
 _OPEN = "output reads its output"  # of the module that was followed: its parent may tell more
 # The operations between a norm and neurons that keep the order of all elements; which may copy.
 _VIEWS = {"unflatten": False, "view": False, "reshape": True, "flatten": True, "contiguous": True}
@@ -288,14 +278,10 @@ def _graphs(container: nn.Module, entered: Collection[int]) -> Iterator[fx.Graph
 
 def _raises_itself(error: Exception) -> bool:
     """Returns True if a module's forward has the ``raise`` or ``assert`` that an error is from."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return False
-    code, owner = trace.tb_frame.f_code, _module_of(trace.tb_frame)
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    code, owner = frame.f_code, _module_of(frame)
     is_forward = isinstance(owner, nn.Module) and code is _code(type(owner))
-    return is_forward and code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return is_forward and code.co_code[frame.f_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def _code(kind: Any) -> Any:

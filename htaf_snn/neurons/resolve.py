@@ -17,9 +17,9 @@ from torch.autograd import forward_ad
 
 from . import torch_state
 from .decide import broadcasts, fused
-from .kernels import norm
 from .kernels.buffers import DTYPES, Words
 from .kernels.layer import Layer, Neuron
+from .kernels.norm import NormedCall
 from .step.graph import Scope, decode
 from .step.simplify import with_norm
 from .torch_state import dispatch_modes, is_jit_tracing, transform
@@ -156,7 +156,7 @@ class Resolved:
                 self._numbers.append(float(tensor) if is_number else 0.0)
         self._packed = packed
         self.tensors = tuple(t for t, p in zip(given, packed, strict=True) if not p)
-        self._norm = None if before is None else before.described()
+        self._norm: Any = None if before is None else before.described()
         self._weights = () if before is None else (before.weight, before.bias)
         held = (*self._weights, *(() if self._norm is None else self._norm.running))
         self._watched = (*self.tensors, *(t for t in held if t is not None))
@@ -169,7 +169,6 @@ class Resolved:
     def _fitted(self, x: Tensor) -> tuple[Layer, Words] | None:
         key = (x.shape, x.stride(), torch.get_num_threads())
         layer = self._layers.get(key)
-        is_new = layer is None
         if layer is None:
             if not broadcasts(self._step, x.shape[1:] if self.multi else x.shape):
                 return None  # torch explains
@@ -179,10 +178,9 @@ class Resolved:
             given = [None if p else t.detach() for t, p in zip(shaped, self._packed, strict=True)]
             rest = self.rest if all(type(r) is float for r in self.rest) else ()
             layer = Layer(self._program, x, self.multi, given, rest, self.before is not None)
+            layer.keep(layer.head(self._numbers))
             self._layers[key] = layer
         self._last = made = layer, layer.head(self._numbers)
-        if is_new:
-            layer.keep(made[1])
         return made
 
     @property
@@ -269,19 +267,15 @@ class Resolved:
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """The outputs, the last states, and if asked for the states after each step."""
         layer, head = ready
-        tensors = (*inputs, *states, *self.tensors)
+        of: Any = layer
+        tensors: Any = (*inputs, *states, *self.tensors)
         if self.before is not None:
-            described: Any = self._norm
-            if isinstance(self.before, nn.SyncBatchNorm):
-                described = self.before.described()
-            made: tuple[Tensor, ...] = norm.NormNeuron.apply(
-                layer, described, head, at_rest, sequences, *self._weights, *tensors
-            )
-            return made
-        if torch.is_grad_enabled() and any(map(_learns, tensors)):
-            call = layer, head, at_rest, sequences
-            return Neuron.apply(call, *tensors)  # type: ignore[no-any-return]
-        return layer.forward(tensors, head, at_rest, sequences)
+            if isinstance(self.before, nn.SyncBatchNorm):  # whose processes may be others now
+                self._norm = self.before.described()
+            of, tensors = NormedCall(layer, self._norm), (*self._weights, *tensors)
+        elif not (torch.is_grad_enabled() and any(map(_learns, tensors))):
+            return layer.forward(tensors, head, at_rest, sequences)
+        return Neuron.apply(of, head, at_rest, sequences, *tensors)  # type: ignore[no-any-return]
 
 
 def resolve(
@@ -301,13 +295,14 @@ def resolve(
     if node.backend == "torch" or (multi and not (x.ndim and x.shape[0])):
         return None
     step = step_of(node)
-    if not fused(step, node.backend, x, multi):
+    text = step.traced.program
+    if not fused(step, node.backend, x, multi) or text is None:
         return None
     if before is None:
         if calls.plain is not None and calls.plain.is_captured:
             calls.captured.append(calls.plain)
         found = calls.plain = Resolved(node, step, x, multi)
-    elif not node._is_called_plainly() or before.obstacle(x, multi, step.traced.program):
+    elif not node._is_called_plainly() or not before.can_be_fused(x, multi, text):
         return None
     else:
         found = Resolved(node, step, x, multi, before)

@@ -52,17 +52,6 @@ def constant_result(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def below_autograd(name: str, *arguments: Any) -> Any:
-    """Runs an operator of ours without its autograd."""
-    with torch._C._AutoDispatchBelowAutograd():
-        return getattr(torch.ops.htaf_snn, name).default(*arguments)
-
-
-def transforming() -> bool:
-    """Returns True if jit traces, or a transform or forward-mode differentiation is active."""
-    return bool(is_jit_tracing() or forward_ad._current_level >= 0 or transform() is not None)
-
-
 def obstacle(x: Tensor, named: bool = False) -> str | None:
     """Returns the reason in torch's state why no kernel may run on ``x`` now, or None.
 
@@ -81,7 +70,8 @@ def obstacle(x: Tensor, named: bool = False) -> str | None:
         return "a transform of torch.func is active"
     from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-    if get_proxy_mode() is not None and not _is_functional(x):
+    is_functional = torch._is_functional_tensor(x) or type(x).__name__ == "FunctionalTensor"
+    if get_proxy_mode() is not None and not is_functional:
         return None
     if type(x) not in (Tensor, torch.nn.Parameter):
         return f"the input is a {type(x).__name__}"
@@ -89,7 +79,3 @@ def obstacle(x: Tensor, named: bool = False) -> str | None:
         return None
     mode = _python_dispatch._get_current_dispatch_mode()
     return f"{type(mode).__name__} is active, which sees no operation inside a kernel"
-
-
-def _is_functional(x: Tensor) -> bool:
-    return torch._is_functional_tensor(x) or type(x).__name__ == "FunctionalTensor"

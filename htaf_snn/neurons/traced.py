@@ -6,7 +6,7 @@ import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -43,7 +43,6 @@ class Traced:
     program: str | None = None
     reason: str | None = None
     parameters: tuple[tuple[int, str], ...] = ()
-    letters: str = ""
     numbers: tuple[float, ...] = ()
     scalars: tuple[tuple[int, str], ...] = ()
 
@@ -87,8 +86,7 @@ class NodeStep:
 def step_of(node: nn.Module) -> NodeStep:
     """The node's step, traced where no node like it was."""
     modules = list(node.modules())
-    tensors = list(_tensors(modules))
-    traced = _traced_of(node, modules, tensors, tuple(_signature(m) for m in modules))
+    traced = _traced_of(node, modules)
     functions = [type(m).__name__ for m in modules if isinstance(m, SurrogateFunctionBase)]
     return NodeStep(
         " with ".join([type(node).__name__, *functions[:1]]),
@@ -127,14 +125,11 @@ def step_in_graph(node: Any) -> NodeStep:
 
 @torch_state.constant_result
 def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    """Yields, of a node and the modules within, the path and what a trace depends on."""
+    """Returns, of a node and the modules within, the path and what a trace depends on."""
     found = []
     for path, module in _NODES[int(key)].named_modules():
-        names = [
-            name
-            for name, value in module.__dict__.items()
-            if name not in NOT_READ and isinstance(value, bool | int | float | str | None)
-        ]
+        kinds = bool | int | float | str | None
+        names = [name for name, value in _read(module) if isinstance(value, kinds)]
         found.append((tuple(path.split(".")) if path else (), ("training", *names)))
     return tuple(found)
 
@@ -142,18 +137,15 @@ def _attributes(key: str) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 @torch_state.constant_result
 def _constants(text: str) -> tuple[Any, ...]:
     own = step_of(_NODES[int(text.partition("\n")[0])])
-    traced = own.traced
-    return (own.name, tuple(own.numbers), traced.program, traced.reason, traced.parameters,
-            traced.letters, traced.numbers, traced.scalars)  # fmt: skip
+    return own.name, tuple(own.numbers), *astuple(own.traced)
 
 
-def _tensors(modules: Sequence[nn.Module]) -> Iterator[tuple[int, str, Tensor]]:
-    """The tensors that a step may read: of which module, by what name."""
-    for number, module in enumerate(modules):
-        for group in (module._parameters, module._buffers, module.__dict__):
-            for name, value in group.items():
-                if isinstance(value, Tensor) and name not in NOT_READ:
-                    yield number, name, value
+def _read(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module that a step may read, by name."""
+    for group in (module._parameters, module._buffers, module.__dict__):
+        for name, value in group.items():
+            if name not in NOT_READ:
+                yield name, value
 
 
 def _signature(module: nn.Module) -> tuple[Any, ...]:
@@ -163,16 +155,13 @@ def _signature(module: nn.Module) -> tuple[Any, ...]:
     """
     free = module.parameter_names if isinstance(module, SpikeFunction) else ()
     found: list[Any] = [type(module), module.training]
-    for group in (module.__dict__, module._parameters, module._buffers):
-        for name, value in group.items():
-            if name in NOT_READ:
-                continue
-            if isinstance(value, Tensor):
-                found.append((name, _scope(value), value.requires_grad))
-            elif name in free and isinstance(value, float):
-                found.append(name)
-            else:
-                found.append((name, frozen(value)))
+    for name, value in _read(module):
+        if isinstance(value, Tensor):
+            found.append((name, _scope(value), value.requires_grad))
+        elif name in free and isinstance(value, float):
+            found.append(name)
+        else:
+            found.append((name, frozen(value)))
     for kind in users_classes(type(module)):
         found += [(name, frozen(value)) for name, value in vars(kind).items()]
     return tuple(found)
@@ -193,13 +182,8 @@ def is_mutable(value: object) -> bool:
         return False
     if isinstance(value, tuple):
         return any(is_mutable(v) or isinstance(v, Tensor) for v in value)
-    return not isinstance(
-        value, nn.Module | FunctionType | staticmethod | classmethod | property
-    ) and (
-        isinstance(value, list | dict | set | frozenset | deque)
-        or bool(_held(value))
-        or _is_buffer(value)
-    )
+    is_of_class = isinstance(value, staticmethod | classmethod | property)
+    return not is_of_class and not isinstance(frozen(value), _Identity)
 
 
 def frozen(value: Any, depth: int = 0) -> Any:
@@ -262,12 +246,8 @@ _TRACED: dict[tuple[Any, ...], Traced] = {}
 _MOST_TRACED = 512
 
 
-def _traced_of(
-    node: nn.Module,
-    modules: Sequence[nn.Module],
-    tensors: Sequence[tuple[int, str, Tensor]],
-    key: tuple[Any, ...],
-) -> Traced:
+def _traced_of(node: nn.Module, modules: Sequence[nn.Module]) -> Traced:
+    key = tuple(map(_signature, modules))
     scalars = [
         (number, name)
         for number, module in enumerate(modules)
@@ -279,8 +259,8 @@ def _traced_of(
         _TRACED.clear()
 
     def traced(key: tuple[Any, ...], free: Sequence[tuple[int, str]]) -> Traced:
-        found = _TRACED.get(key) or _trace(node, modules, tensors, free)
-        if found.program is not None or not torch_state.transforming():
+        found = _TRACED.get(key) or _trace(node, modules, free)
+        if found.program is not None or not torch_state.listens():
             _TRACED[key] = found
         return found
 
@@ -291,11 +271,14 @@ def _traced_of(
 
 
 def _trace(
-    node: nn.Module,
-    modules: Sequence[nn.Module],
-    tensors: Sequence[tuple[int, str, Tensor]],
-    scalars: Sequence[tuple[int, str]],
+    node: nn.Module, modules: Sequence[nn.Module], scalars: Sequence[tuple[int, str]]
 ) -> Traced:
+    tensors = [
+        (number, name, value)
+        for number, module in enumerate(modules)
+        for name, value in _read(module)
+        if isinstance(value, Tensor)
+    ]
     places = [(m, name) for m, name, _ in tensors] + list(scalars)
     letters = "".join(_scope(t) for _, _, t in tensors) + Scope.LAYER * len(scalars)
     learned = [k for k, (_, _, t) in enumerate(tensors) if t.requires_grad]
@@ -327,16 +310,9 @@ def _without_unused(
     read = sorted({int(op.args[0]) for op in program.ops if op.name == "parameter"})
     kept = [k for k in read if k < count]
     scalars = [k for k in read if k >= count]
-    ops = []
-    for op in program.ops:
-        if op.name == "parameter":
-            k = int(op.args[0])
-            op = (
-                Op("parameter", (kept.index(k),))
-                if k < count
-                else Op("argument", (len(numbers) + scalars.index(k),))
-            )
-        ops.append(op)
+    new = {k: Op("parameter", (place,)) for place, k in enumerate(kept)}
+    new |= {k: Op("argument", (place,)) for place, k in enumerate(scalars, len(numbers))}
+    ops = [new[int(op.args[0])] if op.name == "parameter" else op for op in program.ops]
     first = program.outputs + program.states + program.inputs + program.states
     gradients = dict(zip(program.learned, program.results[first:], strict=True))
     learned = [k for k in program.learned if k in kept]
@@ -347,10 +323,8 @@ def _without_unused(
         ops=tuple(ops),
         results=(*program.results[:first], *(gradients[k] for k in learned)),
     )
-    return Traced(
-        program.encode(), None, tuple(places[k] for k in kept), program.parameters, numbers,
-        tuple(places[k] for k in scalars),
-    )  # fmt: skip
+    parameters, free = (tuple(places[k] for k in own) for own in (kept, scalars))
+    return Traced(program.encode(), None, parameters, numbers, free)
 
 
 def with_tensors(modules: Sequence[nn.Module], values: dict[tuple[int, str], Tensor]) -> Any:

@@ -110,17 +110,14 @@ def smooth_form(built_in: type[SurrogateFunctionBase]) -> type[SpikeFunction]:
         for name, parameter in inspect.signature(built_in).parameters.items()
         if name != "spiking"
     }
-    if built_in.primitive_function is SurrogateFunctionBase.primitive_function:
-        reason = "has no primitive"
-    elif bad := [n for n, value in defaults.items() if not (type(value) is float and value > 0)]:
+    reason = ""
+    if bad := [n for n, value in defaults.items() if not (type(value) is float and value > 0)]:
         reason = f"has a `{bad[0]}` (={defaults[bad[0]]}) that is no positive float"
     else:
         try:
             built_in.primitive_function(torch.zeros(1), **defaults)
         except NotImplementedError:
             reason = "has no primitive"
-        else:
-            reason = ""
     if reason:
         raise ValueError(f"{built_in.__name__} {reason}, so it can't train smooth nor be hardened")
     fields = {"__annotations__": dict.fromkeys(defaults, float), **defaults}

@@ -119,7 +119,7 @@ class _HTAF(torch.autograd.Function):
         g = grad.to(compute_dtype(x.dtype))
         of_x = (g * by_x).to(x.dtype) if ctx.needs_input_grad[0] else None
         of_alphas = [
-            None if by is None else _reduce_like(g * by, alpha)
+            None if by is None else (g * by).sum_to_size(alpha.shape).to(alpha.dtype)
             for by, alpha in zip(by_alphas, alphas, strict=True)
         ]
         return (of_x, *of_alphas)
@@ -138,7 +138,3 @@ class _DualHTAF(_HTAF):
         )
         made: Tensor = total.to(x.dtype)
         return made
-
-
-def _reduce_like(grad: Tensor, parameter: Tensor) -> Tensor:
-    return grad.sum_to_size(parameter.shape).to(parameter.dtype)

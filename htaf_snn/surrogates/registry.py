@@ -15,6 +15,12 @@ from .baselines import IntegerSpike, ScaledSigmoid, StraightThrough, smooth_form
 from .htaf import HTAFSpike
 from .spike_function import SpikeFunction
 
+_OURS: dict[str, Callable[..., surrogate.SurrogateFunctionBase]] = {
+    "htaf": HTAFSpike,
+    "scaled_sigmoid": ScaledSigmoid,
+    "straight_through": StraightThrough,
+    "integer": IntegerSpike,
+}
 _NOT_SPIKE_FUNCTIONS = (
     surrogate.MultiLevelSpikeCount,  # counts spikes instead of firing at a threshold
     surrogate.PoissonPass,  # samples; its input is a probability
@@ -23,7 +29,7 @@ _NOT_SPIKE_FUNCTIONS = (
 
 def spike_function_names() -> list[str]:
     """The names that `spike_function` knows: ours, then SpikingJelly's built-ins."""
-    return list(_constructors())
+    return [*_OURS, *_built_ins()]
 
 
 def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
@@ -41,7 +47,7 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
     """
     name, *assignments = spec.split(":")
     kind = "subclass of SpikeFunction or SurrogateFunctionBase"
-    constructor = find("spike function", name, _constructors(), is_spike_function, kind)
+    constructor = find("spike function", name, _OURS | _built_ins(), is_spike_function, kind)
     if name in _built_ins() and any(text.startswith("mode=") for text in assignments):
         constructor = smooth_form(_built_ins()[name])  # type: ignore[arg-type]  # untyped host
     known = list(inspect.signature(constructor).parameters)
@@ -73,16 +79,6 @@ def trains_smooth(function: surrogate.SurrogateFunctionBase) -> bool:
 def is_built_in(spec: str) -> bool:
     """Returns True if ``spec`` names a surrogate of SpikingJelly's own."""
     return spec.partition(":")[0] in _built_ins()
-
-
-def _constructors() -> dict[str, Callable[..., surrogate.SurrogateFunctionBase]]:
-    ours: dict[str, Callable[..., surrogate.SurrogateFunctionBase]] = {
-        "htaf": HTAFSpike,
-        "scaled_sigmoid": ScaledSigmoid,
-        "straight_through": StraightThrough,
-        "integer": IntegerSpike,
-    }
-    return ours | _built_ins()
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from . import functional
 Mode = Literal["auto", "soft", "hard"]
 
 _logger = logging.getLogger(__name__)
-say_once = functools.cache(_logger.warning)  # of a process
+say_once = functools.cache(_logger.log)  # a message of a level, once a process
 
 
 class SpikeFunction(SurrogateFunctionBase):
@@ -136,16 +136,15 @@ class SpikeFunction(SurrogateFunctionBase):
 
     @property
     def spiking(self) -> bool:
-        """True if the forward pass is the exact step now; SpikingJelly's name for it."""
+        """True if the forward pass is the exact step now; SpikingJelly's name for it.
+
+        Setting it, as SpikingJelly's ``set_spiking_mode`` does, is mode "hard" or "soft".
+        """
         return self.mode == "hard" or (self.mode == "auto" and not self.training)
 
     @spiking.setter
     def spiking(self, value: bool) -> None:
         self.mode = "hard" if value else "soft"
-
-    def set_spiking_mode(self, spiking: bool) -> None:
-        """SpikingJelly's call: True is mode "hard", False is mode "soft"."""
-        self.spiking = spiking
 
     def current_parameters(self) -> dict[str, functional.Parameter]:
         """The parameters by name, as they stand."""
@@ -248,8 +247,9 @@ class SpikeFunction(SurrogateFunctionBase):
         if constants and not any(prefix + name in state_dict for name in constants):
             constants = []
             say_once(
+                logging.WARNING,
                 "the state dict is of a network with other spike functions: this one's keep the "
-                "constants that they were made with"
+                "constants that they were made with",
             )
         for name in constants:
             if prefix + name not in state_dict:
@@ -279,8 +279,7 @@ def take_fields(cls: Any) -> dict[str, float]:
     }
     for name in own:
         delattr(cls, name)
-    cls.fields = {**getattr(cls, "fields", {}), **own}
-    fields: dict[str, float] = cls.fields
+    cls.fields = fields = {**getattr(cls, "fields", {}), **own}
     return fields
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 import htaf_snn
 from htaf_snn import HTAFSpike, ScaledSigmoid, StraightThrough, spike_function, spike_function_names
 from htaf_snn.neurons import Backend
-from htaf_snn.neurons.decide import say_once
 from htaf_snn.neurons.kernels import compiler, cpu
+from htaf_snn.surrogates.spike_function import say_once
 
 NEURONS: dict[str, Any] = {
     "if": lambda **k: htaf_snn.IFNode(**k),

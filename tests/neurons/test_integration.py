@@ -18,9 +18,10 @@ from torch import Tensor, nn
 import htaf_snn
 from htaf_snn import HTAFSpike
 from htaf_snn.neurons import Backend
-from htaf_snn.neurons.decide import compile_obstacle, say_once
+from htaf_snn.neurons.decide import compile_obstacle
 from htaf_snn.neurons.kernels import compiler, cpu, device
 from htaf_snn.neurons.traced import step_of
+from htaf_snn.surrogates.spike_function import say_once
 
 
 def arguments(make: Any, sequences: bool) -> tuple[Any, ...]:
@@ -176,7 +177,6 @@ def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         compiler.find_compiler, cpu.kernel, say_once, compile_obstacle,
     )  # fmt: skip
     monkeypatch.setattr(device, "_toolchain_obstacles", {})
-    device.warned.clear()
     monkeypatch.setenv("HTAF_SNN_CACHE", str(tmp_path))
     for function in forget:
         function.cache_clear()

@@ -163,7 +163,11 @@ def batch_moments(x: Tensor) -> tuple[Tensor, int]:
     of, found = kernels.Layer(program, x, True, [], (0.0,), normed=True), []
     head = of.head(step.numbers)
     of.forward(
-        (x, *of.rest), head, True, False, lambda _, w: found.append(norm.batch_moments(of, w, None))
+        (x, *of.rest),
+        head,
+        True,
+        False,
+        lambda _, w, *__: found.append(norm.batch_moments(of, w, None)),
     )
     return found[0]
 

@@ -197,3 +197,26 @@ def test_torchs_private_state_is_as_torch_state_takes_it() -> None:
         )
         with torch_state.no_dispatch_modes():
             assert torch_state.skips_dispatcher(x)
+
+
+def test_options_of_operations_count() -> None:
+    class Optioned(htaf_snn.Neuron):
+        def step(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            terms = [
+                torch.rsub(x, v, alpha=3), torch.rsub(x, 2.0, alpha=0.3), 1.7 - x,
+                torch.add(x, v, alpha=-0.7), torch.sub(x, 1.5, alpha=2), x.sub(v, alpha=0.2),
+                torch.div(x, 0.3, rounding_mode="floor"), torch.div(v, 0.7, rounding_mode="trunc"),
+                torch.addcmul(x, v, x, value=0.4), torch.lerp(x, v, 0.3), x.clamp(max=0.6),
+                x.clamp(-0.2, 0.9), torch.where(x > v, 0.4, v), x.masked_fill(v < x, 1.3),
+            ]  # fmt: skip
+            h: Any = sum((k + 1) / 16 * term for k, term in enumerate(terms)) / 20
+            return self.surrogate_function(h - self.v_threshold), h
+
+    x_seq, seen = torch.randn(3, 64, dtype=torch.float64), []
+    for backend in ("cpu", "torch"):
+        node = Optioned(step_mode="m", backend=backend)
+        x = x_seq.clone().requires_grad_()
+        node(x)
+        node.v.sin().sum().backward()
+        seen.append([node.v, x.grad])
+    torch.testing.assert_close(*seen)

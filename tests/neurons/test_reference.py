@@ -164,7 +164,7 @@ def test_refuses_integer_input() -> None:
 
 
 def test_auto_says_once_what_it_runs(caplog: pytest.LogCaptureFixture) -> None:
-    from htaf_snn.neurons.decide import say_once
+    from htaf_snn.surrogates.spike_function import say_once
 
     say_once.cache_clear()
     with caplog.at_level("INFO", logger="htaf_snn"):

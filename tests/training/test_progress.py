@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from htaf_snn import cli
-from htaf_snn.neurons import decide
+from htaf_snn.surrogates.spike_function import say_once
 from htaf_snn.training import progress
 from htaf_snn.training.fit import _to_take_less
 from tests.helpers import command
@@ -25,7 +25,7 @@ def test_a_bar_of_80_columns_has_the_accuracies_and_no_line_tears_it(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "24")
-    decide.say_once.cache_clear()
+    say_once.cache_clear()
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
         cli.main(

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -100,12 +100,7 @@ _BASES = {
 
 def counts(program: Program) -> dict[str, int]:
     """The number of buffers of each kind."""
-    uniform = program.parameters.count(Scope.LAYER)
-    return {
-        "": 1, "STATES": program.states, "INPUTS": program.inputs, "OUTPUTS": program.outputs,
-        "NUMBERS": program.arguments + uniform, "UNIFORM": uniform,
-        "PARAMETERS": program.parameters.count(Scope.CHANNEL), "LEARNED": len(program.learned),
-    }  # fmt: skip
+    return {"": 1, "UNIFORM": program.parameters.count(Scope.LAYER), **program.counts}
 
 
 def _structs(program: Program, names: Sequence[str], number: str = "double") -> str:
@@ -237,9 +232,8 @@ def read_header(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def packer(name: str) -> Callable[[Mapping[str, float]], Words]:
-    """Returns a function that packs the one-element buffers of a struct by name."""
+def packer(name: str) -> tuple[Callable[..., bytes], Callable[[Mapping[str, float]], Any]]:
+    """Returns what packs the one-element buffers of a struct, and what orders them by name."""
     buffers = STRUCTS[name]
     kinds = "".join("d" if buffer.type == "double" else "q" for buffer in buffers)
-    layout, order = struct.Struct(kinds), itemgetter(*(buffer.name for buffer in buffers))
-    return lambda values: Words("q", layout.pack(*order(values)))
+    return struct.Struct(kinds).pack, itemgetter(*(buffer.name for buffer in buffers))

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import torch_state
 from ..step.graph import Scope, decode
-from .layer import KERNELS, Layer, once, saved
+from .layer import KERNELS, TWICE, Layer, saved
 from .layout import dense
 
 _library = torch.library.Library("htaf_snn", "DEF")
@@ -28,6 +27,7 @@ _library.define(
 )
 
 neuron = torch.ops.htaf_snn.neuron.default
+_backward = torch.ops.htaf_snn.neuron_backward.default
 
 
 class _Call:
@@ -87,61 +87,34 @@ def _fake_neuron_backward(
     return made + [torch.empty_like(parameters[k]) for k in decode(program).learned]
 
 
-class _Neuron(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, counts: tuple[int, int], settings: Any, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(*tensors)
-        ctx.call = counts, settings
-        ctx.set_materialize_grads(False)
-        arguments = (*_split(counts, tensors), *settings)
-        return tuple(torch_state.below_autograd("neuron", *arguments))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        counts, (constants, program, _) = ctx.call
-        tensors, learned = saved(ctx, grads), decode(program).learned
-        first = sum(counts)
-
-        def run(grads: Any, tensors: Any) -> list[Tensor | None]:
-            arguments = (list(grads), *_split(counts, tensors), constants, program)
-            found = torch_state.below_autograd("neuron_backward", *arguments)
-            own = dict(zip(learned, found[first:], strict=True))
-            return [*found[:first], *(own.get(k) for k in range(len(tensors) - first))]
-
-        found = once(grads, tensors, run) if torch.is_grad_enabled() else run(grads, tensors)
-        return None, None, *found
+def _save(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG001  # torch's names
+    x, states, parameters, *ctx.description, _ = inputs
+    states = [s.clone() if s.is_inference() else s for s in states]  # which autograd can't keep
+    ctx.counts = len(x), len(x) + len(states)
+    ctx.save_for_backward(*x, *states, *parameters)
+    ctx.set_materialize_grads(False)
 
 
-def _split(counts: tuple[int, int], tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    first, second = counts[0], sum(counts)
-    return [list(tensors[:first]), list(tensors[first:second]), list(tensors[second:])]
+def _gradients(ctx: Any, grads: list[Tensor | None]) -> Any:
+    (first, second), (constants, program) = ctx.counts, ctx.description
+    tensors = saved(ctx, grads)
+    groups = [list(tensors[:first]), list(tensors[first:second]), list(tensors[second:])]
+    found = _backward(grads, *groups, constants, program)
+    learned = dict(zip(decode(program).learned, found[second:], strict=True))
+    of_parameters = [learned.get(k) for k in range(len(groups[2]))]
+    # torch takes a gradient for each tensor of a list, so that an empty list has an empty one
+    of_constants: Any = None if constants else []
+    return found[:first], found[first:second], of_parameters, of_constants, None, None
 
 
-def _autograd_neuron(
-    x: Sequence[Tensor], states: Sequence[Tensor], parameters: Sequence[Tensor], *settings: Any
-) -> Any:
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *states, *parameters)):
-        states = [s.clone() if s.is_inference() else s for s in states]
-        return list(_Neuron.apply((len(x), len(states)), settings, *x, *states, *parameters))
-    return torch_state.below_autograd("neuron", x, states, parameters, *settings)
-
-
-def _autograd_neuron_backward(grads: Any, x: Any, states: Any, parameters: Any, *rest: Any) -> Any:
-    tensors = (*x, *states, *parameters)
-
-    def run(grads: Any, _tensors: Any) -> Any:
-        return torch_state.below_autograd("neuron_backward", grads, x, states, parameters, *rest)
-
-    made = once(grads, tensors, run)
-    return [g for g in made if g is not None]
+def _refuse(ctx: Any, *grads: Any) -> Any:  # noqa: ARG001  # torch's names
+    raise RuntimeError(TWICE)
 
 
 for _device in KERNELS:
     _library.impl("neuron", _neuron, _device.upper())
     _library.impl("neuron_backward", _neuron_backward, _device.upper())
-_library.impl("neuron", _autograd_neuron, "Autograd")
-_library.impl("neuron_backward", _autograd_neuron_backward, "Autograd")
 torch.library.register_fake("htaf_snn::neuron", _fake_neuron, lib=_library)
 torch.library.register_fake("htaf_snn::neuron_backward", _fake_neuron_backward, lib=_library)
+torch.library.register_autograd("htaf_snn::neuron", _gradients, setup_context=_save, lib=_library)
+torch.library.register_autograd("htaf_snn::neuron_backward", _refuse, lib=_library)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import functools
 import hashlib
 import os
@@ -20,9 +19,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ...files import cache_folder, is_alive, others_can_change
+from ...files import cache_folder, others_can_change, write_whole
 
 _LONGEST = 120.0  # seconds of a compile, which takes about one
+_OTHER_FOLDER = "name another folder in the environment variable HTAF_SNN_CACHE"
 _CANDIDATES = ("c++", "g++", "clang++")
 # Without -ffast-math: NaN and infinity keep their meaning.
 _FLAGS = (
@@ -97,15 +97,14 @@ def find_compiler() -> Compiler:
 
 
 def check_toolchain() -> None:
-    """Checks that there is a compiler and a folder for what it makes.
+    """Checks that there is a compiler and a folder for what it makes, each once a process.
 
     Raises:
         BackendUnavailableError: as `find_compiler`, or a cache folder that can't be written or
             that others can write to.
     """
     find_compiler()
-    with _in_cache(kernel_folder()):
-        _make_private(kernel_folder())
+    _check_folder(kernel_folder())
 
 
 def _openmp(compiler: Sequence[str]) -> tuple[str, ...]:
@@ -117,40 +116,23 @@ def _openmp(compiler: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def load_library(source: str, symbols: Sequence[str]) -> ctypes.CDLL:
-    """The shared library of ``source``, loaded; one in the cache that is not whole is made anew.
-
-    Args:
-        source: C++ text.
-        symbols: functions that it must have.
+def load_library(source: str) -> ctypes.CDLL:
+    """The shared library of ``source``, loaded.
 
     Raises:
-        BackendUnavailableError: as `compile_library`, or what was compiled just now does not load
-            or lacks one of the functions.
+        BackendUnavailableError: as `compile_library`, or what was compiled just now does not load.
     """
-    obstacle = ""
-    for _ in range(2):
-        path = compile_library(source)
-        try:
-            library = ctypes.CDLL(str(path))
-            missing = [name for name in symbols if not hasattr(library, name)]
-            if not missing:
-                return library
-            obstacle = f"it has no {', '.join(missing)}"
-            _unload(library)  # or what is made anew would not be loaded under its name
-        except OSError as error:
-            obstacle = str(error)
+    path = compile_library(source)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:  # as where the cache was made on a system with another C library
         path.unlink(missing_ok=True)
-    raise BackendUnavailableError(
-        f"the kernel {path} does not load: {obstacle}; name another folder in the environment "
-        "variable HTAF_SNN_CACHE, or another compiler in CXX"
-    )
-
-
-def _unload(library: ctypes.CDLL) -> None:
-    from _ctypes import dlclose  # which Windows has not
-
-    dlclose(library._handle)
+    try:
+        return ctypes.CDLL(str(compile_library(source)))
+    except OSError as error:
+        raise BackendUnavailableError(
+            f"the kernel {path} does not load: {error}; {_OTHER_FOLDER}, or another compiler in CXX"
+        ) from error
 
 
 def compile_library(source: str) -> Path:
@@ -170,35 +152,28 @@ def compile_library(source: str) -> Path:
     ).hexdigest()[:32]
     folder = kernel_folder()
     library, checksum = folder / f"{key}.so", folder / f"{key}.sha256"
-    with _in_cache(folder):
-        _make_private(folder)
+    with _private(folder):
         if not _intact(library, checksum):
             with FileLock(folder / f"{key}.lock", timeout=2 * _LONGEST):
                 if not _intact(library, checksum):
-                    _compile(compiler, source, library, checksum)
+                    made = _compile(compiler, source)
+                    write_whole(library, lambda path: path.write_bytes(made))
+                    sum_ = hashlib.sha256(made).hexdigest()
+                    write_whole(checksum, lambda path: path.write_text(sum_))
     return library
 
 
-def _compile(compiler: Compiler, source: str, library: Path, checksum: Path) -> None:
-    for stale in library.parent.glob("*.partial-*"):
-        if not is_alive(stale.name.partition(".partial-")[2].partition("-")[0]):
-            shutil.rmtree(stale, ignore_errors=True)
-    prefix = f"{library.stem}.partial-{os.getpid()}-"
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix=prefix) as work:
-        text, made, sum_ = (Path(work, name) for name in ("kernel.cpp", "kernel.so", "sum"))
+def _compile(compiler: Compiler, source: str) -> bytes:
+    """The bytes of a shared library."""
+    with tempfile.TemporaryDirectory(prefix="htaf_snn-") as work:
+        text, made = Path(work, "kernel.cpp"), Path(work, "kernel.so")
         text.write_text(source, encoding="utf-8")
         done = _run([compiler.path, *compiler.flags, str(text), "-o", str(made)], _LONGEST)
-        if done.returncode and os.strerror(errno.ENOSPC) in done.stderr:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if done.returncode or not made.is_file():
-            raise BackendUnavailableError(
-                f"{compiler.path} could not compile a kernel:\n{_errors(done.stderr) or 'no file'}"
-            )
-        sum_.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
-        for new, place in ((made, library), (sum_, checksum)):
-            if place.is_dir() and not place.is_symlink():
-                shutil.rmtree(place)
-            new.replace(place)
+            lines = [line for line in done.stderr.splitlines() if "error" in line]
+            report = "\n".join(lines[:5]) or done.stderr.strip()[-500:] or "no file"
+            raise BackendUnavailableError(f"{compiler.path} could not compile a kernel:\n{report}")
+        return made.read_bytes()
 
 
 def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
@@ -223,38 +198,35 @@ def _run(command: Sequence[str], seconds: float) -> subprocess.CompletedProcess[
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def _errors(report: str) -> str:
-    lines = [line for line in report.splitlines() if "error" in line]
-    return "\n".join(lines[:5]) or report.strip()[-500:]
-
-
 def _intact(library: Path, checksum: Path) -> bool:
     try:
         return hashlib.sha256(library.read_bytes()).hexdigest().encode() == checksum.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         return False
 
 
-def _make_private(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{folder} is not yours to write")
-    if others_can_change(folder):
-        raise BackendUnavailableError(
-            f"others can write to the kernel cache {folder}; nothing is loaded from it. Remove it, "
-            f"with 'rm -r {folder}', or name another folder in the environment variable "
-            "HTAF_SNN_CACHE"
-        )
+@functools.cache
+def _check_folder(folder: Path) -> None:
+    with _private(folder):
+        pass
 
 
 @contextlib.contextmanager
-def _in_cache(folder: Path) -> Iterator[None]:
+def _private(folder: Path) -> Iterator[None]:
+    """Makes the kernels' folder, the user's alone, and explains what fails in it."""
     try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"{folder} is not yours to write")
+        if others_can_change(folder):
+            raise BackendUnavailableError(
+                f"others can write to the kernel cache {folder}; nothing is loaded from it. Remove "
+                f"it, with 'rm -r {folder}', or {_OTHER_FOLDER}"
+            )
         yield
     except (OSError, Timeout) as error:
         raise BackendUnavailableError(
-            f"the kernel cache {folder} can't be made or written: {error}; name another folder in "
-            "the environment variable HTAF_SNN_CACHE"
+            f"the kernel cache {folder} can't be made or written: {error}; {_OTHER_FOLDER}"
         ) from error
 
 

@@ -25,9 +25,9 @@ class CPUKernel:
     functions = ("forward", "backward")
     norm_functions = ("norm_forward", "norm_backward", "moments", "correct")
 
-    def __init__(self, program: Program, dtype: torch.dtype, normed: bool) -> None:
+    def __init__(self, program: Program, dtype: torch.dtype, normed: bool = False) -> None:
         names = self.norm_functions if normed else self.functions
-        library = load_library(cpu_source(program, dtype, normed), names)
+        library = load_library(cpu_source(program, dtype, normed))
         self._functions: dict[str, Callable[[int], None]] = {}
         for name in names:
             function = getattr(library, name)
@@ -41,7 +41,4 @@ class CPUKernel:
         self._functions[name](words.buffer_info()[0])
 
 
-@functools.cache
-def kernel(program: Program, dtype: torch.dtype, normed: bool = False) -> CPUKernel:
-    """The kernel, compiled and loaded once."""
-    return CPUKernel(program, dtype, normed)
+kernel = functools.cache(CPUKernel)  # compiled and loaded once

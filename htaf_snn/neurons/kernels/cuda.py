@@ -237,7 +237,4 @@ class CUDAKernel:
         return ends
 
 
-@functools.cache
-def kernel(program: Program, dtype: torch.dtype, device: torch.device) -> CUDAKernel:
-    """The kernel of a step and dtype on a device."""
-    return CUDAKernel(program, dtype, device)
+kernel = functools.cache(CUDAKernel)

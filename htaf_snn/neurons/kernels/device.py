@@ -8,10 +8,9 @@ from typing import Literal, get_args
 
 import torch
 
+from ...surrogates.spike_function import say_once
 from . import cuda
 from .compiler import BackendUnavailableError, check_toolchain, find_compiler, kernel_folder
-
-_logger = logging.getLogger(__name__)
 
 Backend = Literal["auto", "torch", "cpu", "cupy"]
 
@@ -43,18 +42,14 @@ def toolchain_obstacle(device: str, ask: bool = True) -> str | None:
         reason = cuda.unavailable() if device == "cuda" else _no_compiler()
         _toolchain_obstacles[device] = reason
         if reason is not None:
-            warn_once(reason)
+            warn_slow(reason)
     return _toolchain_obstacles.get(device)
 
 
-warned: set[str] = set()  # reasons, each told once
-
-
-def warn_once(reason: str) -> None:
-    """Warns that what this machine lacks makes neurons slow, and what to do."""
-    if reason not in warned:
-        warned.add(reason)
-        _logger.warning("neurons run on backend 'torch', several times slower: %s", reason)
+def warn_slow(reason: str) -> None:
+    """Warns, once of a reason, that what this machine lacks makes neurons slow, and what to do."""
+    message = f"neurons run on backend 'torch', several times slower: {reason}"
+    say_once(logging.WARNING, message)
 
 
 def _no_compiler() -> str | None:
@@ -110,7 +105,7 @@ def show(clear_cache: bool = False) -> str:
 def clear_kernels() -> int:
     """Removes the compiled CPU kernels; returns how many. Loaded ones go on working."""
     folder, removed = kernel_folder(), 0
-    for path in folder.glob("*") if folder.is_dir() else ():
+    for path in folder.glob("*"):
         if path.suffix in (".so", ".sha256", ".lock"):
             removed += path.suffix == ".so"
             path.unlink(missing_ok=True)

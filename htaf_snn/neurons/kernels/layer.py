@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..step.graph import Program, Scope
 from . import cpu, cuda
-from .buffers import Words, arrangement, counts, offsets, scalars
+from .buffers import STRUCTS, Words, arrangement, counts, offsets, scalars
 from .layout import channels_last, dense, like, memory_order, varied
 
 # Where a device's kernels are, of a program, an input dtype and a device.
@@ -118,11 +118,8 @@ class Layer:
 
     def _row(self, parameter: Tensor) -> Tensor:
         """A parameter by channel, in the order of memory."""
-        return self._padded(parameter).permute(self._order).expand(self._sizes)
-
-    def _padded(self, parameter: Tensor) -> Tensor:
-        missing = len(self._order) - parameter.ndim
-        return parameter.reshape((1,) * missing + tuple(parameter.shape))
+        whole = parameter[(None,) * (len(self._order) - parameter.ndim)]
+        return whole.permute(self._order).expand(self._sizes)
 
     def head(self, numbers: Sequence[float]) -> Words:
         """The words of the layer's own numbers, which a pass and its gradient share."""
@@ -157,7 +154,7 @@ class Layer:
         head: Words,
         at_rest: bool,
         sequences: bool,
-        norm: Any = None,
+        run: Any = None,
     ) -> tuple[Tensor, ...]:
         """The outputs, the last states, and if asked for the states after each step.
 
@@ -166,7 +163,7 @@ class Layer:
             head: the constants, from `head`.
             at_rest: whether the states are at rest.
             sequences: whether the states after each step are wanted.
-            norm: what calls a kernel that computes a batch norm, given the words.
+            run: what calls the kernel instead of its own ``run``.
         """
         if not (at_rest and self._simple):
             tensors = self._readable(tensors, at_rest)
@@ -182,10 +179,7 @@ class Layer:
             order = self._order_of((at_rest, sequences), "Forward", [True] * len(made))
         addresses = order((0, *map(Tensor.data_ptr, tensors), *map(Tensor.data_ptr, made)))
         words = head + array.array("q", addresses)
-        if norm is None:
-            self.kernel.run("forward", words, (), self.live)
-        else:
-            norm("forward", words)
+        (run or self.kernel.run)("forward", words, (), self.live)
         return tuple(made)
 
     def backward(
@@ -194,7 +188,7 @@ class Layer:
         tensors: Sequence[Tensor],
         head: Words,
         at_rest: bool,
-        norm: Any = None,
+        run: Any = None,
     ) -> list[Tensor | None]:
         """From the gradients of what `forward` gives, those of its tensors.
 
@@ -240,10 +234,7 @@ class Layer:
             *map(Tensor.data_ptr, made), *map(Tensor.data_ptr, learned),
         )  # fmt: skip
         words = head + array.array("q", order(addresses))
-        if norm is None:
-            self.kernel.run("backward", words, learned, self.live)
-        else:
-            norm("backward", words, learned)
+        (run or self.kernel.run)("backward", words, learned, self.live)
         found: list[Tensor | None] = [*made, *[None] * (len(raw) - len(made))]
         for place, grad in zip(self._learned, learned, strict=True):
             if not self._as_it_is[place]:
@@ -303,43 +294,39 @@ class Layer:
                 for place, own in zip(self._places, program.parameters, strict=False)
                 if own == scope
             ]
-        o, s, x = program.outputs, program.states, program.inputs
-        groups = (
-            {"o": o, "last": s, "s_seq": s}
-            if name == "Forward"
-            else {"go": o, "g_last": s, "gs_seq": s, "gx": x, "gs0": s, "gp": len(self._learned)}
-        )
-        at, marks = first + len(self._shapes), iter(present)
-        for buffer, number in groups.items():
-            places[buffer] = []
-            for here in (next(marks, False) for _ in range(number)):
-                places[buffer].append(at if here else 0)
+        at, marks, many = first + len(self._shapes), iter(present), counts(program)
+        for own in STRUCTS[name]:
+            places[own.name] = []
+            for here in (next(marks, False) for _ in range(many[own.many])):
+                places[own.name].append(at if here else 0)
                 at += here
         self._orders[key] = order = arrangement(program, name, places)
         return order
 
 
-Call = tuple[Layer, Words, bool, bool]  # and its constants, whether at rest, whether sequences
-
-
 class Neuron(torch.autograd.Function):
-    """`Layer.forward`, differentiable once."""
+    """`Layer.forward`, or that of a `NormedCall`, differentiable once."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, of: Any, head: Words, at_rest: bool, sequences: bool, *tensors: Any
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(*tensors)
-        ctx.call = call
+        ctx.call = of, head, at_rest
         ctx.set_materialize_grads(False)
-        layer, head, at_rest, sequences = call
-        return layer.forward(tensors, head, at_rest, sequences)
+        made: tuple[Tensor, ...] = of.forward(tensors, head, at_rest, sequences)
+        return made
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        layer, head, at_rest, _ = ctx.call
+        of, head, at_rest = ctx.call
         tensors = saved(ctx, grads)
         if torch.is_grad_enabled():
-            return None, *once(grads, tensors, lambda g, t: layer.backward(g, t, head, at_rest))
-        return None, *layer.backward(grads, tensors, head, at_rest)
+            with torch.no_grad():
+                found = once(of.backward(grads, tensors, head, at_rest))
+        else:
+            found = of.backward(grads, tensors, head, at_rest)
+        return None, None, None, None, *found
 
 
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
@@ -370,28 +357,15 @@ def saved(ctx: Any, grads: Sequence[Tensor | None]) -> Any:
         ) from error
 
 
-def once(grads: Sequence[Tensor | None], tensors: Sequence[Tensor], run: Any) -> Any:
-    """The gradients that ``run`` finds, whose own gradient is an error that says what to do."""
-    found: dict[int, Tensor] = {}
-
-    def all_found(*given: Tensor | None) -> list[Tensor]:
-        made = run(given[: len(grads)], given[len(grads) :])
-        found.update((k, g) for k, g in enumerate(made) if g is not None)
-        return list(found.values())
-
-    made = _Once.apply(all_found, *grads, *tensors)
-    places = dict(zip(found, made, strict=True))
-    return [places.get(k) for k in range(len(tensors))]
+TWICE = (
+    "htaf_snn's fused neurons are differentiated once; for a second derivative "
+    "(create_graph=True) set backend='torch' on the neurons"
+)
 
 
-class _Once(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, run: Any, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        return tuple(run(*tensors))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        raise RuntimeError(
-            "htaf_snn's fused neurons are differentiated once; for a second derivative "
-            "(create_graph=True) set backend='torch' on the neurons"
-        )
+def once(grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Gradients whose own gradient is the error `TWICE`; as torch's `once_differentiable`."""
+    known = [g.detach().requires_grad_() for g in grads if g is not None]
+    made: Any = torch._C._functions.DelayedError(TWICE.encode(), len(known))(*known)
+    found = iter([made] if isinstance(made, Tensor) else made)
+    return [None if g is None else next(found) for g in grads]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .buffers import NORM, Words, packer
-from .layer import Layer, once, saved
+from .layer import Layer
 
-_pack, _pack_backward = packer("NormForward"), packer("NormBackward")
+(_pack, _order), (_pack_back, _order_back) = packer("NormForward"), packer("NormBackward")
 BATCH, RUNNING, GIVEN = range(3)  # whose statistics: kernel_norm.h's Mode
 
 
@@ -47,7 +48,7 @@ def batch_moments(layer: Layer, words: Words, group: Any) -> tuple[Tensor, int]:
     """
     found = torch.empty(2, layer.channels, dtype=torch.float64)
     values = dict.fromkeys((b.name for b in NORM), 0) | {"moments": found.data_ptr()}
-    layer.kernel.run("moments", words + _pack(values))
+    layer.kernel.run("moments", words + Words("q", _pack(*_order(values))))
     count = layer.elements
     if group is None:
         return found, count
@@ -59,27 +60,36 @@ def batch_moments(layer: Layer, words: Words, group: Any) -> tuple[Tensor, int]:
     return torch.stack([mean, (square - mean * mean).clamp(min=0)]), int(total)
 
 
-class NormNeuron(torch.autograd.Function):
-    """`Layer.forward` of the first input's norm, differentiable once."""
+class NormedCall:
+    """One call of a batch norm and the neurons behind it: a `Layer`'s, of weight and bias too.
 
-    @staticmethod
+    Args:
+        layer: of the norm and the neurons.
+        norm: the norm's arguments.
+    """
+
+    def __init__(self, layer: Layer, norm: Norm) -> None:
+        self._layer, self._norm = layer, norm
+        self._elements = layer.elements if norm.batch else 0
+        self._scaling = torch.empty(5 * layer.channels, dtype=torch.float64)
+
     def forward(
-        ctx: Any, layer: Layer, norm: Norm, head: Words, at_rest: bool, sequences: bool,
-        weight: Tensor | None, bias: Tensor | None, *tensors: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        scaling = torch.empty(5 * layer.channels, dtype=torch.float64)
-        elements = layer.elements if norm.batch else 0
+        self, given: Sequence[Any], head: Words, at_rest: bool, sequences: bool
+    ) -> tuple[Tensor, ...]:
+        """`Layer.forward` of the norm of the first input."""
+        weight, bias, *tensors = given
+        layer, norm = self._layer, self._norm
+        self._corrects = norm.batch and tensors[0].requires_grad
 
-        def call(_name: str, words: Words) -> None:
-            nonlocal elements
+        def run(_name: str, words: Words, *_: Any) -> None:
             moments, mode = None, BATCH if norm.batch else RUNNING
             if norm.group is not None:
-                moments, elements = batch_moments(layer, words, norm.group)
+                moments, self._elements = batch_moments(layer, words, norm.group)
                 mode = GIVEN
             mean, variance, tracked = norm.running or (None, None, None)
             values = {
                 "mode": mode,
-                "elements": elements,
+                "elements": self._elements,
                 "eps": norm.eps,
                 "momentum": norm.momentum,
                 "weight": 0 if weight is None else weight.data_ptr(),
@@ -88,49 +98,37 @@ class NormNeuron(torch.autograd.Function):
                 "running_var": 0 if variance is None else variance.data_ptr(),
                 "tracked": tracked.data_ptr() if norm.follows and tracked is not None else 0,
                 "moments": 0 if moments is None else moments.data_ptr(),
-                "scaling": scaling.data_ptr(),
+                "scaling": self._scaling.data_ptr(),
             }
-            layer.kernel.run("norm_forward", words + _pack(values))
+            layer.kernel.run("norm_forward", words + Words("q", _pack(*_order(values))))
 
-        made = layer.forward(tensors, head, at_rest, sequences, call)
+        made = layer.forward(tensors, head, at_rest, sequences, run)
         if norm.follows:
             torch.autograd.graph.increment_version(norm.running)
-        ctx.save_for_backward(weight, bias, *tensors)
-        ctx.call = layer, norm, head, at_rest, scaling, elements
-        ctx.set_materialize_grads(False)
         return made
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        layer, norm, head, at_rest, scaling, elements = ctx.call
-        needs_x = ctx.needs_input_grad[7]
-        weight, bias, *tensors = saved(ctx, grads)
+    def backward(
+        self, grads: Sequence[Tensor | None], given: Sequence[Any], head: Words, at_rest: bool
+    ) -> list[Tensor | None]:
+        """The gradients of what `forward` was given."""
+        weight, bias, *tensors = given
+        layer, group = self._layer, self._norm.group
+        g_weight = None if weight is None else torch.empty_like(weight)
+        g_bias = None if bias is None else torch.empty_like(bias)
+        sums = None if group is None else torch.empty(2, layer.channels, dtype=torch.float64)
 
-        def run(grads: Any, tensors: Any) -> list[Tensor | None]:
-            g_weight = None if weight is None else torch.empty_like(weight)
-            g_bias = None if bias is None else torch.empty_like(bias)
-            sums = None
-            if norm.group is not None:
-                sums = torch.empty(2, layer.channels, dtype=torch.float64)
+        def run(_name: str, words: Words, *_: Any) -> None:
+            values = {
+                "elements": self._elements if self._corrects else 0,
+                "g_weight": 0 if g_weight is None else g_weight.data_ptr(),
+                "g_bias": 0 if g_bias is None else g_bias.data_ptr(),
+                "sums": 0 if sums is None else sums.data_ptr(),
+                "scaling": self._scaling.data_ptr(),
+            }
+            words += Words("q", _pack_back(*_order_back(values)))
+            layer.kernel.run("norm_backward", words)
+            if sums is not None and self._corrects:
+                torch.distributed.all_reduce(sums, group=group)
+                layer.kernel.run("correct", words)
 
-            def call(_name: str, words: Words, _learned: Any) -> None:
-                values = {
-                    "elements": elements if needs_x else 0,
-                    "g_weight": 0 if g_weight is None else g_weight.data_ptr(),
-                    "g_bias": 0 if g_bias is None else g_bias.data_ptr(),
-                    "sums": 0 if sums is None else sums.data_ptr(),
-                    "scaling": scaling.data_ptr(),
-                }
-                words += _pack_backward(values)
-                layer.kernel.run("norm_backward", words)
-                if sums is not None and elements and needs_x:
-                    torch.distributed.all_reduce(sums, group=norm.group)
-                    layer.kernel.run("correct", words)
-
-            return [g_weight, g_bias, *layer.backward(grads, tensors, head, at_rest, call)]
-
-        if torch.is_grad_enabled():
-            found = once(grads, [weight, bias, *tensors], lambda g, t: run(g, t[2:]))
-        else:
-            found = run(grads, tensors)
-        return None, None, None, None, None, *found
+        return [g_weight, g_bias, *layer.backward(grads, tensors, head, at_rest, run)]

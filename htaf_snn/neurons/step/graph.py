@@ -194,9 +194,18 @@ class Program:
         return self.results[self.outputs + self.states :]
 
     @functools.cached_property
-    def arguments(self) -> int:
-        """The number of numbers that the kernel takes, beside the parameters."""
-        return sum(op.name == "argument" for op in self.ops)
+    def counts(self) -> dict[str, int]:
+        """How many there are of each thing, by the names that the drivers in C have for it."""
+        arguments = sum(op.name == "argument" for op in self.ops)
+        return {
+            "INPUTS": self.inputs,
+            "STATES": self.states,
+            "OUTPUTS": self.outputs,
+            "KEPT": len(self.kept),
+            "LEARNED": len(self.learned),
+            "PARAMETERS": self.parameters.count(Scope.CHANNEL),
+            "NUMBERS": arguments + self.parameters.count(Scope.LAYER),
+        }
 
     @functools.cached_property
     def levels(self) -> tuple[str, ...]:

@@ -11,22 +11,12 @@ from .operations import CUDA_OPERATIONS, LONG, OPERATIONS, TRUTH
 
 def print_counts(program: Program) -> str:
     """Prints the step's numbers of states, parameters and the like for the drivers."""
-    numbers = {
-        "INPUTS": program.inputs,
-        "STATES": program.states,
-        "OUTPUTS": program.outputs,
-        "KEPT": len(program.kept),
-        "LEARNED": len(program.learned),
-        "PARAMETERS": program.parameters.count(Scope.CHANNEL),
-        "NUMBERS": program.arguments + program.parameters.count(Scope.LAYER),
-        "LAYER_VALUES": len(hoisted(program, "layer")),
-        "NEURON_VALUES": len(hoisted(program, "neuron")),
-    }
+    values = {f"{of.upper()}_VALUES": len(hoisted(program, of)) for of in ("layer", "neuron")}
     by_neuron = "".join(f"{int(program.parameters[k] == Scope.CHANNEL)}, " for k in program.learned)
     return "\n".join(
         [
             "namespace htaf_snn {",
-            *(f"const int {name} = {value};" for name, value in numbers.items()),
+            *(f"const int {name} = {value};" for name, value in (program.counts | values).items()),
             "// An array has at least one element.",
             "#define AT_LEAST_ONE(n) ((n) > 0 ? (n) : 1)",
             "// Whether each learned parameter has a value a neuron, or one for the layer.",
@@ -150,7 +140,7 @@ def print_hoisted(program: Program) -> str:
     }
     layer, neuron = hoisted(program, "layer"), hoisted(program, "neuron")
     numbers = [
-        *_leaves(program, "argument", range(program.arguments)),
+        *_leaves(program, "argument"),
         *_leaves(program, "parameter", by_letter[Scope.LAYER]),
     ]
     each = _leaves(program, "parameter", by_letter[Scope.CHANNEL])

@@ -78,8 +78,8 @@ def trace(
                 [r for r, _ in followed], sources, [g for _, g in followed], allow_unused=True
             )
         zero = recorder.graph.constant(0.0)
-        values = [recorder.number(r) for r in results]
-        values += [zero if g is None else recorder.number(g) for g in gradients]
+        values = [recorder.real(r) for r in results]
+        values += [zero if g is None else recorder.real(g) for g in gradients]
     return simplify(
         Program(inputs, states, parameters, len(outputs), tuple(learned),
                 tuple(recorder.graph.ops), tuple(values))
@@ -119,12 +119,6 @@ class _Recorder(TorchDispatchMode):
                 f"{what} reads a learned tensor that is no attribute{_line()}"
             )
         return self._literal(thing, what)
-
-    def number(self, tensor: Tensor) -> int:
-        """The value of a tensor as a number, where it may be true or false."""
-        value = self.value(tensor, "its result")
-        assert value is not None
-        return self.graph.add("real", value) if self.graph.is_truth(value) else value
 
     def _literal(self, tensor: Tensor, what: str) -> int:
         with torch_state.no_dispatch_modes():
@@ -277,9 +271,6 @@ def _cast(r: _Recorder, x: Tensor, *args: Any, dtype: torch.dtype | None = None,
 def _scaled(name: str) -> Any:
     def handler(r: _Recorder, x: Any, y: Any, *scale: Any, alpha: float = 1, **_: Any) -> int:
         (alpha,) = scale or (alpha,)
-        x, y = (y, x) if name == "rsub" else (x, y)
-        if name == "rsub":
-            return r.make("sub", x if alpha == 1 else r.make("mul", x, alpha), y)
         return r.make(name, x, y if alpha == 1 else r.make("mul", y, alpha))
 
     return handler
@@ -346,7 +337,7 @@ _HANDLERS: dict[str, Any] = {
     **dict.fromkeys((*_KEPT, *_CREATED), _same),
     "add": _scaled("add"),
     "sub": _scaled("sub"),
-    "rsub": _scaled("rsub"),
+    "rsub": lambda r, x, y, *scale, **alpha: _scaled("sub")(r, y, x, *scale, **alpha),
     "div": _divide,
     "pow": _power,
     "square": lambda r, x: r.make("mul", x, x),
