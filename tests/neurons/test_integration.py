@@ -19,7 +19,7 @@ import htaf_snn
 from htaf_snn import HTAFSpike
 from htaf_snn.neurons import Backend
 from htaf_snn.neurons.decide import compile_obstacle
-from htaf_snn.neurons.kernels import compiler, cpu, device
+from htaf_snn.neurons.kernels import compiled, compiler, cpu, device, layout
 from htaf_snn.neurons.traced import step_of
 from htaf_snn.surrogates.spike_function import say_once
 
@@ -80,6 +80,23 @@ def test_compiles_whole_and_equals_eager(mode: str) -> None:
             torch.testing.assert_close(a.grad, b.grad)
         functional.detach_net(eager)
         functional.detach_net(compiled)
+
+
+def test_compiled_networks_keep_channels_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_layers", {})
+    net = nn.Sequential(
+        layer.Conv2d(3, 8, 3), layer.BatchNorm2d(8), htaf_snn.LIFNode(), layer.Conv2d(8, 5, 3)
+    ).to(memory_format=torch.channels_last)
+    functional.set_step_mode(net, "m")
+    forward = torch.compile(net, fullgraph=True, backend="aot_eager")
+    x = torch.rand(4 * 2, 3, 9, 9).contiguous(memory_format=torch.channels_last)
+    for _ in range(2):
+        functional.reset_net(net)
+        y = forward(x.unflatten(0, (4, 2)))
+        y.sum().backward()
+        assert y.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    (one,) = compiled._layers.values()  # made once, for both passes
+    assert layout.channels_last(torch.empty_strided(one.shape, one.stride))
 
 
 @pytest.mark.parametrize("backend", ["torch", "cpu"])

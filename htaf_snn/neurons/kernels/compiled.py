@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..step.graph import Scope, decode
+from ..step.graph import Program, Scope, decode
 from .layer import KERNELS, TWICE, Layer, saved
 from .layout import dense
 
@@ -46,10 +46,26 @@ class _Call:
             read.append(None if packed else parameter)
             if scope == Scope.LAYER:
                 numbers.append(float(parameter) if packed else 0.0)
-        self.layer = Layer(program, x[0], True, read)
+        self.layer = _layer(program, x[0], read)
         self.head = self.layer.head(numbers)
         self.tensors = [*x, *states, *(p for p in read if p is not None)]
         self.kept = [k for k, p in enumerate(read) if p is not None]
+
+
+_layers: dict[Any, Layer] = {}
+_MOST_LAYERS = 256
+
+
+def _layer(program: Program, x: Tensor, read: Sequence[Tensor | None]) -> Layer:
+    """The layer for inputs of a kind, made once."""
+    kinds = (None if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in (x, *read))
+    key = (program, torch.get_num_threads(), *kinds)
+    layer = _layers.get(key)
+    if layer is None:
+        if len(_layers) >= _MOST_LAYERS:
+            _layers.clear()
+        layer = _layers[key] = Layer(program, x, True, read)
+    return layer
 
 
 def _neuron(x: Sequence[Tensor], *arguments: Any) -> list[Tensor]:
