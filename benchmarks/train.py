@@ -16,9 +16,8 @@ from tqdm import tqdm
 from htaf_snn.arguments import one_of
 from htaf_snn.models import model, model_names
 from htaf_snn.models.parts import SpikingNetwork
-from htaf_snn.neurons import Backend, LIFNode, check_backend
+from htaf_snn.neurons import Backend, LIFNode, check_backend, revert
 from htaf_snn.neurons.batch_norm import AveragedNorm
-from htaf_snn.neurons.classes import ORIGINAL_OF
 from htaf_snn.surrogates import HTAFSpike
 
 from . import measure
@@ -193,7 +192,7 @@ def _networks(
     def apart() -> nn.Module:
         made = ours("HTAF soft")()
         for norm in [m for m in made.modules() if isinstance(m, AveragedNorm)]:
-            norm.__class__ = ORIGINAL_OF[type(norm)]
+            revert(norm)
         return made
 
     def recomputed() -> nn.Module:

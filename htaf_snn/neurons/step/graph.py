@@ -195,7 +195,7 @@ class Program:
 
     @functools.cached_property
     def counts(self) -> dict[str, int]:
-        """How many there are of each thing, by the names that the drivers in C have for it."""
+        """Numbers of inputs, states and the rest, by the names that the C text has for them."""
         arguments = sum(op.name == "argument" for op in self.ops)
         return {
             "INPUTS": self.inputs,
