@@ -54,7 +54,8 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "_clock", refuse)
 
 
-def test_neuron_has_a_row_a_layer_and_finite_ratios() -> None:
+def test_neuron_has_a_row_a_layer_and_finite_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neuron_module, "ZOO", list(layers.ZOO)[:2])
     text = bench.neuron(
         [100], steps=[3], rounds=1, threads=[1, 2], dtypes=["bfloat16"], inductor=False
     )
@@ -79,7 +80,7 @@ def test_neuron_has_a_row_a_layer_and_finite_ratios() -> None:
     assert re.search(r"^layer +CPU, 1 thread +/ ReLU +speed +wall, 2 threads", text, re.MULTILINE)
     assert "speed: how many times as fast as SpikingJelly, ATan" in text
     (zoo,) = columns(text, "neuron, HTAF soft  ")
-    assert zoo.keys() == layers.ZOO.keys() and all(len(row) == 3 for row in zoo.values())
+    assert [*zoo] == [*layers.ZOO][:2] and all(len(row) == 3 for row in zoo.values())
 
 
 def test_a_missing_snntorch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
