@@ -60,7 +60,8 @@ def train(
         rounds: number of rounds that medians are taken over, >= 1.
         threads: thread counts on the CPU, >= 1: one is timed in CPU time, more in wall time. None
             is one and all.
-        inductor: SpikingJelly's neurons under `torch.compile` too, which takes minutes to compile.
+        inductor: SpikingJelly's neurons, and our network, under `torch.compile` too, which takes
+            minutes to compile.
         peak: show also how much the resident size of a fresh process grows in a training step, its
             second; not of compiled networks. Takes some seconds a row. On CUDA, how much the
             memory that torch has allocated grows.
@@ -172,9 +173,10 @@ def _half() -> HTAFSpike:
     return made
 
 
-_COMPILED = {
-    f"SpikingJelly compiled, {function.removesuffix(' soft')}": function
-    for function in ("ATan", "HTAF soft")
+_COMPILED = {  # the neurons alone, or the whole network of ours
+    "SpikingJelly compiled, ATan": "ATan",
+    "SpikingJelly compiled, HTAF": "HTAF soft",
+    "htaf_snn compiled, HTAF": None,
 }
 
 
@@ -200,7 +202,11 @@ def _networks(
         made.checkpoint_activations()  # type: ignore[operator]  # a network of ours
         return made
 
-    def compiled(function: str) -> nn.Module:
+    def compiled(function: str | None) -> nn.Module:
+        if function is None:
+            made = ours("HTAF soft")()
+            made.compile()
+            return made
         made = theirs(function)()
         for module in made.modules():
             if isinstance(module, host.LIFNode):
