@@ -123,11 +123,16 @@ def test_noise_is_what_tonic_takes_for_it(
     late["t"] += 2 * within - made["t"][0]  # Tonic takes silent pixels to have fired at 0
     kept = tonic.transforms.Denoise(within)(late)
     kept["t"] -= 2 * within - made["t"][0]
-    ours = made[framing_module._accompanied(made, (34, 34), within)]
+    ours = made[framing_module._accompanied(made, (4, 4), within)]  # pixels at the borders too
     np.testing.assert_array_equal(ours, kept)
 
 
 @pytest.mark.parametrize("start", [0, 1000])
+def test_the_end_of_a_row_is_not_beside_the_next_ones_begin() -> None:
+    events = np.array([(3, 0, 0, 1), (0, 1, 1, 1), (0, 2, 2, 0), (3, 1, 3, 1)], EVENT)
+    assert framing_module._accompanied(events, (4, 4), 10).tolist() == [False, False, True, True]
+
+
 @pytest.mark.parametrize("options", [{"denoise": 1}, {"hot_pixels": 1e-6}])
 def test_nothing_that_is_left_is_an_error(
     start: int, options: dict[str, Any], tmp_path: Path
