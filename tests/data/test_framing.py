@@ -127,12 +127,12 @@ def test_noise_is_what_tonic_takes_for_it(
     np.testing.assert_array_equal(ours, kept)
 
 
-@pytest.mark.parametrize("start", [0, 1000])
 def test_the_end_of_a_row_is_not_beside_the_next_ones_begin() -> None:
     events = np.array([(3, 0, 0, 1), (0, 1, 1, 1), (0, 2, 2, 0), (3, 1, 3, 1)], EVENT)
     assert framing_module._accompanied(events, (4, 4), 10).tolist() == [False, False, True, True]
 
 
+@pytest.mark.parametrize("start", [0, 1000])
 @pytest.mark.parametrize("options", [{"denoise": 1}, {"hot_pixels": 1e-6}])
 def test_nothing_that_is_left_is_an_error(
     start: int, options: dict[str, Any], tmp_path: Path
