@@ -151,6 +151,8 @@ def _looked_at(node: ast.AST) -> Iterator[ast.expr | ast.Return]:
     """What is calculated: neither types nor texts, nor what is only said in an error."""
     if isinstance(node, ast.JoinedStr | ast.Raise | ast.Assert):
         return
+    if isinstance(node, ast.keyword) and node.arg in _ASSERTS[1:]:
+        return
     if isinstance(node, ast.Return) or (isinstance(node, ast.expr) and hasattr(node, "lineno")):
         yield node
     for name, value in ast.iter_fields(node):
