@@ -50,8 +50,12 @@ def test_the_layer_where_the_gap_is_born() -> None:
 
 def test_unequal_batches_count_by_their_samples() -> None:
     net = nn.Sequential(HTAF(), nn.Linear(2, 2), HTAF(), _Pairs())
-    x, labels = torch.randn(7, 2), torch.tensor([0, 1, 0, 1, 1, 0, 1])
+    x, labels = 2 * torch.randn(7, 2), torch.tensor([0, 1, 0, 1, 1, 0, 1])
     whole = transfer_gap(net, [(x, labels)])
+    smooth = HTAF().train()(x)
+    assert whole.layers[0].uncertain == pytest.approx(
+        ((smooth > 0.1) & (smooth < 0.9)).double().mean().item()
+    )
     parts = transfer_gap(net, [(x[:1], labels[:1]), (x[1:], labels[1:])])
     for one, other in zip(whole.layers, parts.layers, strict=True):
         assert one.soft_rate != one.hard_rate and one.difference > 0
