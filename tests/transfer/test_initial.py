@@ -154,6 +154,7 @@ def test_layers_behind_norms_are_left_alone() -> None:
     ("net", "x", "share", "reason"),
     [
         (multi(layer.Linear(3, 4), node()), torch.rand(2, 5, 3), 1.0, r"`share` \(=1.0\)"),
+        (multi(layer.Linear(3, 4), node()), torch.rand(2, 5, 3), 0.0, r"`share` \(=0.0\)"),
         (multi(layer.Linear(3, 4)), torch.rand(2, 5, 3), 0.2, "no spiking neuron"),
         (multi(layer.Linear(3, 4), node()), torch.zeros(2, 5, 3), 0.2,
          "constant, or never positive: give other inputs"),
