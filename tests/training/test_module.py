@@ -366,3 +366,21 @@ def test_without_an_end_of_training_it_says_so() -> None:
     )  # fmt: skip
     with pytest.raises(ValueError, match="schedules of learning rate and sharpness need an end"):
         trainer.fit(classifier(), Batches())
+
+
+def test_firing_rates_weigh_batches_by_their_size() -> None:
+    module = classifier(spike="htaf", width=1.0)
+    trainer = L.Trainer(
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
+        enable_model_summary=False,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    parts = [(torch.rand(2, n, 1, 8, 8, generator=generator) * n, torch.zeros(n).long())
+             for n in (7, 1)]  # fmt: skip
+    rates = []
+    for batches in (parts, [parts[0]], [parts[1]]):
+        (found,) = trainer.test(module, DataLoader(batches, batch_size=None), verbose=False)  # type: ignore[arg-type]
+        rates.append([v for k, v in found.items() if k.startswith("firing_rate")])
+    both, first, second = map(torch.tensor, rates)
+    torch.testing.assert_close(both, (7 * first + second) / 8)
+    assert not torch.allclose(first, second)
