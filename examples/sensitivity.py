@@ -1,7 +1,7 @@
 """How much HTAF's two parameters matter: a network trained over a grid of (alpha0, alpha1).
 
     python examples/sensitivity.py --data digits --epochs 12 --out runs/sensitivity
-    python examples/sensitivity.py --model common.deep.DeepLarge --trials 3 --seeds 0 1 2
+    python examples/sensitivity.py --model common.deep.Deep --trials 3 --seeds 0 1 2
 
 Hardened as by default, each pair with the best of ``--trials`` learning rates on validation, beside
 hardened scaled sigmoids of several slopes that are tuned alike. It goes on where it was stopped,
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     )
     parser.add_argument("--data", default="digits", help="a data set that htaf-snn data lists")
     parser.add_argument("--root", type=Path, help="folder of the data, where it needs one")
-    parser.add_argument("--model", help="a network's name, or common.deep.Deep and its kind")
+    parser.add_argument("--model", help="a network's name, or common.deep.Deep or Deeper")
     parser.add_argument("--T", type=int, default=4, help="time steps")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     chosen = parser.parse_args(argv)
     contenders = [f"htaf:alpha0={a}:alpha1={b}" for a in chosen.alpha0 for b in chosen.alpha1]
     data = DataConfig(chosen.data, chosen.root, chosen.T)
-    model = ModelConfig(model=chosen.model)
     contenders += SIGMOIDS
+    model = ModelConfig(model=chosen.model)
     study = Study(contenders, chosen.seeds, chosen.epochs, data, model, trials=chosen.trials)
     runs = compare([study], chosen.out, chosen.workers)
     with plots.drawing():

@@ -202,7 +202,7 @@ def nearest_tests(path: str) -> list[str]:
 
 
 def _body_below(mutation: Mutation) -> list[int]:
-    """The lines of the function whose head, so a default, has the change."""
+    """Returns the lines of a function where the change is in its head, as in a default."""
     if mutation.path.endswith(".h"):
         return []
     for node in ast.walk(ast.parse((ROOT / "htaf_snn" / mutation.path).read_text("utf-8"))):

@@ -12,20 +12,20 @@ from spikingjelly.activation_based import layer
 from torch import nn
 
 from htaf_snn import LIFNode
-from htaf_snn.models.parts import SpikingNetwork
+from htaf_snn.models.parts import Parts, SpikingNetwork
 
 
 class Deep(SpikingNetwork):
-    """Eight layers of 128 neurons without norm, their initial weights twice torch's.
+    """Eight layers of 128 neurons without norm, their initial weights four times torch's.
 
     Args:
         in_shape: (C, H, W) of a frame; each of its numbers is an input.
         num_classes: outputs of the read-out.
         spiking_neuron: the neuron's class.
-        **kwargs: arguments of every neuron.
+        **kwargs: arguments of every neuron, copied for each.
     """
 
-    layers, gain = 8, 2.0
+    layers = 8
 
     def __init__(
         self,
@@ -34,22 +34,17 @@ class Deep(SpikingNetwork):
         spiking_neuron: Callable[..., nn.Module] = LIFNode,
         **kwargs: Any,
     ) -> None:
-        parts: list[nn.Module] = [layer.Flatten()]
+        parts = Parts(spiking_neuron, kwargs)
+        modules: list[nn.Module] = [layer.Flatten()]
         for inputs, outputs in itertools.pairwise([prod(in_shape), *[128] * self.layers]):
             linear = layer.Linear(inputs, outputs)
             with torch.no_grad():
-                linear.weight *= self.gain
-            parts += [linear, spiking_neuron(**kwargs)]
-        super().__init__(nn.Sequential(*parts), in_shape[0], 128, num_classes, 0.0)
-
-
-class DeepLarge(Deep):
-    """`Deep` with initial weights four times torch's."""
-
-    gain = 4.0
+                linear.weight *= 4
+            modules += [linear, parts.neuron()]
+        super().__init__(nn.Sequential(*modules), in_shape[0], 128, num_classes, 0.0)
 
 
 class Deeper(Deep):
-    """`Deep` with sixteen layers, their initial weights four times torch's."""
+    """`Deep` with sixteen layers."""
 
-    layers, gain = 16, 4.0
+    layers = 16

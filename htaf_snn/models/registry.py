@@ -36,6 +36,7 @@ class Model:
         channels: of a frame; None for any number.
         reference: (in_shape, num_classes) that the architecture is published for.
         takes_T: whether ``build`` takes the number of time steps, ``T``, and the network no other.
+        stages: how many numbers of blocks ``build`` takes as ``depths``.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Model:
     channels: int | None = None
     reference: tuple[tuple[int, int, int], int] = ((3, 32, 32), 10)
     takes_T: bool = False
+    stages: int = 0
 
     def parameters(self) -> int:
         """The number of parameters of the network for its `reference`, without its neurons'."""
@@ -82,10 +84,10 @@ def check_depths(name: str | None, depths: int | tuple[int, ...]) -> None:
     Raises:
         ValueError: another network's, another number of stages, or a number below 1.
     """
-    stages = _STAGES.get(name or "", 0)
+    stages = {entry.name: entry.stages for entry in MODELS.values() if entry.stages}
     given = (depths,) if isinstance(depths, int) else depths
-    if len(given) != stages or min(given) < 1:
-        takers = ", ".join(f"{name} ({count})" for name, count in _STAGES.items())
+    if len(given) != stages.get(name or "") or min(given) < 1:
+        takers = ", ".join(f"{taker} ({count})" for taker, count in stages.items())
         raise ValueError(
             f"`depths` (={depths}) must be the blocks, 1 or more, of each stage of {takers}; "
             f"the model is {name}"
@@ -220,13 +222,12 @@ def _transformer(name: str, *args: Any, **kwargs: Any) -> nn.Module:
 
 
 _TRANSFORMERS = {
-    "spikformer": "Zhou et al. 2023, arXiv 2209.15425",
-    "qkformer": "Zhou et al. 2024, arXiv 2403.16552",
-    "maxformer": "Fang et al. 2025, arXiv 2505.18608",
-    "spike_driven_transformer": "Yao et al. 2023, arXiv 2307.01694",
-    "masnn": "Yao et al. 2023, MA-SNN, arXiv 2209.13929",
+    "spikformer": (1, "Zhou et al. 2023, arXiv 2209.15425"),
+    "qkformer": (3, "Zhou et al. 2024, arXiv 2403.16552"),
+    "maxformer": (3, "Fang et al. 2025, arXiv 2505.18608"),
+    "spike_driven_transformer": (1, "Yao et al. 2023, arXiv 2307.01694"),
+    "masnn": (0, "Yao et al. 2023, MA-SNN, arXiv 2209.13929"),
 }
-_STAGES = {"spikformer": 1, "qkformer": 3, "maxformer": 3, "spike_driven_transformer": 1}
 
 _HE = "He et al. 2016, arXiv 1512.03385"
 _SIMONYAN = "Simonyan and Zisserman 2015, arXiv 1409.1556, with batch norm"
@@ -305,8 +306,9 @@ MODELS: dict[str, Model] = {
                 partial(_transformer, name),
                 f"{source}; SpikingJelly's",
                 takes_T=name == "masnn",
+                stages=stages,
             )
-            for name, source in _TRANSFORMERS.items()
+            for name, (stages, source) in _TRANSFORMERS.items()
         ),
         *(
             Model(

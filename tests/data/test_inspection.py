@@ -36,7 +36,9 @@ def test_a_folder_with_every_format(tmp_path: Path) -> None:
     assert len(cells) == 1 and next(iter(cells))[0] == "3000"  # the same events in every format
     assert "bad.bin" in printed and "7 bytes" in printed
     assert "long.npz" in printed and "too short or long: is `time_unit` right?" in printed
-    assert "? guessed: no file names its sensor, and events reach 128x128;" in printed
+    assert "? guessed: no file names its sensor, and events reach 128x128; --data." in " ".join(
+        printed.split()
+    )
     with Image.open(picture) as image:
         assert image.width > 800 and len(np.unique(np.asarray(image))) > 50
     done = command("data", "inspect", tmp_path / "none", check=False)

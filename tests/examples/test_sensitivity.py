@@ -29,5 +29,6 @@ def test_each_pair_is_at_its_place() -> None:
 
 def test_it_trains_over_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sensitivity.SIGMOIDS", ("sigmoid",))
-    options = ["--T", "1", "--epochs", "1", "--alpha0", "0.67", "--alpha1", "3", "--out"]
+    options = ["--T", "1", "--epochs", "1", "--alpha0", "0.67", "--alpha1", "3"]
+    options += ["--model", "common.deep.Deep", "--out"]
     assert main([*options, str(tmp_path)]).is_file()

@@ -369,11 +369,8 @@ def test_without_an_end_of_training_it_says_so() -> None:
 
 
 def test_firing_rates_weigh_batches_by_their_size() -> None:
-    module = classifier(spike="htaf", width=1.0)
-    trainer = L.Trainer(
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
-        enable_model_summary=False,
-    )  # fmt: skip
+    module = classifier()
+    trainer = train(module)
     generator = torch.Generator().manual_seed(0)
     parts = [(torch.rand(2, n, 1, 8, 8, generator=generator) * n, torch.zeros(n).long())
              for n in (7, 1)]  # fmt: skip

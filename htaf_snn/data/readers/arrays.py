@@ -63,11 +63,10 @@ def npz_size(path: Path, _: Format) -> Any:
 
 @contextlib.contextmanager
 def _archive(path: Path) -> Iterator[Any]:
-    with path.open("rb") as file:  # numpy would leave a bad file open, or take it for a pickle
-        if not zipfile.is_zipfile(file):
-            raise ValueError("no .npz archive")
-        with np.load(file) as arrays:
-            yield arrays
+    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
+        raise ValueError("no .npz archive")
+    with path.open("rb") as file, np.load(file) as arrays:  # numpy would leave a bad file open
+        yield arrays
 
 
 def _member(arrays: Any, key: str) -> Any:
