@@ -17,6 +17,9 @@ from htaf_snn.comparison import Run, read_results
 from htaf_snn.comparison.statistics import estimate, summarize
 
 DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "examples"))
+from paper import effects  # noqa: E402  # the studies' own
+
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
 _TABLE = re.compile(r"(<!-- table (\w+) (\w+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -70,10 +73,12 @@ def recipes(runs: Sequence[Run]) -> list[list[str]]:
 
 def differences(runs: Sequence[Run]) -> list[list[str]]:
     """Differences between contenders treated alike, and of treatments, by data set."""
-    sys.path.insert(0, str(DOCS.parent / "examples"))
-    from paper import effects
-
     return effects.differences(effects.effects(summarize(runs)))
+
+
+def answer(runs: Sequence[Run]) -> str:
+    """Whether functions were trained without a surrogate as well as hardened, in sentences."""
+    return f"\n{' '.join(effects.without_surrogate(summarize(runs)))}\n\n"
 
 
 def depth(runs: Sequence[Run]) -> list[list[str]]:
@@ -88,14 +93,16 @@ def depth(runs: Sequence[Run]) -> list[list[str]]:
     return rows
 
 
-TABLES: dict[str, Callable[..., list[list[str]]]] = {
+TABLES: dict[str, Callable[..., list[list[str]] | str]] = {
     "accuracies": accuracies, "forms": forms, "recipes": recipes, "differences": differences,
-    "depth": depth,
+    "answer": answer, "depth": depth,
 }  # fmt: skip
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """The rows as a table, the first its head."""
+def markdown(rows: Sequence[Sequence[str]] | str) -> str:
+    """The rows as a table, the first its head; a text as it is."""
+    if isinstance(rows, str):
+        return rows
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) + "\n"
 

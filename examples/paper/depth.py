@@ -7,7 +7,7 @@ experiment on the tail, at a size that trains in seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from typing import Literal
 
@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "ReLU": nn.ReLU,
 }
 SEEDS = (0, 1, 2, 3, 4)
-_WIDTHS = (64, 256, 256, 128)
+_WIDTHS = (256, 256, 128)
 _CLASSES = 10
 _BATCH = 64
 _TEST_SHARE = 0.25
@@ -37,24 +37,30 @@ class Setup:
     """How a network starts and learns.
 
     Args:
-        initial: "torch", `nn.Linear`'s own (uniform, within 1/sqrt(inputs), biases too), or
-            "xavier", Glorot's normal weights with biases of zero.
-        lr: Adam's learning rate, > 0.
+        initial: "torch", `nn.Linear`'s own (uniform, within 1/sqrt(inputs), biases too), or, with
+            biases of zero, "xavier", Glorot's normal weights, or "normal", of deviation 0.1.
+        lr: learning rate, > 0.
+        optimizer: "adam", or "sgd", with a momentum of 0.9.
+        scale: by which the images are multiplied, > 0.
     """
 
-    initial: Literal["torch", "xavier"]
+    initial: Literal["torch", "xavier", "normal"]
     lr: float
+    optimizer: Literal["adam", "sgd"] = "adam"
+    scale: float = 1.0
 
     def __str__(self) -> str:
-        return f"{self.initial} initial weights, lr {self.lr:g}"
+        said = f"{self.initial} initial weights, lr {self.lr:g}"
+        said += "" if self.optimizer == "adam" else f", {self.optimizer}"
+        return said if self.scale == 1 else f"{said}, inputs times {self.scale:g}"
 
 
 SETUPS = (Setup("torch", 1e-3), Setup("xavier", 1e-3), Setup("torch", 1e-2))
 
 
 @dataclass(frozen=True)
-class Digits:
-    """Standardised images [N, 64] float32 and labels [N], apart for training and test."""
+class Images:
+    """Standardised images [N, pixels] float32 and labels [N], apart for training and test."""
 
     train_x: Tensor
     train_y: Tensor
@@ -81,44 +87,44 @@ class Trained:
     hard_accuracy: float | None  # on the test images, with the exact step
 
 
-def digits() -> Digits:
-    """scikit-learn's 1797 handwritten digits, a quarter of them for the test.
-
-    Each pixel is standardised by the training images; the four that never vary in them are only
-    centred.
-    """
+def digits() -> Images:
+    """scikit-learn's 1797 handwritten digits, a quarter of them for the test."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     x, y = load_digits(return_X_y=True)
-    train_x, test_x, train_y, test_y = train_test_split(
-        x, y, test_size=_TEST_SHARE, stratify=y, random_state=0
-    )
+    return standardised(*train_test_split(x, y, test_size=_TEST_SHARE, stratify=y, random_state=0))
+
+
+def standardised(
+    train_x: np.ndarray, test_x: np.ndarray, train_y: np.ndarray, test_y: np.ndarray
+) -> Images:
+    """Images whose pixels are standardised by the training images; what never varies is centred."""
     mean, spread = train_x.mean(0), train_x.std(0)
     spread[spread == 0] = 1
-
-    def standardised(images: np.ndarray) -> Tensor:
-        return torch.tensor((images - mean) / spread, dtype=torch.float32)
-
-    return Digits(
-        standardised(train_x), torch.tensor(train_y), standardised(test_x), torch.tensor(test_y)
+    train, test = (
+        torch.tensor((images - mean) / spread, dtype=torch.float32) for images in (train_x, test_x)
     )
+    return Images(train, torch.tensor(train_y), test, torch.tensor(test_y))
 
 
-def network(activation: str, setup: Setup) -> nn.Sequential:
-    """64-256-256-128-10, with ``activation`` after each layer but the last."""
+def network(activation: str, setup: Setup, pixels: int = 64) -> nn.Sequential:
+    """pixels-256-256-128-10, with ``activation`` after each layer but the last."""
     layers: list[nn.Module] = []
-    for inputs, width in pairwise(_WIDTHS):
+    for inputs, width in pairwise((pixels, *_WIDTHS)):
         layers += [nn.Linear(inputs, width), ACTIVATIONS[activation]()]
     net = nn.Sequential(*layers, nn.Linear(_WIDTHS[-1], _CLASSES))
-    if setup.initial == "xavier":
+    if setup.initial != "torch":
         for layer in _linear(net):
-            nn.init.xavier_normal_(layer.weight)
+            if setup.initial == "xavier":
+                nn.init.xavier_normal_(layer.weight)
+            else:
+                nn.init.normal_(layer.weight, std=0.1)
             nn.init.zeros_(layer.bias)
     return net
 
 
-def train(activation: str, setup: Setup, seed: int, epochs: int, data: Digits) -> Trained:
+def train(activation: str, setup: Setup, seed: int, epochs: int, data: Images) -> Trained:
     """Trains one network and records its gradients.
 
     Args:
@@ -131,9 +137,12 @@ def train(activation: str, setup: Setup, seed: int, epochs: int, data: Digits) -
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = network(activation, setup)
+        net = network(activation, setup, data.train_x.shape[1])
     order = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(net.parameters(), setup.lr)
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(net.parameters(), setup.lr)
+    if setup.optimizer == "sgd":
+        optimizer = torch.optim.SGD(net.parameters(), setup.lr, momentum=0.9)
+    data = replace(data, train_x=setup.scale * data.train_x, test_x=setup.scale * data.test_x)
     ends = [layer.weight for layer in (_linear(net)[0], _linear(net)[-1])]
     norms = []
     for epoch in range(epochs + 1):

@@ -37,6 +37,8 @@ from htaf_snn.comparison.statistics import (
 
 POINTS = 0.3  # percentage points whose detection the power is of
 POWER = 0.8
+GAP = 0.2  # percentage points that a transfer gap may have, either way
+_FREE = ", surrogate-free minus hardened"
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,10 @@ def _contrasts(
         hardened, surrogates = map(list, zip(*twins, strict=True))
         what = f"hardened minus as a surrogate, mean of {_counted(len(twins), 'function')}"
         contrasts[what] = (False, hardened, surrogates)
+    for (treatment, function, rest), label in labels.items():
+        hard = labels.get(("hardened", function, rest))
+        if treatment == "surrogate-free" and hard is not None:
+            contrasts[function + _FREE] = (False, [label], [hard])
     return contrasts
 
 
@@ -160,6 +166,32 @@ def _power(size: float, seeds: int) -> float:
     return float(stats.nct.sf(least, seeds - 1, size * math.sqrt(seeds)))
 
 
+def without_surrogate(summaries: Summaries) -> list[str]:
+    """Says of each function whether it was trained without a surrogate as well as hardened.
+
+    As well is: a mean transfer gap of at most `GAP` pp, and a mean accuracy at most `POINTS` pp
+    below the hardened recipe's, each on three data sets of four.
+    """
+    found = [e for e in effects(summaries) if e.what.endswith(_FREE)]
+    sentences = []
+    for what in dict.fromkeys(e.what for e in found):
+        function = what.removesuffix(_FREE)
+        sets = {e.data: e.points.mean >= -POINTS for e in found if e.what == what}
+        gaps = [
+            abs(s.estimate("gap_pp").mean) <= GAP
+            for data in sets
+            for s in summaries[data]
+            if s.treatment == "surrogate-free" and Contender(s.spike).function == function
+        ]
+        met = [4 * sum(own) >= 3 * len(sets) for own in (gaps, sets.values())]
+        sentences.append(
+            f"{'Yes' if all(met) else 'No'}: without a surrogate to the end, {function} has a mean "
+            f"gap of at most {GAP} pp on {sum(gaps)} of {_counted(len(sets), 'data set')}, and "
+            f"fires at most {POINTS} pp worse than hardened on {sum(sets.values())}."
+        )
+    return sentences
+
+
 def conclusions(found: Sequence[Effect]) -> list[str]:
     """Concludes in sentences: of functions treated alike, and of hardening."""
     return [
@@ -169,7 +201,7 @@ def conclusions(found: Sequence[Effect]) -> list[str]:
             "No two spike functions were treated alike: nothing is concluded of them.",
         ),
         _verdict(
-            [e for e in found if not e.of_function],
+            [e for e in found if not e.of_function and not e.what.endswith(_FREE)],
             "The same functions hardened and as surrogates",
             "No function was both hardened and a surrogate: nothing is concluded of hardening.",
         ),
@@ -226,9 +258,11 @@ def _counted(count: int, what: str) -> str:
 
 def main(folder: Path) -> str:
     """Returns the table and the conclusions of the comparison in a folder."""
-    found = effects(summarize(list(read_results(folder).runs.values())))
+    summaries = summarize(list(read_results(folder).runs.values()))
+    found = effects(summaries)
     rows = differences(found)
-    return "\n".join([*([aligned(rows)] if rows else []), *conclusions(found)])
+    table = [aligned(rows)] if rows else []
+    return "\n".join([*without_surrogate(summaries), *table, *conclusions(found)])
 
 
 if __name__ == "__main__":

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 from paper import depth
-from paper.depth import ACTIVATIONS, Digits, Setup, Trained
+from paper.depth import ACTIVATIONS, Images, Setup, Trained
 from torch import nn
 
 TORCH, XAVIER = Setup("torch", 1e-3), Setup("xavier", 1e-3)
 
 
 @pytest.fixture(scope="module")
-def data() -> Digits:
+def data() -> Images:
     return depth.digits()
 
 
-def test_digits_are_standardised_by_the_training_images(data: Digits) -> None:
+def test_digits_are_standardised_by_the_training_images(data: Images) -> None:
     assert data.train_x.shape == (1347, 64) and data.test_x.shape == (450, 64)
     assert data.train_y.bincount().min() > 120 and data.test_y.bincount().min() > 40
     mean, spread = data.train_x.double().mean(0), data.train_x.double().std(0, correction=0)
@@ -45,7 +45,7 @@ def test_networks_differ_in_the_activation_alone(activation: str) -> None:
     assert slopes.grad.item() == (0 if activation == "ReLU" else 5.5)
 
 
-def test_gradient_norms_before_any_update(data: Digits) -> None:
+def test_gradient_norms_before_any_update(data: Images) -> None:
     run = depth.train("HTAF (2, 11)", TORCH, 3, 1, data)
     torch.manual_seed(3)
     net = depth.network("HTAF (2, 11)", TORCH)
@@ -60,7 +60,7 @@ def test_gradient_norms_before_any_update(data: Digits) -> None:
     assert run.last[0] == pytest.approx(np.mean(last), rel=1e-5)
 
 
-def test_short_run_learns_and_leaves_the_seed_alone(data: Digits) -> None:
+def test_short_run_learns_and_leaves_the_seed_alone(data: Images) -> None:
     before = torch.get_rng_state()
     runs = {name: depth.train(name, XAVIER, 0, 3, data) for name in ("HTAF (2, 11)", "ReLU")}
     assert torch.equal(before, torch.get_rng_state())
@@ -76,7 +76,7 @@ def test_short_run_learns_and_leaves_the_seed_alone(data: Digits) -> None:
 
 
 @pytest.mark.slow
-def test_sharp_functions_saturate_at_a_high_learning_rate(data: Digits) -> None:
+def test_sharp_functions_saturate_at_a_high_learning_rate(data: Images) -> None:
     setup = Setup("torch", 1e-2)
     sharp, relu = (depth.train(name, setup, 0, 6, data) for name in ("HTAF (11, 2)", "ReLU"))
     assert sharp.first[0] > 0.1 > 1e-6 > sharp.first[-1] and sharp.train_accuracy < 0.3

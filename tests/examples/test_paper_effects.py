@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -9,13 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from paper.effects import conclusions, differences, effects, main, seeds_needed
+from paper.effects import (
+    conclusions,
+    differences,
+    effects,
+    main,
+    seeds_needed,
+    without_surrogate,
+)
 from scipy import stats
 
 from htaf_snn.comparison import Run
 from htaf_snn.comparison.results import Results
 from htaf_snn.comparison.statistics import summarize
-from tests.comparison.synthetic import make_run
+from tests.comparison.synthetic import MODEL, make_run
 
 # Hard accuracy in percent, a seed each.
 ACCURACIES = {
@@ -139,3 +147,25 @@ def test_an_effect_is_of_the_seeds_that_all_share() -> None:
     hardening = found["hardened minus as a surrogate, mean of 1 function"]
     assert hardening.seeds == 2 and hardening.points.mean == pytest.approx(1.0)
     assert conclusions(effects(summarize(made)))[0].startswith("Treated alike, htaf")
+
+
+@pytest.mark.parametrize(("fourth", "verdict"), [(-0.2, "Yes"), (-0.5, "No")])
+def test_without_a_surrogate(fourth: float, verdict: str) -> None:
+    sets = {"a": (0.1, 0.0), "b": (-0.2, 0.1), "c": (-1.0, -0.1), "d": (fourth, 1.0)}
+    recipes = {"htaf": "hardened", "htaf@recipe=surrogate_free": "surrogate_free"}
+    made = []
+    for (data, (below, gap)), seed, (spike, recipe) in itertools.product(
+        sets.items(), (0, 1), recipes.items()
+    ):
+        points, gap_pp = (0.0, 0.0) if recipe == "hardened" else (below, gap)
+        settings_ = make_run().settings | {"model": {**MODEL, "recipe": recipe}}
+        made.append(
+            make_run(data=data, spike=spike, seed=seed, hard_accuracy=0.9 + points / 100,
+                     gap_pp=gap_pp, settings=settings_)
+        )  # fmt: skip
+    count = 3 if verdict == "Yes" else 2
+    assert without_surrogate(summarize(made)) == [
+        f"{verdict}: without a surrogate to the end, htaf has a mean gap of at most 0.2 pp on 3 of "
+        f"4 data sets, and fires at most 0.3 pp worse than hardened on {count}."
+    ]
+    assert without_surrogate(summarize(runs())) == []
