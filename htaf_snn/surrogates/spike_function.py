@@ -132,7 +132,7 @@ class SpikeFunction(SurrogateFunctionBase):
         # A tensor, on the CPU wherever the module is: what changes at each step of a training is
         # then no reason for torch.compile to compile anew. A new one, for graphs that hold the old.
         made = torch.scalar_tensor(value, dtype=torch.float64, device="cpu")
-        self.__dict__ |= {"_hardness": made, "_hardened": value > 0}  # not asked what they are
+        self.__dict__.update(_hardness=made, _hardened=value > 0)  # not asked what they are
 
     @property
     def spiking(self) -> bool:
