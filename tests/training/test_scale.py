@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -17,55 +18,52 @@ from PIL import Image
 from spikingjelly.activation_based import neuron
 from spikingjelly.activation_based.distributed import vision
 from spikingjelly.activation_based.model import sew_resnet
+from torch import nn
 
 import htaf_snn
 from htaf_snn.cli import main
-
-SCRIPT = """
-import json, sys
-import lightning as L
-import torch
-from torch import nn
 from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.training import ModelConfig, SpikingClassifier
+from tests.helpers import forked
+
 
 class FrozenNorm(L.Callback):
-    def on_train_batch_start(self, trainer, module, *_):
+    def on_train_batch_start(self, _trainer: Any, module: Any, *_: Any) -> None:
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eval()
 
-processes, out = int(sys.argv[1]), sys.argv[2]
-found = {}
 
-def trainer(**options):
-    return L.Trainer(
-        accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
-        logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, **options,
-    )
+def train(processes: int, out: str) -> None:
+    """Measures and trains on so many processes, forks of this one, and saves what was found."""
+    found: dict[str, Any] = {}
 
-# 135 samples of a process's 136 are batches of 15: one batch less.
-L.seed_everything(0)
-data = SpikingDataModule(DataConfig("digits", T=2, batch_size=15, validation=271 / 1797))
-model = SpikingClassifier(data.in_shape, data.num_classes, ModelConfig(widths=(4, 4)))
-if processes == 1:
-    assert len(data.splits.validation) == 271
-measuring = trainer(max_steps=1)
-found["metrics"] = [
-    measure(model, data, verbose=False)[0] for measure in (measuring.validate, measuring.test)
-]
-measuring.fit(model, data)  # as it validates at an epoch's end
+    def trainer(**options: Any) -> L.Trainer:
+        return L.Trainer(
+            accelerator="cpu", devices=processes, strategy="ddp_fork" if processes > 1 else "auto",
+            logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0, **options,
+        )  # fmt: skip
 
-L.seed_everything(0)
-data = SpikingDataModule(DataConfig("digits", T=2, batch_size=64 // processes, shift=0))
-config = ModelConfig(widths=(4, 4), optimizer="sgd", learning_rate=0.5)
-model = SpikingClassifier(data.in_shape, data.num_classes, config)
-training = trainer(max_steps=2, limit_val_batches=0, callbacks=[FrozenNorm()])
-training.fit(model, data)
-if training.is_global_zero:
+    # 135 samples of a process's 136 are batches of 15: one batch less.
+    L.seed_everything(0)
+    data = SpikingDataModule(DataConfig("digits", T=2, batch_size=15, validation=271 / 1797))
+    model = SpikingClassifier(data.in_shape, data.num_classes, ModelConfig(widths=(4, 4)))
+    if processes == 1:
+        assert len(data.splits.validation) == 271  # type: ignore[arg-type]
+    measuring = trainer(max_steps=1)
+    found["metrics"] = [
+        measure(model, data, verbose=False)[0] for measure in (measuring.validate, measuring.test)
+    ]
+    measuring.fit(model, data)  # as it validates at an epoch's end
+
+    L.seed_everything(0)
+    data = SpikingDataModule(DataConfig("digits", T=2, batch_size=64 // processes, shift=0))
+    config = ModelConfig(widths=(4, 4), optimizer="sgd", learning_rate=0.5)
+    model = SpikingClassifier(data.in_shape, data.num_classes, config)
+    training = trainer(max_steps=2, limit_val_batches=0, callbacks=[FrozenNorm()])
+    training.fit(model, data)
     torch.save(found | {"weights": model.net.state_dict()}, out)
-"""
 
 
 def environment() -> dict[str, str]:
@@ -75,17 +73,12 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What a process, and two, found."""
-    folder = tmp_path_factory.mktemp("scale")
-    script = folder / "train.py"
-    script.write_text(SCRIPT)
-    found = []
+    folder, found = tmp_path_factory.mktemp("scale"), []
     for processes in (1, 2):
-        out = folder / f"{processes}.pt"
-        done = subprocess.run(
-            [sys.executable, str(script), str(processes), str(out)],
-            capture_output=True, text=True, env=environment(), timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
+        out, log = folder / f"{processes}.pt", folder / f"{processes}.log"
+        process = forked(log, train, processes, str(out))
+        process.join(300)
+        assert process.exitcode == 0, log.read_text()[-2000:]
         found.append(torch.load(out, weights_only=True))
     return found
 
