@@ -18,7 +18,8 @@ from htaf_snn.comparison.statistics import estimate, summarize
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "examples"))
-from paper import effects  # noqa: E402  # the studies' own
+import sensitivity  # noqa: E402  # the studies' own
+from paper import effects  # noqa: E402
 
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
 _TABLE = re.compile(r"(<!-- table (\w+) (\w+)((?: \S+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -81,6 +82,11 @@ def answer(runs: Sequence[Run]) -> str:
     return f"\n{' '.join(effects.without_surrogate(summarize(runs)))}\n\n"
 
 
+def tail(runs: Sequence[Run]) -> str:
+    """At how many pairs of HTAF's parameters it is better than the best sigmoid, in a sentence."""
+    return f"\n{sensitivity.verdict(runs)}\n\n"
+
+
 def depth(runs: Sequence[Run]) -> list[list[str]]:
     """Hard accuracy by network, contender and number of time steps, of titles ``net, T = N``."""
     cells = {(*run.data.split(", T = "), run.spike): f"{run.hard_accuracy:.3f}" for run in runs}
@@ -95,7 +101,7 @@ def depth(runs: Sequence[Run]) -> list[list[str]]:
 
 TABLES: dict[str, Callable[..., list[list[str]] | str]] = {
     "accuracies": accuracies, "forms": forms, "recipes": recipes, "differences": differences,
-    "answer": answer, "depth": depth,
+    "answer": answer, "tail": tail, "depth": depth,
 }  # fmt: skip
 
 

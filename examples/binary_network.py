@@ -179,7 +179,10 @@ def train(name: str, constants: Constants, learning_rate: float, seed: int, data
             net.train()
 
     keep_weights()
-    train_plain(net, loader, classification_loss, options.epochs, learning_rate, on_step=on_step)
+    train_plain(
+        net, loader, classification_loss, options.epochs, learning_rate,
+        true_gradient=options.true_gradient, on_step=on_step,
+    )  # fmt: skip
     net.eval()
     return trained
 
@@ -293,6 +296,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name, default in COUNTS.items():
         add(f"--{name}", type=int, default=default, help=f"default: {default}")
     add("--tune", action="store_true", help="choose constants and learning rates on validation")
+    add("--true-gradient", action="store_true", help="train without a surrogate to the end")
     add("--out", type=Path, default=Path("runs/binary_network"), help="folder of what is written")
     options = parser.parse_args(argv)
     for name in COUNTS:

@@ -167,6 +167,7 @@ def train(name: str, options: argparse.Namespace, seed: int,
     hardness = train_plain(
         net, batches, loss, options.epochs, rate,
         hardening=tuple(options.hardening),
+        true_gradient=options.true_gradient,
         on_step=on_step,
     )  # fmt: skip
     hardness.set(0)
@@ -421,6 +422,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--hardening", type=float, nargs=2, default=[0.7, 0.95],
         help="shares of the training between which the step comes in")  # fmt: skip
     add("--alpha1", type=float, default=6.0)
+    add("--true-gradient", action="store_true", help="train without a surrogate to the end")
     add("--part", choices=["test", "validation"], default="test",
         help="what is measured and shown; choose constants on validation")  # fmt: skip
     add("--ask-command", type=shlex.split, help="gets a prompt on stdin, answers on stdout")

@@ -5,7 +5,8 @@
 
 Hardened as by default, each pair with the best of ``--trials`` learning rates on validation, beside
 hardened scaled sigmoids of several slopes that are tuned alike. It goes on where it was stopped,
-and draws a map of hard accuracy and one of what HTAF gains over the best sigmoid into ``--out``.
+prints where HTAF is better and where worse, and draws a map of hard accuracy and one of what HTAF
+gains over the best sigmoid into ``--out``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 
 from htaf_snn.comparison import Run, Study, compare, plots
+from htaf_snn.comparison.statistics import estimate
 from htaf_snn.data import DataConfig
 from htaf_snn.files import save_figure
 from htaf_snn.training import ModelConfig
@@ -30,11 +32,8 @@ SIGMOIDS = tuple(f"sigmoid:alpha={alpha}@hardening=[0,0.8]" for alpha in (2, 4, 
 _POINT = re.compile(r"htaf:alpha0=([^:@]+):alpha1=([^:@]+)")
 
 
-def draw(runs: Sequence[Run]) -> Figure:
-    """Hard accuracy over (alpha0, alpha1), and what it gains over the best control's.
-
-    Means over seeds; the best control is that with the highest mean accuracy on validation.
-    """
+def parted(runs: Sequence[Run]) -> tuple[dict[tuple[float, float], list[Run]], list[Run]]:
+    """The runs of each (alpha0, alpha1), and those of the control that is best on validation."""
     points: dict[tuple[float, float], list[Run]] = {}
     controls: dict[str, list[Run]] = {}
     for run in runs:
@@ -43,14 +42,51 @@ def draw(runs: Sequence[Run]) -> Figure:
             controls.setdefault(run.spike, []).append(run)
         else:
             points.setdefault((float(found[1]), float(found[2])), []).append(run)
+    return points, max(controls.values(), key=_validation)
+
+
+def _validation(runs: Sequence[Run]) -> float:
+    return float(np.mean([run.val_accuracy for run in runs]))
+
+
+def verdict(runs: Sequence[Run]) -> str:
+    """Says at how many pairs HTAF is better than the best sigmoid, and at how many worse.
+
+    Better or worse is a pair that is so on every seed. The pair that is best on validation gets its
+    difference with an interval over seeds.
+    """
+    points, controls = parted(runs)
+    base = {run.seed: run.hard_accuracy for run in controls}
+    gains = {
+        point: [100 * (run.hard_accuracy - base[run.seed]) for run in own if run.seed in base]
+        for point, own in points.items()
+    }
+    better, worse = (
+        sum(all(sign * g > 0 for g in own) for own in gains.values()) for sign in (1, -1)
+    )
+    (alpha0, alpha1), _ = max(points.items(), key=lambda item: _validation(item[1]))
+    best = estimate(gains[alpha0, alpha1])
+    return (
+        f"Of {len(points)} pairs HTAF fires better than {_short(controls)}, the best sigmoid, on "
+        f"every seed at {better}, worse on every seed at {worse}; the pair that is best on "
+        f"validation, ({alpha0:g}, {alpha1:g}), by {best:+z.1f} pp."
+    )
+
+
+def _short(controls: Sequence[Run]) -> str:
+    return controls[0].spike.partition("@")[0]
+
+
+def draw(runs: Sequence[Run]) -> Figure:
+    """Hard accuracy over (alpha0, alpha1), and what it gains over the best control's: means."""
+    points, controls = parted(runs)
     figure = plots.new_figure(1.2 + 2 * (0.3 + 0.24 * len({alpha1 for _, alpha1 in points})))
     above, below = figure.subplots(2, 1, sharex=True)
     means = {p: float(np.mean([run.hard_accuracy for run in own])) for p, own in points.items()}
     over_alphas(above, means, "hard test accuracy", ".3f", cmap=plots.MAP)
-    best = max(controls, key=lambda name: np.mean([run.val_accuracy for run in controls[name]]))
-    base = float(np.mean([run.hard_accuracy for run in controls[best]]))
+    base = float(np.mean([run.hard_accuracy for run in controls]))
     gains = {p: 100 * (mean - base) for p, mean in means.items()}
-    title = f"gain over {best.partition('@')[0]}, {base:.3f} (pp)"
+    title = f"gain over {_short(controls)}, {base:.3f} (pp)"
     over_alphas(below, gains, title, "+z.1f", cmap="PuOr", norm=CenteredNorm())
     below.set_xlabel(r"$\alpha_0$")
     return figure
@@ -81,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     runs = compare([study], chosen.out, chosen.workers)
     with plots.drawing():
         save_figure(draw(runs), chosen.out, "sensitivity")
+    print(verdict(runs))
     return Path(chosen.out) / "sensitivity.png"
 
 

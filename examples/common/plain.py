@@ -31,6 +31,7 @@ def train_plain(
     learning_rate: float = 3e-3,
     weight_decay: float = 1e-2,
     hardening: tuple[float, float] | None = (0.0, 0.8),
+    true_gradient: bool = False,
     on_step: Callable[[], object] = lambda: None,
 ) -> SharpnessSchedule:
     """Trains by AdamW with a one-cycle learning rate, bringing the exact step in on the way.
@@ -44,6 +45,7 @@ def train_plain(
         weight_decay: >= 0.
         hardening: shares of the training between which the step comes in; see
             `SharpnessSchedule`.
+        true_gradient: whether no surrogate is used to the end; see `SharpnessSchedule`.
         on_step: called after each step, for a progress bar.
 
     Returns:
@@ -55,11 +57,12 @@ def train_plain(
     if epochs < 1 or not len(batches):
         raise ValueError(f"`epochs` (={epochs}) and batches (={len(batches)}) must be at least 1")
     steps = epochs * len(batches)
+    ways: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-20} if true_gradient else {}
     optimizer = torch.optim.AdamW(
-        net.parameters(), learning_rate, weight_decay=weight_decay, fused=True
+        net.parameters(), learning_rate, weight_decay=weight_decay, fused=True, **ways
     )
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps + 1)
-    sharpness = SharpnessSchedule(net, steps, hardening=hardening)
+    sharpness = SharpnessSchedule(net, steps, hardening=hardening, true_gradient=true_gradient)
     net.train()
     for _ in range(epochs):
         for batch in batches:

@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *options: str | Path | int) -> None:
 
 
 def short(epochs: int = 1, width: int = 8) -> argparse.Namespace:
-    return argparse.Namespace(epochs=epochs, width=width)
+    return argparse.Namespace(epochs=epochs, width=width, true_gradient=False)
 
 
 def test_it_trains_packs_and_reports(

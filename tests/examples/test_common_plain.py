@@ -46,6 +46,15 @@ def test_smooth_to_the_end() -> None:
     assert modes(net) == ["auto"]
 
 
+def test_without_a_surrogate_to_the_end() -> None:
+    net, data = network(), digits()
+    train_plain(net, Images(data.train_dataloader()), classification_loss, 4, true_gradient=True)
+    assert modes(net) == ["auto"] and net[3].hardness == 0.98 and net[3].true_gradient
+    held_out = list(Images(data.val_dataloader()))
+    net.eval()
+    assert accuracy(net, held_out) > 0.85 and abs(transfer_gap(net, held_out).gap_pp) < 3
+
+
 def test_refuses_no_batch_no_epoch_and_a_loss_that_is_not_finite() -> None:
     batch = (torch.rand(8, 64), torch.arange(8))
     with pytest.raises(ValueError, match=r"`epochs` \(=0\)"):
