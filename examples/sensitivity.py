@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument("--model", help="a network's name, or common.deep.Deep or Deeper")
     parser.add_argument("--T", type=int, default=4, help="time steps")
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--trials", type=int, default=0, help="learning rates tried for each")
     parser.add_argument("--alpha0", type=float, nargs="+", default=ALPHA0)
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument("--out", type=Path, default=Path("runs/sensitivity"))
     chosen = parser.parse_args(argv)
     contenders = [f"htaf:alpha0={a}:alpha1={b}" for a in chosen.alpha0 for b in chosen.alpha1]
-    data = DataConfig(chosen.data, chosen.root, chosen.T)
+    data = DataConfig(chosen.data, chosen.root, chosen.T, batch_size=chosen.batch_size)
     contenders += SIGMOIDS
     model = ModelConfig(model=chosen.model)
     study = Study(contenders, chosen.seeds, chosen.epochs, data, model, trials=chosen.trials)
