@@ -40,11 +40,11 @@ def short(epochs: int = 1, width: int = 8) -> argparse.Namespace:
 def test_it_trains_packs_and_reports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(monkeypatch, "--data", "digits", "--seeds", 2, "--epochs", 2, "--width", 8, "--tune",
+    run(monkeypatch, "--data", "digits", "--seeds", 2, "--epochs", 1, "--width", 8, "--tune",
         "--out", tmp_path / "new" / "folder")  # fmt: skip
     captured = capsys.readouterr()
     printed = captured.out
-    assert "digits, 2 seeds x 2 epochs" in printed
+    assert "digits, 2 seeds x 1 epochs" in printed
     assert (captured.out + captured.err).count("validation 0.") == 24  # 12 constants, 2 rates
     for other in ("scaled sigmoid", "straight-through"):
         assert f"\nHTAF - {other}, by seed: " in printed
