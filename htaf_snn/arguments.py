@@ -1,17 +1,19 @@
 """Checks of arguments that many modules make: what comes from outside is checked by its type."""
 
-from __future__ import annotations
-
 import difflib
+import importlib
 import inspect
 import math
 import reprlib
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, Union
+from typing import Any, ClassVar, Literal, Self, TypeVar, Union
+
+T = TypeVar("T")
 
 # Of a value that an error quotes: hostile ones are deep, long, or both.
 _short = reprlib.Repr()
@@ -37,6 +39,32 @@ def nearest(value: object, known: Sequence[str]) -> str:
     return f"; the known ones are {', '.join(known) or 'none'}{meant}"
 
 
+def find(
+    what: str, name: str, known: Mapping[str, T], fits: Callable[[object], bool], kind: str
+) -> T:
+    """Finds what ``name`` stands for: one of ``known``, or an import path, ``my_module.MyClass``.
+
+    Errors say ``what`` it is, and that what an import path names must be a ``kind``, by ``fits``.
+
+    Raises:
+        ValueError: an unknown name (the error lists the known ones), or a path to nothing, or to
+            something else.
+    """
+    if "." not in name:
+        one_of(what, name, known)
+        return known[name]
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"{name!r} must read module.Name, the import path of a {what}")
+    module, _, attribute = name.rpartition(".")
+    try:
+        found: T = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no {what} {name!r}: {error}") from error
+    if not fits(found):
+        raise ValueError(f"{name!r} is no {kind}")
+    return found
+
+
 def in_range(
     name: str,
     value: float,
@@ -48,13 +76,7 @@ def in_range(
 ) -> None:
     """Raises a ValueError unless ``value`` is a finite number from ``least`` to ``most``.
 
-    Args:
-        name: of the argument.
-        value: it.
-        least: >= it, or > it if ``open_``.
-        most: <= it, or < it if ``below``; infinity for any finite number.
-        open_: whether ``least`` itself is refused.
-        below: whether ``most`` itself is refused.
+    ``open_`` refuses ``least`` itself, ``below`` refuses ``most`` itself.
     """
     starts = value > least or (value == least and not open_)
     ends = value < most or (value == most and not below)
@@ -107,19 +129,17 @@ def typed(name: str, value: object, hint: Any) -> Any:
         }
     elif inspect.isclass(hint) and issubclass(hint, Options):
         return value if isinstance(value, hint) else hint.of(typed(name, value, dict), name)
-    elif hint in (bool, str, dict) and isinstance(value, hint):
+    elif hint in (bool, str, dict, types.NoneType) and isinstance(value, hint):
         return value
     elif hint is Path and isinstance(value, str | Path):
         return Path(value)
-    elif hint in (int, float) and isinstance(value, (int, hint)) and not isinstance(value, bool):
-        try:
-            number: float = hint(value)
-        except OverflowError:
-            number = math.inf
-        if isinstance(number, int) or math.isfinite(number):
-            return number
-    elif hint in (None, types.NoneType) and value is None:
-        return None
+    elif (
+        hint in (int, float)
+        and isinstance(value, (int, hint))
+        and not isinstance(value, bool)
+        and (hint is int or abs(value) <= sys.float_info.max)
+    ):
+        return hint(value)
     raise ValueError(f"`{name}` (={quoted(value)}) must be {_words(hint)}")
 
 
@@ -211,19 +231,10 @@ class Options:
 
     @classmethod
     def of(cls, values: Mapping[str, object], what: str, *, complete: bool = False) -> Self:
-        """The options of these names and values.
-
-        Args:
-            values: by name.
-            what: they are, for the error.
-            complete: whether each must be there, even one with a default.
-
-        Raises:
-            ValueError: an unknown name, a missing one, or a value that can't be.
-        """
+        """The options of these names and values, checked as by `arguments_of`."""
         return cls(**arguments_of(cls, values, what, complete=complete))
 
-    def part(self, kind: type[Options]) -> dict[str, Any]:
+    def part(self, kind: type[Any]) -> dict[str, Any]:
         """Those of the options, by name, that ``kind``, a base of this class, has."""
         return {one.name: getattr(self, one.name) for one in fields(kind)}
 

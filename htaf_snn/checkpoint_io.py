@@ -1,9 +1,8 @@
 """Checkpoints that are whole or absent, and that run no code when they are read."""
 
-from __future__ import annotations
-
 import contextlib
 import pickletools
+import re
 import sys
 import tempfile
 import zipfile
@@ -26,7 +25,6 @@ _NAMES = {
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
 }
-_FINITE = ("state_dict", "optimizer_states")
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -107,8 +105,7 @@ def _check_archive(path: str | Path) -> int:
         (pickle,) = (file for file in files if Path(file.filename).name == "data.pkl")
         for operation, argument, _ in pickletools.genops(archive.read(pickle)):
             if operation.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not (
-                argument in _NAMES
-                or (str(argument).startswith("torch ") and str(argument).endswith("Storage"))
+                argument in _NAMES or re.fullmatch(r"torch \w*Storage", str(argument))
             ):
                 raise ValueError(f"it names {argument}")
         return sum(file.file_size for file in files)
@@ -121,7 +118,7 @@ def _check_tensors(content: dict[str, Any], size: int) -> None:
         seen += tensor.numel() * tensor.element_size()
         if tensor.layout != torch.strided or seen > 4 * size:  # few are stored once for several
             raise ValueError("a tensor in it is larger than the file")
-    for key in _FINITE:
+    for key in ("state_dict", "optimizer_states"):
         for tensor in _tensors(content.get(key)):
             if not tensor.isfinite().all():
                 raise ValueError(f"a tensor in its {key} is not finite")
@@ -143,11 +140,7 @@ def _tensors(content: object) -> Iterator[Tensor]:
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a kill or a full disk leaves the old file.
-
-    Args:
-        remedy: what a person does where a checkpoint can't be written.
-    """
+    """Writes beside the target and renames, so that a kill or a full disk leaves the old file."""
 
     def __init__(self, remedy: str = "free space, then go on with --ckpt_path=last") -> None:
         super().__init__()
@@ -171,11 +164,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder, if need be, and tries to write into it.
-
-    Raises:
-        OSError: it can't be made or written; the message says what to do.
-    """
+    """Makes the folder, if need be; raises an OSError, with a remedy, if it can't be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-") as probe:

@@ -1,7 +1,5 @@
 """The command line `htaf-snn COMMAND`: each command is a function, its options the function's."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import difflib
@@ -12,10 +10,8 @@ import logging
 import os
 import re
 import sys
-import textwrap
-import typing
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,36 +37,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "backends": ("neurons.kernels.device:show", "list the neurons' backends and their cache"),
 }
 _OF_THE_CORE = {"backends", "neurons"}  # need no extra; what options they have are switches
-# The options that --help shows of commands that have many; --help all shows the others too.
-_MAIN = {
-    "model.model", "model.spike", "model.neuron", "model.recipe", "model.learning_rate",
-    "data.name", "data.root", "data.T", "data.batch_size", "data.augment", "trainer.max_epochs",
-    "trainer.accelerator", "trainer.devices",
-}  # fmt: skip
-_DETAIL = re.compile(r"\.|^(print_.*|data|model|trainer|checkpoint)$")
-_MANY = 24
 
 
 def _parser_class() -> Any:
     from jsonargparse import ArgumentParser
 
     class Parser(ArgumentParser):
-        """A parser whose help fits a screen, and whose errors name the nearest option."""
-
-        full_help = False
+        """A parser whose usage is a line, and whose errors name the nearest option."""
 
         def format_help(self, formatter: Any = None) -> str:
-            named = [a for a in self._actions if a.help != argparse.SUPPRESS]
-            positionals = [action.dest for action in named if not action.option_strings]
+            positionals = [action.dest for action in self._actions if not action.option_strings]
             self.usage = " ".join(["%(prog)s", *positionals, "[options]"])
-            if self.full_help or len(named) <= _MANY:
-                return str(super().format_help(formatter))
-            lines = [self.format_usage(), str(self.description).partition("\n")[0], ""]
-            for action in named:
-                if action.dest in _MAIN or not _DETAIL.search(action.dest):
-                    lines.append(_in_short(action))
-            lines += ["", f"--help all shows all {len(named)} options, their types and defaults."]
-            return "\n".join(lines) + "\n"
+            return str(super().format_help(formatter))
 
         def parse_args(self, args: Any = None, *rest: Any, **options: Any) -> Any:
             """Takes a switch alone, as --overwrite, for --overwrite=true."""
@@ -92,18 +70,6 @@ def _parser_class() -> Any:
             raise SystemExit(2)
 
     return Parser
-
-
-def _in_short(action: Any) -> str:
-    """An option's name, the first sentence about it, its choices and its default."""
-    name = next(o for o in action.option_strings if o.startswith("--"))
-    text = re.split(r"[.;] |\.$", " ".join(str(action.help).split()))[0].replace("`", "")
-    hint = getattr(action, "_typehint", None)
-    if typing.get_origin(hint) is typing.Literal:
-        text += f": {', '.join(map(str, typing.get_args(hint)))}"
-    if action.default not in (None, argparse.SUPPRESS):
-        text += f" (default: {action.default})"
-    return textwrap.fill(text, 79, initial_indent=f"  {name:22} ", subsequent_indent=25 * " ")
 
 
 def _function(command: str) -> Any:
@@ -128,8 +94,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not asked_for_help:
             sys.exit(2)
         return
-    short = Path(__file__).parent / "help" / f"{command}.txt"
-    if rest in (["--help"], ["-h"]) and short.exists():  # what the parser would say, without torch
+    short = Path(__file__).parent / "help" / f"{command}.txt"  # by tests.help_texts, without torch
+    if not {"-h", "--help"}.isdisjoint(rest) and rest[1:] != ["all"] and short.exists():
         print(short.read_text(encoding="utf-8"), end="")
         return
     try:
@@ -161,12 +127,18 @@ def _run(command: str, args: Sequence[str]) -> Any:
     from jsonargparse import auto_cli, set_parsing_settings
 
     set_parsing_settings(add_print_completion_argument=True)
-    parser = _parser_class()
-    parser.full_help = list(args[1:2]) == ["all"] and args[0] in ("-h", "--help")
+    if args[1:] == ["all"] and args[0] in ("-h", "--help"):
+        args = args[:1]
+    function = _function(command)
+
+    @functools.wraps(function)
+    def checked(**options: Any) -> Any:  # their types anew: jsonargparse lets a file's null pass
+        return function(**arguments_of(function, options, "option"))
+
     return auto_cli(
-        _typed(_function(command)),
-        args=_name_shorthand(args[:1] if parser.full_help else args),
-        parser_class=parser,
+        checked,
+        args=_name_shorthand(args),
+        parser_class=_parser_class(),
         prog=f"htaf-snn {command}",
         allow_abbrev=False,
     )
@@ -183,16 +155,6 @@ def _run_core(command: str, args: Sequence[str]) -> Any:
         )
     options = vars(parser.parse_args(args))
     return function(**{name: value == "true" for name, value in options.items()})
-
-
-def _typed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The command, which checks its options' types anew: jsonargparse lets a file's null pass."""
-
-    @functools.wraps(function)
-    def run(**options: Any) -> Any:
-        return function(**arguments_of(function, options, "option"))
-
-    return run
 
 
 def _show(result: Any) -> None:
@@ -216,12 +178,7 @@ def _usage(commands: Sequence[str]) -> str:
 
 def _name_shorthand(args: Sequence[str]) -> list[str]:
     """Lets ``--data nmnist`` stand for ``--data.name nmnist``."""
-    return [
-        arg.replace("--data", "--data.name", 1)
-        if arg == "--data" or arg.startswith("--data=")
-        else arg
-        for arg in args
-    ]
+    return [re.sub("^--data(?==|$)", "--data.name", arg) for arg in args]
 
 
 class _ToStderr(logging._StderrHandler):  # type: ignore[name-defined]

@@ -1,7 +1,5 @@
 """Synaptic operations and energy of the network with exact spikes, counted by SpikingJelly."""
 
-from __future__ import annotations
-
 from spikingjelly.activation_based import functional, op_counter
 from torch import Tensor, nn
 
@@ -14,11 +12,7 @@ def operations(net: nn.Module, x_seq: Tensor) -> tuple[float, float]:
 
     Counted by SpikingJelly: an input of spikes costs an accumulate for each spike and synapse, any
     other a multiply-accumulate; the neurons' own operations count too; batch norm is folded into
-    the weights, and memory is left out.
-
-    Args:
-        net: a network in ``eval()``.
-        x_seq: frames [T, N, C, H, W].
+    the weights, and memory is left out. The network is in ``eval()``, frames are [T, N, C, H, W].
 
     Source:
         4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate, float32 at 45 nm: Horowitz, "Computing's

@@ -1,7 +1,5 @@
 """Optional packages, and how to install those that are missing."""
 
-from __future__ import annotations
-
 import importlib
 from importlib.util import find_spec
 from typing import Any
@@ -38,11 +36,7 @@ def need(extra: str, *packages: str) -> None:
 
 
 def needed(name: str) -> Any:
-    """Returns the module ``name``, of a package that an extra brings.
-
-    Raises:
-        ModuleNotFoundError: it is missing; the message says how to install it.
-    """
+    """Returns the module ``name``, of a package that an extra brings and that `need` asks for."""
     package = name.partition(".")[0]
     need(next(extra for extra, names in EXTRAS.items() if package in names), package)
     return importlib.import_module(name)

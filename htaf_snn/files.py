@@ -1,7 +1,5 @@
 """The user's cache folder, files that are whole or absent, and folders with one writer."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io
@@ -9,12 +7,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import platformdirs
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def cache_folder() -> Path:
@@ -45,16 +40,9 @@ _UNWRITABLE = {
 
 @contextlib.contextmanager
 def explained(path: Path, remedy: str) -> Iterator[None]:
-    """Adds the path and a remedy to an OSError within the block.
+    """Adds the path of a file or folder, and a remedy, to an OSError within the block.
 
     Python's own error of a full disk names no file. Errors about other files pass as they are.
-
-    Args:
-        path: of a file or folder.
-        remedy: what a person does about it.
-
-    Raises:
-        OSError: such an error.
     """
     try:
         yield
@@ -71,11 +59,6 @@ def write_whole(
     path: Path, write: Callable[[Path], object], remedy: str = "free space, and do it again"
 ) -> None:
     """Lets ``write`` fill a file beside ``path``, which takes its place when it is complete.
-
-    Args:
-        path: of the file.
-        write: fills a file whose path it is given.
-        remedy: what a person does where that fails.
 
     Raises:
         OSError: it can't be written; what was at ``path`` is still there.
@@ -109,17 +92,13 @@ def is_alive(process: str) -> bool:
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
-    """Refuses to replace files, unless ``overwrite``.
-
-    Raises:
-        FileExistsError: one is there; the message says what to do.
-    """
-    found = next((path for path in paths if path.exists()), None)
-    if found is not None and not overwrite:
-        raise FileExistsError(
-            f"{found} is there already; choose another place with --out, or replace it with "
-            "--overwrite"
-        )
+    """Raises a FileExistsError for the first file that is there, unless ``overwrite``."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise FileExistsError(
+                f"{path} is there already; choose another place with --out, or replace it with "
+                "--overwrite"
+            )
 
 
 @contextlib.contextmanager
@@ -157,29 +136,18 @@ def only_writer(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-_DPI = 300  # of a figure's PNG
-
-
-def write_figure(figure: Figure, path: Path, **options: Any) -> None:
-    """Writes a figure in the format of the path's suffix, whole or not at all.
-
-    Raises:
-        OSError: it can't be written.
-    """
+def write_figure(figure: Any, path: Path, **options: Any) -> None:
+    """Writes a figure of Matplotlib's in the format of the path's suffix, whole or not at all."""
     drawn = io.BytesIO()  # Pillow hides a full disk behind an error of its own
     figure.savefig(drawn, format=path.suffix[1:] or "png", **options)
     write_whole(path, lambda partial: partial.write_bytes(drawn.getvalue()))
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Writes ``name``.png and ``name``.pdf into ``folder``, each whole or not at all.
-
-    Raises:
-        OSError: a file can't be written.
-    """
+def save_figure(figure: Any, folder: Path, name: str) -> list[Path]:
+    """Writes ``name``.png and ``name``.pdf into ``folder``, each whole or not at all."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once for all formats
     png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
-    write_figure(figure, png, dpi=_DPI)
+    write_figure(figure, png, dpi=300)
     write_figure(figure, pdf, metadata={"CreationDate": None})
     return [png, pdf]

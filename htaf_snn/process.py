@@ -1,7 +1,5 @@
 """This process: what stops it, its random numbers, and the machine's memory."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -124,6 +124,7 @@ def test_its_first_moments_take_no_torch_and_can_be_stopped() -> None:
         "from htaf_snn import cli\n"
         "cli.main(['--help'])\n"
         "cli.main(['fit', '--help'])\n"
+        "cli.main(['fit', '--seed=1', '--help'])\n"
         "assert not {'torch', 'spikingjelly', 'numpy'} & sys.modules.keys()\n"
         "class Stops:\n"
         "    def find_spec(self, name, *_):\n"

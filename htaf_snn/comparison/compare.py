@@ -19,7 +19,7 @@ from ..checkpoint_io import check_writable
 from ..data import SpikingDataModule
 from ..extras import need
 from ..files import explained, only_writer
-from ..training.finite import DivergedError
+from ..training.concerns import DivergedError
 from .results import GO_ON, Results, Run, Trial, read_results
 from .run import Task, run, train, validate
 from .study import Study

@@ -6,8 +6,6 @@ and ``spikingjelly.activation_based`` takes ``backend=`` (0.0.0.0.14). What has 
 raises a NotImplementedError that names it.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 import types

@@ -1,7 +1,5 @@
 """The old packages' neurons: their arguments, defaults and three-part step, on our backends."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any, ClassVar
 
@@ -49,6 +47,7 @@ class BaseNode(BackendNode, neuron.BaseNode, metaclass=StandsFor):
     arguments: ClassVar[tuple[str, ...]]
     _takes_parts = True
     takes_v_seq: ClassVar[bool] = True
+    is_multi_step: ClassVar[bool] = False
     restores: ClassVar[bool] = False  # whether `reset` undoes a change of v_threshold and v_reset
     supported_backends = ("torch", "cupy")
     jit_hard_reset = staticmethod(neuron.BaseNode.apply_hard_reset)
@@ -91,6 +90,8 @@ class BaseNode(BackendNode, neuron.BaseNode, metaclass=StandsFor):
             given["surrogate_function"] = surrogate.Sigmoid()  # the old default was one for all
         super().__init__(**given)
         self.backend = "auto" if backend in ("torch", "cupy") else backend  # type: ignore[assignment]
+        if self.is_multi_step:
+            self.step_mode, self.store_v_seq = "m", True
         self._made_with = self.v_threshold, self.v_reset
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -113,8 +114,7 @@ class BaseNode(BackendNode, neuron.BaseNode, metaclass=StandsFor):
         """Changes the other states between charge and fire; there are none here."""
 
     def neuronal_fire(self) -> Tensor:
-        spike: Tensor = self.surrogate_function(self.v - self.v_threshold)
-        return spike
+        return self.surrogate_function(self.v - self.v_threshold)
 
     def neuronal_reset(self, spike: Tensor) -> None:
         options = self.v_threshold, self.v_reset, self.detach_reset
@@ -211,13 +211,8 @@ CLOCK_DRIVEN: dict[str, Any] = {
 
 
 for _name in ("IFNode", "LIFNode", "ParametricLIFNode", "EIFNode"):
-
-    def _init(self: Any, *args: Any, _single: Any = CLOCK_DRIVEN[_name], **kwargs: Any) -> None:
-        _single.__init__(self, *args, **kwargs)
-        self.step_mode, self.store_v_seq = "m", True
-
     CLOCK_DRIVEN[f"MultiStep{_name}"] = _made(
-        f"ClockDriven_MultiStep{_name}", (CLOCK_DRIVEN[_name],), __init__=_init
+        f"ClockDriven_MultiStep{_name}", (CLOCK_DRIVEN[_name],), is_multi_step=True
     )
 for _name, _class in CLOCK_DRIVEN.items():
     ORIGINAL_OF[_class] = getattr(neuron, _name.removeprefix("MultiStep"))

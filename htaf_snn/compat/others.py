@@ -1,7 +1,6 @@
 """The old packages' surrogates and layers, where SpikingJelly 2's are not the same."""
 
-from __future__ import annotations
-
+from functools import partialmethod
 from typing import Any, ClassVar
 
 import torch
@@ -23,8 +22,7 @@ class SurrogateFunctionBase(surrogate.SurrogateFunctionBase, metaclass=StandsFor
 
     def forward(self, x: Tensor) -> Tensor:
         function = self.spiking_function if self.spiking else self.primitive_function
-        made: Tensor = function(x, *self._sg_params.values())
-        return made
+        return function(x, *self._sg_params.values())
 
 
 class MultiArgsSurrogateFunctionBase(SurrogateFunctionBase):
@@ -54,7 +52,7 @@ class _LeakyStep(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, w: float, c: float) -> Tensor:
         ctx.save_for_backward(x)
         ctx.constants = w, c
-        return surrogate.heaviside(x)  # type: ignore[no-any-return]
+        return surrogate.heaviside(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -67,8 +65,7 @@ class PiecewiseLeakyReLU(surrogate.PiecewiseLeakyReLU):
 
     @staticmethod
     def spiking_function(x: Tensor, w: float, c: float) -> Tensor:
-        made: Tensor = _LeakyStep.apply(x, w, c)
-        return made
+        return _LeakyStep.apply(x, w, c)
 
 
 class SeqToANNContainer(layer.SeqToANNContainer):
@@ -88,15 +85,13 @@ class SeqToANNContainer(layer.SeqToANNContainer):
 class MultiStepDropout(layer.Dropout):
     """Dropout of a sequence, with one mask for all steps."""
 
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__(p, step_mode="m")
+    __init__ = partialmethod(layer.Dropout.__init__, step_mode="m")
 
 
 class MultiStepDropout2d(layer.Dropout2d):
     """Dropout of whole channels of a sequence, with one mask for all steps."""
 
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__(p, step_mode="m")
+    __init__ = partialmethod(layer.Dropout2d.__init__, step_mode="m")
 
 
 def set_backend(net: torch.nn.Module, backend: str, instance: Any = (torch.nn.Module,)) -> None:

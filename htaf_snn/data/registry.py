@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..registry import find
+from ..arguments import find
 from .data_set import DataSet
 from .event_folder import EventFolder
 from .event_sets import EVENT_SETS

@@ -1,12 +1,8 @@
 """The network that leaves: hard, on torch, and as a flat graph of SpikingJelly's own classes."""
 
-from __future__ import annotations
-
-import contextlib
 import copy
 import keyword
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 from spikingjelly.activation_based import functional, surrogate
@@ -33,8 +29,13 @@ _LEAVES = (
 def hard_copy(net: nn.Module) -> nn.Module:
     """A copy on the CPU, in ``eval()``, that fires with the exact step and runs on torch."""
     functional.reset_net(net)
-    with _copyable(net):
-        made = copy.deepcopy(net).cpu().eval()
+    computed = {  # by hooks (pruning, weight norm), from parameters: torch does not copy these
+        id(value): value.detach().clone()
+        for module in net.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    made = copy.deepcopy(net, computed).cpu().eval()
     _bake(made)
     harden(made)
     for module in made.modules():
@@ -44,24 +45,6 @@ def hard_copy(net: nn.Module) -> nn.Module:
         layers = {"features": made.features, "dropout": made.dropout, "read_out": made.read_out}
         made = nn.Sequential(OrderedDict(layers)).eval()
     return made
-
-
-@contextlib.contextmanager
-def _copyable(net: nn.Module) -> Iterator[None]:
-    """Makes weights that hooks compute (pruning, weight norm) plain tensors within the block."""
-    computed = [
-        (module, name, value)
-        for module in net.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, Tensor) and not value.is_leaf
-    ]
-    for module, name, value in computed:
-        vars(module)[name] = value.detach()
-    try:
-        yield
-    finally:
-        for module, name, value in computed:
-            vars(module)[name] = value
 
 
 def _bake(net: nn.Module) -> None:
@@ -88,11 +71,7 @@ def plain(net: nn.Module) -> fx.GraphModule:
 
     A layer's name is that in ``net`` with ``_`` for each dot, behind ``layer_`` where it is a
     number. Spike functions of ours, which are exact steps here, become `ATan`, whose step is the
-    same.
-
-    Raises:
-        ValueError: a neuron that SpikingJelly does not have, or a network that `torch.fx` can't
-            trace. The message says what to do.
+    same. An error names the neurons that SpikingJelly does not have, with what to do.
     """
     made = hard_copy(net)
     reasons = [r for name, m in made.named_modules() if is_neuron(m) for r in _made_plain(name, m)]

@@ -1,25 +1,23 @@
 """The hard network as a graph of the Neuromorphic Intermediate Representation, neuroir.org."""
 
-from __future__ import annotations
-
 import contextlib
-import copy
 import io
 import operator
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nir
 import torch
+from snntorch import import_nir
 from spikingjelly.activation_based import functional, layer, neuron, nir_exchange
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn.modules.utils import _pair
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ..neurons.host import is_neuron
 from .agreement import Runs, recorded
-from .plain import flat_name
+from .plain import flat_name, plain
 
 DT = 1e-4  # seconds a time step, which snnTorch and others take for granted
 
@@ -41,16 +39,8 @@ def graph_of(flat: fx.GraphModule, x_seq: Tensor) -> nir.NIRGraph:
 
     NIR has no batch norm and no max pool. A batch norm is folded into the layer before it. A max
     pool of spikes becomes a mean and neurons that fire if anything is in their window, which is
-    the same.
-
-    Args:
-        flat: what `plain` makes.
-        x_seq: one frame at least, [T, N, *].
-
-    Raises:
-        ValueError: what NIR can't say, all of it, each with what to do.
+    the same. An error names all that NIR can't say, each with what to do.
     """
-    flat = copy.deepcopy(flat)
     ShapeProp(flat).propagate(x_seq[:1, :1])
     functional.reset_net(flat)
     reasons, seen = [], set()
@@ -72,26 +62,31 @@ def graph_of(flat: fx.GraphModule, x_seq: Tensor) -> nir.NIRGraph:
         raise ValueError(f"NIR can't say this network: {error}") from error
 
 
-def _rewrite(flat: fx.GraphModule, node: fx.Node) -> None:
+def _rewrite(flat: fx.GraphModule, node: Any) -> None:
     """Puts what NIR has in the place of what it has not."""
     if node.op in ("placeholder", "output"):
         return
     if node.op != "call_module":
         if node.target not in (operator.add, operator.iadd, torch.add):
             raise Unsayable(
-                f"NIR connects and adds layers, and has no `{_named(node.target)}`: take a VGG, or "
-                "a ResNet whose shortcuts are convolutions (resnet18, resnet19, resnet34)"
+                "NIR connects and adds layers, and has no "
+                f"`{getattr(node.target, '__name__', node.target)}`: take a VGG, or a ResNet whose "
+                "shortcuts are convolutions (resnet18, resnet19, resnet34)"
             )
         node.target = operator.add
         return
-    module = flat.get_submodule(str(node.target))
+    module = flat.get_submodule(node.target)
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         _fold(flat, node, module)
-    elif isinstance(module, _INERT) or _pools_nothing(node, module):
+    elif isinstance(module, _INERT):
         _bypass(node)
     elif isinstance(module, nn.AdaptiveAvgPool2d):
-        mean = layer.AvgPool2d(_kernel(node), padding=(0, 0), step_mode="m")
-        flat.add_submodule(str(node.target), mean)
+        kernel = _kernel(node)
+        if max(kernel) == 1:
+            _bypass(node)
+        else:
+            mean = layer.AvgPool2d(kernel, padding=(0, 0), step_mode="m")
+            flat.add_submodule(node.target, mean)
     elif isinstance(module, nn.MaxPool2d):
         _pool_spikes(flat, node, module)
     elif isinstance(module, nn.AvgPool2d):
@@ -103,30 +98,21 @@ def _rewrite(flat: fx.GraphModule, node: fx.Node) -> None:
         raise Unsayable(f"NIR has no {type(module).__name__}: leave it out, or export to ONNX")
 
 
-def _pools_nothing(node: fx.Node, module: nn.Module) -> bool:
-    return isinstance(module, nn.AdaptiveAvgPool2d) and _shape(node) == _shape(node.args[0])
-
-
-def _fold(flat: fx.GraphModule, node: fx.Node, norm: Any) -> None:
+def _fold(flat: fx.GraphModule, node: Any, norm: Any) -> None:
     before: Any = node.args[0]
-    module = flat.get_submodule(before.target) if before.op == "call_module" else None
-    fuse: Callable[..., nn.Module] | None = (
-        fuse_conv_bn_eval
-        if isinstance(module, nn.Conv1d | nn.Conv2d)
-        else fuse_linear_bn_eval
-        if isinstance(module, nn.Linear)
-        else None
-    )
-    if fuse is None or len(before.users) > 1 or norm.running_var is None:
+    module: Any = flat.get_submodule(before.target) if before.op == "call_module" else None
+    fits = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
+    if not fits or len(before.users) > 1 or norm.running_var is None:
         raise Unsayable(
             "NIR has no batch norm, and this one can't be folded, as it does not follow a "
             "convolution or linear layer of its own: put it behind one, or export to ONNX"
         )
+    fuse = fuse_linear_bn_eval if isinstance(module, nn.Linear) else fuse_conv_bn_eval
     flat.add_submodule(before.target, fuse(module, norm))
     _bypass(node)
 
 
-def _pool_spikes(flat: fx.GraphModule, node: fx.Node, pool: nn.MaxPool2d) -> None:
+def _pool_spikes(flat: fx.GraphModule, node: Any, pool: Any) -> None:
     before: Any = node.args[0]
     fires = before.op == "call_module" and is_neuron(flat.get_submodule(before.target))
     if not fires or pool.ceil_mode or pool.return_indices or pool.dilation not in (1, (1, 1)):
@@ -140,7 +126,7 @@ def _pool_spikes(flat: fx.GraphModule, node: fx.Node, pool: nn.MaxPool2d) -> Non
     fire = neuron.LIFNode(
         tau=_POOL_TAU, v_threshold=0.5 / (_POOL_TAU * height * width), v_reset=0.0, step_mode="m"
     )
-    flat.add_submodule(str(node.target), mean)
+    flat.add_submodule(node.target, mean)
     name = f"{node.target}_fires"
     flat.add_submodule(name, fire)
     with node.graph.inserting_after(node):
@@ -162,8 +148,8 @@ def _check_neuron(module: Any) -> None:
         )
 
 
-def _kernel(node: fx.Node) -> tuple[int, ...]:
-    sides, wanted = _shape(node.args[0])[-2:], _shape(node)[-2:]
+def _kernel(node: Any) -> tuple[int, ...]:
+    sides, wanted = (n.meta["tensor_meta"].shape[-2:] for n in (node.args[0], node))
     if any(side % goal for side, goal in zip(sides, wanted, strict=True)):
         raise Unsayable(
             f"NIR has means over windows of one size, and {tuple(sides)} pixels don't divide into "
@@ -172,61 +158,42 @@ def _kernel(node: fx.Node) -> tuple[int, ...]:
     return tuple(side // goal for side, goal in zip(sides, wanted, strict=True))
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)
-
-
-def _shape(node: Any) -> torch.Size:
-    shape: torch.Size = node.meta["tensor_meta"].shape
-    return shape
-
-
-def _bypass(node: fx.Node) -> None:
-    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+def _bypass(node: Any) -> None:
+    node.replace_all_uses_with(node.args[0])
     node.graph.erase_node(node)
 
 
-def _named(target: Any) -> str:
-    return target if isinstance(target, str) else str(getattr(target, "__name__", target))
-
-
-def write(flat: fx.GraphModule, names: list[str], x_seq: Tensor, path: Path) -> tuple[str, Runs]:
+def write(
+    net: nn.Module, names: list[str], x_seq: Tensor, path: Path, _step: bool
+) -> tuple[str, Runs]:
     """Writes a NIR file, and reads it with another framework, whose name it returns.
 
     That is snnTorch, but for what its importer takes wrongly or not at all: IF neurons, to which it
     gives a leak, and potentials at rest that are not 0. Those SpikingJelly's own importer reads.
     """
-    nir.write(path, graph_of(flat, x_seq))
+    nir.write(path, graph_of(plain(net), x_seq))
     graph = nir.read(path)
     nodes = [n for n in graph.nodes.values() if isinstance(n, nir.LIF | nir.CubaLIF | nir.IF)]
     if any(isinstance(n, nir.IF) or n.v_reset.any() or n.v_leak.any() for n in nodes):
-        net, reader = nir_exchange.import_from_nir(graph, dt=DT), "SpikingJelly's importer"
+        made, reader = nir_exchange.import_from_nir(graph, dt=DT), "SpikingJelly's importer"
     else:
-        net, reader = _snntorch(graph), "snnTorch's importer"
-    neurons = {name: net.get_submodule(flat_name(name)) for name in names}
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints
+            made, reader = import_nir.import_from_nir(graph), "snnTorch's importer"
+        for module in made.modules():
+            if isinstance(module, nn.Flatten):  # NIR counts dimensions without the batch's
+                module.start_dim += module.start_dim >= 0
+                module.end_dim += module.end_dim >= 0
 
     def run(x_seq: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        for module in net.modules():
+        for module in made.modules():
             if hasattr(module, "reset_mem"):  # snnTorch's neurons, which keep their state
                 module.reset_mem()
         state, logits, steps = None, [], []
         for x in x_seq:
-            with recorded(neurons) as spikes:
-                made, state = net(x, state)
-            logits.append(made)
+            with recorded(made, names, flat_name) as spikes:
+                logit, state = made(x, state)
+            logits.append(logit)
             steps.append(spikes)
         return torch.stack(logits), {n: torch.stack([s[n] for s in steps]) for n in names}
 
     return reader, run
-
-
-def _snntorch(graph: nir.NIRGraph) -> nn.Module:
-    from snntorch.import_nir import import_from_nir
-
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints
-        net: nn.Module = import_from_nir(graph)
-    for module in net.modules():
-        if isinstance(module, nn.Flatten):  # NIR counts dimensions without the batch's
-            module.start_dim += module.start_dim >= 0
-            module.end_dim += module.end_dim >= 0
-    return net

@@ -1,11 +1,9 @@
 """The hard network as Python of SpikingJelly's own classes, with its weights beside it."""
 
-from __future__ import annotations
-
-import importlib.util
 import inspect
 import math
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from .._version import __version__
 from .agreement import Runs, runs_of
-from .plain import flat_name
+from .plain import flat_name, plain
 
 _PACKAGES = {
     "torch.nn": "nn",
@@ -54,15 +52,7 @@ def load(weights=Path(__file__).with_suffix(".pt")):
 
 
 def source(flat: fx.GraphModule, x_seq: Tensor) -> str:
-    """A module's text, whose `load` builds the network and reads its weights.
-
-    Args:
-        flat: what `plain` makes.
-        x_seq: frames, [T, N, *].
-
-    Raises:
-        ValueError: a layer whose arguments can't be written down.
-    """
+    """A module's text, whose `load` builds the network and reads its weights."""
     layers = [
         f"        self.{name} = {_call(name, module)}" for name, module in flat.named_children()
     ]
@@ -82,29 +72,20 @@ def source(flat: fx.GraphModule, x_seq: Tensor) -> str:
 
 
 def _call(name: str, module: Any) -> str:
-    package = next(
-        (short for path, short in _PACKAGES.items()
-         if type(module).__module__.startswith(path + ".") or type(module).__module__ == path),
-        None,
-    )  # fmt: skip
+    where = f"{type(module).__module__}."
+    package = next((p for path, p in _PACKAGES.items() if where.startswith(f"{path}.")), None)
     if package is None:
         raise ValueError(f"{name} is a {type(module).__name__}, which is not SpikingJelly's")
-    arguments = []
-    for parameter in _parameters(type(module)):
-        if parameter in ("device", "dtype"):
-            continue
-        value = _value(module, parameter)
-        written = (
-            _call(f"{name}.{parameter}", value)
-            if isinstance(value, nn.Module)
-            else _literal(f"{name}.{parameter}", value)
-        )
-        arguments.append(f"{parameter}={written}")
+    arguments = [
+        f"{parameter}={_written(f'{name}.{parameter}', _value(module, parameter))}"
+        for parameter in _parameters(type(module))
+        if parameter not in ("device", "dtype")
+    ]
     return f"{package}.{type(module).__name__}({', '.join(arguments)})"
 
 
 def _parameters(cls: type) -> list[str]:
-    """Yields a constructor's parameters, and its bases' where it passes others on to them."""
+    """A constructor's parameters, and its bases' where it passes others on to them."""
     names: dict[str, None] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
@@ -128,9 +109,11 @@ def _value(module: Any, parameter: str) -> Any:
     return value is not None if parameter == "bias" else value
 
 
-def _literal(name: str, value: Any) -> str:
-    if isinstance(value, tuple | list | torch.Size):
-        return "(" + "".join(f"{_literal(name, one)}, " for one in value).rstrip() + ")"
+def _written(name: str, value: Any) -> str:
+    if isinstance(value, nn.Module):
+        return _call(name, value)
+    if isinstance(value, tuple | list):
+        return "(" + "".join(f"{_written(name, one)}, " for one in value).rstrip() + ")"
     if type(value) not in (int, float, bool, str, type(None)) or (
         isinstance(value, float) and not math.isfinite(value)
     ):
@@ -138,13 +121,12 @@ def _literal(name: str, value: Any) -> str:
     return repr(value)
 
 
-def write(flat: fx.GraphModule, names: list[str], x_seq: Tensor, path: Path) -> Runs:
+def write(
+    net: nn.Module, names: list[str], x_seq: Tensor, path: Path, _step: bool
+) -> tuple[str, Runs]:
     """Writes the text and, beside it, the weights; returns the runs of what they make."""
+    flat = plain(net)
     torch.save(flat.state_dict(), path.with_suffix(".pt"))
     path.write_text(source(flat, x_seq))
-    spec = importlib.util.spec_from_file_location("htaf_snn_exported", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    net: nn.Module = module.load()
-    return runs_of(net, {name: net.get_submodule(flat_name(name)) for name in names})
+    made: nn.Module = runpy.run_path(str(path))["load"]()
+    return "SpikingJelly alone", runs_of(made, names, flat_name)

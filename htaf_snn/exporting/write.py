@@ -1,8 +1,7 @@
 """Exporting: make it, run it as its readers will, compare, and only then write it."""
 
-from __future__ import annotations
-
 import functools
+import importlib
 import itertools
 import shutil
 import tempfile
@@ -17,20 +16,19 @@ from torch import Tensor, nn
 
 from ..arguments import in_range, one_of
 from ..energy import operations
-from ..extras import needed
+from ..extras import need
 from ..files import explained, write_whole
 from ..neurons.host import is_neuron
 from ..transfer import firing_hard
 from ..transfer.firing import evaluating
-from .agreement import Agreement, Runs, compare, recorded, runs_of
-from .plain import hard_copy, plain
+from .agreement import Agreement, compare, recorded, runs_of
 
 Format = Literal["nir", "onnx", "spikingjelly"]
 SUFFIX: dict[Format, str] = {"nir": ".nir", "onnx": ".onnx", "spikingjelly": ".py"}
 _PACKAGES: dict[Format, tuple[str, ...]] = {
     "nir": ("nir", "nirtorch", "snntorch"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "spikingjelly": (),
+    "spikingjelly": ("torch",),
 }
 
 
@@ -103,8 +101,7 @@ def export(
     in_range("least", least, 0, 1)
     if step and format != "onnx":
         raise ValueError(f"`step` is for ONNX; what {format} writes has no fixed number of steps")
-    for package in _PACKAGES[format]:
-        needed(package)
+    need("export", *_PACKAGES[format])
     path = Path(path)
     rest = iter(batches)
     first = list(itertools.islice(rest, 1))
@@ -118,10 +115,10 @@ def export(
     ):
         names = _in_order(net, x_seq)
         made = Path(folder) / f"exported{SUFFIX[format]}"
-        reader, runs = _make(format, net, names, x_seq, made, step)
-        neurons = {name: net.get_submodule(name) for name in names}
+        writer: Any = importlib.import_module(f".to_{format}", __package__)
+        reader, runs = writer.write(net, names, x_seq, made, step)
         with firing_hard(net):
-            agreement = compare(itertools.chain(first, rest), runs_of(net, neurons), runs)
+            agreement = compare(itertools.chain(first, rest), runs_of(net, names), runs)
         if min(agreement.spikes, agreement.labels / agreement.samples) < least:
             raise ValueError(
                 f"nothing is written: run by {reader}, what was exported agrees on "
@@ -143,28 +140,10 @@ def files_of(format: Format, path: Path) -> tuple[Path, ...]:
 
 def _in_order(net: nn.Module, x_seq: Tensor) -> list[str]:
     """The names of the network's neurons, in the order in which they run."""
-    neurons = {name: module for name, module in net.named_modules() if is_neuron(module)}
-    with torch.no_grad(), recorded(neurons) as outputs:
+    neurons = [name for name, module in net.named_modules() if is_neuron(module)]
+    with torch.no_grad(), recorded(net, neurons) as outputs:
         net(x_seq[:, :1])
     functional.reset_net(net)
     if not outputs:
         raise ValueError(f"{type(net).__name__} has no neurons; torch's own exporters take it")
     return list(outputs)
-
-
-def _make(
-    format: Format, net: nn.Module, names: list[str], x_seq: Tensor, path: Path, step: bool
-) -> tuple[str, Runs]:
-    """Writes ``path`` and returns what reads it, and that reader's runs."""
-    if format == "onnx":
-        from . import to_onnx
-
-        return "onnxruntime", to_onnx.write(hard_copy(net), names, x_seq, path, step)
-    flat = plain(net)
-    if format == "nir":
-        from . import to_nir
-
-        return to_nir.write(flat, names, x_seq, path)
-    from . import to_spikingjelly
-
-    return "SpikingJelly alone", to_spikingjelly.write(flat, names, x_seq, path)

@@ -1,8 +1,5 @@
 """Parts of every network: neurons, norms, a read-out, and checks of its arguments."""
 
-from __future__ import annotations
-
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -81,18 +78,14 @@ class Parts:
     def norm2d(self, channels: int, alpha: float = 1.0) -> nn.Module:
         """The norm of [T, N, C, H, W]; alpha is 1, or sqrt(1/2) where two norms' outputs add."""
         if self.norm == "bn":
-            return layer.BatchNorm2d(channels)  # type: ignore[no-any-return]
-        return layer.ThresholdDependentBatchNorm2d(  # type: ignore[no-any-return]
-            alpha, self._threshold, channels
-        )
+            return layer.BatchNorm2d(channels)
+        return layer.ThresholdDependentBatchNorm2d(alpha, self._threshold, channels)
 
     def hidden(self, in_features: int, out_features: int) -> list[nn.Module]:
         """A fully connected layer with its norm and neurons, of a map [T, N, C, H, W]."""
-        norm = (
-            layer.BatchNorm1d(out_features)
-            if self.norm == "bn"
-            else layer.ThresholdDependentBatchNorm1d(1.0, self._threshold, out_features)
-        )
+        norm = layer.BatchNorm1d(out_features)
+        if self.norm == "tdbn":
+            norm = layer.ThresholdDependentBatchNorm1d(1.0, self._threshold, out_features)
         linear = layer.Linear(in_features, out_features, bias=False)
         return [layer.Flatten(), linear, norm, self.neuron()]
 
@@ -153,7 +146,7 @@ class SpikingNetwork(nn.Module):
     def _blocks(self) -> list[nn.Module]:
         modules = list(self.features.modules())
         wrappers, held = self._wrapped
-        if len(held) == len(modules) and all(map(operator.is_, held, modules)):
+        if held == modules:
             return wrappers
         layers = [
             one
@@ -181,5 +174,4 @@ class SpikingNetwork(nn.Module):
                 x_seq = block(x_seq)
         else:
             x_seq = self.features(x_seq)
-        logits_seq: Tensor = self.read_out(self.dropout(x_seq))
-        return logits_seq
+        return self.read_out(self.dropout(x_seq))

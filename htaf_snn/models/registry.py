@@ -1,7 +1,5 @@
 """Networks by name, for command lines and configuration files."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +11,13 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.model import sew_resnet, spiking_resnet, spiking_vgg
 from torch import nn
 
+from ..arguments import find
 from ..neurons import LIFNode
 from ..neurons.batch_norm import average_norms
 from ..process import physical
-from ..registry import find
-from .mlp import SpikingMLP
+from .feedforward import SpikingMLP, SpikingVGG
 from .parts import LARGEST_SIDE, SMALLEST_SIDE, Norm, check_sizes
 from .resnet import SpikingResNet
-from .vgg import SpikingVGG
 
 
 @dataclass(frozen=True)
@@ -163,23 +160,15 @@ def _entry(name: str) -> Model:
     found = find("model", name, known, is_network, "subclass of torch.nn.Module")
     if isinstance(found, Model):
         return found
+    as_it_is = _AS_IT_IS.items()
 
-    def build(
-        in_shape: tuple[int, int, int],
-        num_classes: int,
-        width: float,
-        norm: Norm,
-        dropout: float,
-        **kwargs: Any,
-    ) -> nn.Module:
-        given = {"width": width, "norm": norm, "dropout": dropout}
-        options = {key: value for key, value in given.items() if value != _AS_IT_IS[key]}
+    def build(in_shape: tuple[int, int, int], num_classes: int, **options: Any) -> nn.Module:
+        given = {key: value for key, value in options.items() if (key, value) not in as_it_is}
         try:
-            inspect.signature(found).bind(in_shape, num_classes, **kwargs, **options)
+            inspect.signature(found).bind(in_shape, num_classes, **given)
         except TypeError as error:
             raise ValueError(f"{error}; see htaf_snn.models.model") from error
-        made: nn.Module = found(in_shape, num_classes, **kwargs, **options)
-        return made
+        return found(in_shape, num_classes, **given)
 
     return Model(name, build, "one's own", smallest_side=1, largest_side=None)
 
@@ -194,13 +183,7 @@ _BYTES_A_PARAMETER = 16  # float32: its value, its gradient, and AdamW's two mom
 
 
 def _imagenet(
-    function: Callable[..., nn.Module],
-    _in_shape: tuple[int, int, int],
-    num_classes: int,
-    width: float,
-    norm: Norm,
-    dropout: float,
-    **kwargs: Any,
+    function: Any, _: Any, num_classes: int, width: float, norm: Norm, dropout: float, **kwargs: Any
 ) -> nn.Module:
     if (width, norm, dropout) != tuple(_AS_IT_IS.values()):
         raise ValueError(
@@ -221,14 +204,6 @@ def _transformer(name: str, *args: Any, **kwargs: Any) -> nn.Module:
     return transformer(name, *args, **kwargs)
 
 
-_TRANSFORMERS = {
-    "spikformer": (1, "Zhou et al. 2023, arXiv 2209.15425"),
-    "qkformer": (3, "Zhou et al. 2024, arXiv 2403.16552"),
-    "maxformer": (3, "Fang et al. 2025, arXiv 2505.18608"),
-    "spike_driven_transformer": (1, "Yao et al. 2023, arXiv 2307.01694"),
-    "masnn": (0, "Yao et al. 2023, MA-SNN, arXiv 2209.13929"),
-}
-
 _HE = "He et al. 2016, arXiv 1512.03385"
 _SIMONYAN = "Simonyan and Zisserman 2015, arXiv 1409.1556, with batch norm"
 _FANG = "Fang et al. 2021, arXiv 2102.04159"
@@ -239,6 +214,7 @@ _TORCHVISIONS: dict[str, tuple[int | tuple[int, ...], ...]] = {
     "vgg13": ((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2),
     "vgg16": ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
 }
+_torchvisions = partial(SpikingVGG, bias=True, read_out_side=1)
 _averaging = partial(SpikingVGG, pooling="average")
 _VGGS = [
     Model("vgg_small", SpikingVGG, "this package"),
@@ -259,12 +235,8 @@ _VGGS = [
         reference=((2, 48, 48), 10),
     ),
     *(
-        Model(
-            name,
-            partial(SpikingVGG, widths=widths, bias=True, read_out_side=1),
-            _SIMONYAN,
-            smallest_side=16,  # so that at most the last of the five poolings is left out
-        )
+        # Of the five poolings at most the last is left out.
+        Model(name, partial(_torchvisions, widths=widths), _SIMONYAN, smallest_side=16)
         for name, widths in _TORCHVISIONS.items()
     ),
 ]
@@ -282,51 +254,38 @@ _RESNETS = [
     Model("resnet34", partial(_wide, blocks=(3, 4, 6, 3)), _HE),
 ]
 
+_FORMS = [
+    Model(f"{form}_{one.name}", partial(one.build, form=form), f"{one.source}; {source}")
+    for form, source in (("sew", _FANG), ("ms", _HU))
+    for one in _RESNETS
+]
+_MLP = Model(
+    "mlp", SpikingMLP, "this package; fully connected", smallest_side=1, largest_side=None,
+    reference=((1, 1, 700), 20),
+)  # fmt: skip
+_TRANSFORMERS = [
+    Model(
+        name, partial(_transformer, name), f"{source}; SpikingJelly's", takes_T=name == "masnn",
+        stages=stages,
+    )
+    for name, stages, source in (
+        ("spikformer", 1, "Zhou et al. 2023, arXiv 2209.15425"),
+        ("qkformer", 3, "Zhou et al. 2024, arXiv 2403.16552"),
+        ("maxformer", 3, "Fang et al. 2025, arXiv 2505.18608"),
+        ("spike_driven_transformer", 1, "Yao et al. 2023, arXiv 2307.01694"),
+        ("masnn", 0, "Yao et al. 2023, MA-SNN, arXiv 2209.13929"),
+    )
+]  # fmt: skip
+_IMAGENET = [
+    Model(
+        f"imagenet_{name}", partial(_imagenet, partial(getattr(module, name), **options)),
+        f"SpikingJelly's {name}", smallest_side=32, largest_side=None, channels=3,
+        reference=((3, 224, 224), 1000),
+    )
+    for module, options in ((spiking_vgg, {}), (spiking_resnet, {}), (sew_resnet, {"cnf": "ADD"}))
+    for name in module.__all__
+    if name.islower()
+]  # fmt: skip
 MODELS: dict[str, Model] = {
-    entry.name: entry
-    for entry in [
-        *_VGGS,
-        *_RESNETS,
-        *(
-            Model(f"{form}_{one.name}", partial(one.build, form=form), f"{one.source}; {source}")
-            for form, source in (("sew", _FANG), ("ms", _HU))
-            for one in _RESNETS
-        ),
-        Model(
-            "mlp",
-            SpikingMLP,
-            "this package; fully connected",
-            smallest_side=1,
-            largest_side=None,
-            reference=((1, 1, 700), 20),
-        ),
-        *(
-            Model(
-                name,
-                partial(_transformer, name),
-                f"{source}; SpikingJelly's",
-                takes_T=name == "masnn",
-                stages=stages,
-            )
-            for name, (stages, source) in _TRANSFORMERS.items()
-        ),
-        *(
-            Model(
-                f"imagenet_{name}",
-                partial(_imagenet, partial(getattr(module, name), **arguments)),
-                f"SpikingJelly's {name}",
-                smallest_side=32,
-                largest_side=None,
-                channels=3,
-                reference=((3, 224, 224), 1000),
-            )
-            for module, arguments in (
-                (spiking_vgg, {}),
-                (spiking_resnet, {}),
-                (sew_resnet, {"cnf": "ADD"}),
-            )
-            for name in module.__all__
-            if name.islower()
-        ),
-    ]
+    entry.name: entry for entry in [*_VGGS, *_RESNETS, *_FORMS, _MLP, *_TRANSFORMERS, *_IMAGENET]
 }

@@ -1,7 +1,5 @@
 """Spiking ResNets for small inputs, in three forms."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -32,8 +30,7 @@ class MSBlock(spiking_resnet.BasicBlock):
         identity = x if self.downsample is None else self.downsample(x)
         out = self.bn1(self.conv1(self.sn1(x)))
         out = self.bn2(self.conv2(self.sn2(out)))
-        summed: Tensor = out + identity
-        return summed
+        return out + identity
 
 
 class PaddingShortcut(nn.Module):
@@ -73,29 +70,17 @@ class SpikingResNet(SpikingNetwork):
     - "ms": to the membrane potential; a block's neurons stand before its convolutions, and the
       mean over pixels has neurons of its own.
 
+    Shapes, errors and the other arguments are those of `model`.
+
     Args:
-        in_shape: (C, H, W) of a frame; H and W from 8 to 128 pixels.
-        num_classes: outputs of the read-out, >= 1.
         blocks: residual blocks of each stage, each >= 1.
         widths: channels of each stage, as many as ``blocks``, not falling.
-        spiking_neuron: the neuron's class, as in SpikingJelly's models.
         form: "plain", "sew" or "ms".
         stem: channels of the stem, at most those of the first stage.
         shortcut: how a shortcut changes its shape: "convolution" (1x1, with its norm; in the "sew"
             form with neurons too) or "padding" (with zeros).
         hidden: neurons of a fully connected layer before the read-out, which has a norm (the
             paper of ResNet-19 names none there); 0 for none.
-        width: factor on every channel count, > 0.
-        norm: "bn", or "tdbn" for threshold-dependent batch norm.
-        dropout: probability that an input of the read-out is zero, in [0, 1).
-        **kwargs: arguments of every neuron, copied for each, for example
-            ``surrogate_function=HTAFSpike()``.
-
-    Shape:
-        input [T, N, C, H, W]; output [T, N, num_classes], logits at each time step.
-
-    Raises:
-        ValueError: a size or a probability out of range, an unknown form, shortcut or norm.
 
     Source:
         He et al. 2016, arXiv 1512.03385; "sew": Fang et al. 2021, "Deep Residual Learning in
@@ -141,10 +126,9 @@ class SpikingResNet(SpikingNetwork):
         )
         if form != "ms":
             stem_layers.append(parts.neuron())
-        layers: OrderedDict[str, nn.Module] = OrderedDict(stem=stem_layers)
-        for number, (count, out_channels) in enumerate(
-            zip(blocks, map(parts.channels, widths), strict=True), start=1
-        ):
+        layers = OrderedDict[str, nn.Module](stem=stem_layers)
+        stages = zip(blocks, map(parts.channels, widths), strict=True)
+        for number, (count, out_channels) in enumerate(stages, start=1):
             stage = nn.Sequential()
             for _ in range(count):
                 stride = 2 if number > 1 and not len(stage) else 1
@@ -167,14 +151,10 @@ def _block(
     alpha = 1.0 if form == "sew" else sqrt(1 / 2)
     downsample: nn.Module | None = None
     if stride > 1 or channels != out_channels:
-        downsample = (
-            nn.Sequential(
-                spiking_resnet.conv1x1(channels, out_channels, stride),
-                parts.norm2d(out_channels, alpha),
-            )
-            if shortcut == "convolution"
-            else PaddingShortcut(out_channels - channels, stride)
-        )
+        downsample = PaddingShortcut(out_channels - channels, stride)
+        if shortcut == "convolution":
+            convolution = spiking_resnet.conv1x1(channels, out_channels, stride)
+            downsample = nn.Sequential(convolution, parts.norm2d(out_channels, alpha))
     block = _BLOCKS[form](
         channels,
         out_channels,

@@ -1,7 +1,5 @@
 """SpikingJelly's spiking transformers, for small inputs, with any neuron and spike function."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from copy import deepcopy
@@ -26,36 +24,28 @@ _CHANNELS = 384
 _CONSTANTS = ("tau", "decay_input", "v_threshold", "v_reset", "detach_reset", "surrogate_function")
 
 
+# SpikingJelly's, with logits [T, N, num_classes] at each time step: it averages before its heads.
 class QKFormer(qkformer.QKFormer):
-    """SpikingJelly's, with logits [T, N, num_classes] at each time step."""
-
     def forward(self, x: Tensor) -> Tensor:
-        return _logits(self, _stages(self, x).flatten(3).mean(-1))
+        return self.head(_stages(self, x).flatten(3).mean(-1))
 
 
 class MaxFormer(maxformer.MaxFormer):
-    """SpikingJelly's, with logits [T, N, num_classes] at each time step."""
-
     def forward(self, x: Tensor) -> Tensor:
-        return _logits(self, self.head_lif(_stages(self, x).flatten(3).mean(-1)))
+        return self.head(self.head_lif(_stages(self, x).flatten(3).mean(-1)))
 
 
 class SpikeDrivenTransformer(spike_driven_transformer.SpikeDrivenTransformer):
-    """SpikingJelly's, with logits [T, N, num_classes] at each time step."""
-
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x)
         for block in self.blocks:
             x = block(x)
-        return _logits(self, self.head_lif(x.flatten(3).mean(-1)))
+        return self.head(self.head_lif(x.flatten(3).mean(-1)))
 
 
-class MASNN(masnn.MASNN):
-    """SpikingJelly's, with spikes [T, N, num_classes] at each time step, for T steps alone."""
-
+class MASNN(masnn.MASNN):  # for T steps alone
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.fc_blocks(self.conv_blocks(self._to_sequence(x)).flatten(2))
-        return made
+        return self.fc_blocks(self.conv_blocks(self._to_sequence(x)).flatten(2))
 
 
 def _stages(net: Any, x: Tensor) -> Tensor:
@@ -64,11 +54,6 @@ def _stages(net: Any, x: Tensor) -> Tensor:
         for block in getattr(net, f"stage{place}"):
             x = block(x)
     return x
-
-
-def _logits(net: Any, features: Tensor) -> Tensor:
-    made: Tensor = net.head(features)  # linear: SpikingJelly takes the mean over time before it
-    return made
 
 
 def transformer(
@@ -83,26 +68,18 @@ def transformer(
     T: int = 10,
     **kwargs: Any,
 ) -> nn.Module:
-    """Builds one of SpikingJelly's transformers, its neurons with what it sets for its own.
+    """Builds one of SpikingJelly's transformers, by its name in the table of models.
+
+    Patches are of 4 pixels, from frames of 64 pixels on of 16 (Q-K-Former's always). Of the time
+    constant, the threshold, the resets, the decay and the spike function that the network sets for
+    each of its neurons, such as 0.5 for the attention's threshold, ``spiking_neuron`` is given
+    those that it takes, but for what ``kwargs`` have.
 
     Args:
-        name: "spikformer", "qkformer", "maxformer", "spike_driven_transformer" or "masnn".
-        in_shape: (C, H, W) of a frame; from 64 pixels patches are of 16 pixels, else of 4
-            (Q-K-Former: always 16).
-        num_classes: outputs.
-        spiking_neuron: the neurons' class. Of the time constant, the threshold, the resets, the
-            decay and the spike function that a network sets for each of its neurons, it is given
-            those that it takes; for example 0.5 for the attention's threshold.
         width: factor on every channel count, rounded to a multiple of 24 (MASNN: of 8).
-        norm: "bn".
-        dropout: 0.
         depths: blocks, or those of each of three stages (Q-K-Former, MaxFormer); None for those
             published for CIFAR. MASNN has none.
         T: time steps of MASNN, whose attention has weights for each, >= 1.
-        **kwargs: arguments of every neuron, in the place of what the network sets.
-
-    Raises:
-        ValueError: a size that the network does not take, or another norm or dropout.
     """
     if norm != "bn" or dropout:
         raise ValueError(
@@ -131,18 +108,13 @@ def transformer(
             T, channels, num_classes, (height, breadth), (*own[:3],),
             fc_hidden=own[3], reduction_t=min(5, T),
         )  # fmt: skip
+    takes = inspect.signature(spiking_neuron).parameters
     for path, node in [(p, m) for p, m in net.named_modules() if type(m) is neuron.LIFNode]:
-        net.set_submodule(path, _in_place_of(node, spiking_neuron, kwargs))
+        given = {name: getattr(node, name) for name in _CONSTANTS if name in takes}
+        if "init_tau" in takes:
+            given["init_tau"] = node.tau
+        net.set_submodule(path, spiking_neuron(**given | deepcopy(kwargs)))
     functional.set_step_mode(net, "m")
     if not next(net.parameters()).is_meta:  # else it is made to be looked at
         fuse_norms(net)
-    return net  # type: ignore[no-any-return]
-
-
-def _in_place_of(node: Any, kind: Callable[..., nn.Module], kwargs: dict[str, Any]) -> nn.Module:
-    """A neuron of another class with a LIF neuron's constants, as far as it has them."""
-    parameters = inspect.signature(kind).parameters
-    given = {name: getattr(node, name) for name in parameters if name in _CONSTANTS}
-    if "init_tau" in parameters:
-        given["init_tau"] = node.tau
-    return kind(**given | deepcopy(kwargs))
+    return net

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..arguments import arguments_of
-from ..registry import find
+from ..arguments import arguments_of, find
 from ..surrogates import HTAFSpike, ScaledSigmoid, StraightThrough
 from .base import BackendNode
 from .convert import convert

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from spikingjelly.activation_based import surrogate
 
-from ..registry import find
+from ..arguments import find
 from .baselines import IntegerSpike, ScaledSigmoid, StraightThrough, smooth_form
 from .htaf import HTAFSpike
 from .spike_function import SpikeFunction

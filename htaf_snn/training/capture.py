@@ -1,7 +1,5 @@
 """A network's forward and backward pass as CUDA graphs, replayed without Python."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 
@@ -40,30 +38,22 @@ class CapturedNetwork:
         """The network's output for frames [T, N, C, H, W], from neurons that were just reset."""
         if self.obstacle is None and not self._runs_on_gpu(x_seq):
             self._give_up(f"the network is on {x_seq.device}")
-        graph = self._graph_of(x_seq) if self.obstacle is None else None
-        if graph is not None:
-            refresh(self.net)
-        logits_seq: Tensor = self.net(x_seq) if graph is None else graph(x_seq)
-        return logits_seq
-
-    def _graph_of(self, x_seq: Tensor) -> Any:
-        """The graph of a call of this kind; None for its first, and where none can be made."""
+        if self.obstacle is not None:
+            return self.net(x_seq)
         kind = self._kind(x_seq)
-        if kind not in self._graphs:
-            if len(self._graphs) < _MOST_GRAPHS:
-                self._graphs[kind] = None
-            return None
-        if self._graphs[kind] is None:
+        is_known = kind in self._graphs
+        if is_known and self._graphs[kind] is None:
             self._capture(kind, x_seq)
-        return self._graphs.get(kind)
+        elif not is_known and len(self._graphs) < _MOST_GRAPHS:
+            self._graphs[kind] = None
+        graph = self._graphs.get(kind)
+        if graph is None:
+            return self.net(x_seq)
+        refresh(self.net)
+        return graph(x_seq)
 
     def check(self, accumulated: int, processes: int) -> None:
-        """Gives up where gradients outlive the next replay, which overwrites them.
-
-        Args:
-            accumulated: batches a step of the optimizer.
-            processes: of the training, which exchange gradients.
-        """
+        """Gives up where gradients outlive the next replay, which overwrites them."""
         if accumulated > 1:
             self._give_up(f"`trainer.accumulate_grad_batches` (={accumulated}) sums gradients")
         if processes > 1:
@@ -84,15 +74,11 @@ class CapturedNetwork:
         """Makes a kind's graphs; its passes leave buffers and random numbers as they were."""
         buffers = [(buffer, buffer.clone()) for buffer in self.net.buffers()]
         device = x_seq.device.type
+        dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         try:
             with (
                 torch.random.fork_rng([x_seq.device] if x_seq.is_cuda else []),
-                torch.autocast(
-                    device,
-                    torch.get_autocast_dtype(device),
-                    torch.is_autocast_enabled(device),
-                    cache_enabled=False,
-                ),
+                torch.autocast(device, dtype, enabled, cache_enabled=False),
             ):
                 sample = x_seq.clone(memory_format=torch.preserve_format)
                 graph = torch.cuda.make_graphed_callables(_Whole(self.net), (sample,))
@@ -120,5 +106,4 @@ class _Whole(nn.Module):
 
     def forward(self, x_seq: Tensor) -> Tensor:
         functional.reset_net(self.net)
-        logits_seq: Tensor = self.net(x_seq)
-        return logits_seq
+        return self.net(x_seq)

@@ -1,9 +1,13 @@
-"""Warnings about a trained network that fails without an error."""
-
-from __future__ import annotations
+"""Errors for trainings that diverge, and warnings about networks that fail without an error."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..neurons.host import is_neuron
+from ..transfer.firing import hooked
 
 GAP_PP = 10.0  # percentage points between two accuracies that need an explanation
 SILENT = 1e-4  # spikes a neuron and time step, below which a layer counts as silent
@@ -54,3 +58,24 @@ def concerns(found: Mapping[str, float], train_accuracy: float | None = None) ->
             "frame (a smaller --data.T)"
         )
     return said
+
+
+class DivergedError(RuntimeError):
+    """A loss, gradient or weight is no longer finite."""
+
+
+def first_not_finite(net: nn.Module, run: Callable[[], object]) -> str | None:
+    """The name and class of the first layer whose output is not finite in a forward pass."""
+    names = {m: f"{name} ({type(m).__name__})" for name, m in net.named_modules() if name}
+    for node in filter(is_neuron, [*names]):
+        for inner in [*node.modules()][1:]:  # seen at its neuron
+            names.pop(inner, None)
+    found: list[str] = []
+
+    def look(module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and not found and not output.isfinite().all():
+            found.append(names[module])
+
+    with hooked(names, look), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        run()
+    return found[0] if found else None

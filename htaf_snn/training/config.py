@@ -1,7 +1,5 @@
 """The options of ``htaf-snn fit`` in groups: ``--model.*``, ``--trainer.*``, ``--checkpoint.*``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -249,13 +247,9 @@ class TrainerConfig(Options):
             if not getattr(self, name):
                 raise ValueError(f"`trainer.{name}` (=0) must be at least 1, or -1 for no limit")
         if self.strategy != "auto":
-            others = ("spawn", "fork", "notebook", "xla")  # of another kind of process
-            known = StrategyRegistry.available_strategies()
-            one_of(
-                "trainer.strategy",
-                self.strategy,
-                [name for name in known if not any(word in name for word in others)],
-            )
+            others = re.compile("spawn|fork|notebook|xla")  # of another kind of process
+            known = [s for s in StrategyRegistry.available_strategies() if not others.search(s)]
+            one_of("trainer.strategy", self.strategy, known)
         many, which = r"-1|[1-9]\d?", r"[\[(]\d+(, ?\d+)*,?[\])]|\d+,[\d,]*"
         if self.devices != "auto" and not re.fullmatch(f"{many}|{which}", str(self.devices)):
             raise ValueError(

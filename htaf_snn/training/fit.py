@@ -1,7 +1,5 @@
 """`htaf-snn fit`: a training, with logs and checkpoints."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -15,13 +13,8 @@ from typing import Any
 
 import lightning as L
 import yaml
+from lightning.pytorch import callbacks
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import (
-    EarlyStopping,
-    EMAWeightAveraging,
-    LambdaCallback,
-    ModelCheckpoint,
-)
 
 from ..arguments import in_range
 from ..checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
@@ -49,7 +42,7 @@ class _OnceHandedOver(L.Callback):
             super().on_train_epoch_end(trainer, module)
 
 
-class _Best(_OnceHandedOver, ModelCheckpoint):
+class _Best(_OnceHandedOver, callbacks.ModelCheckpoint):
     """``best.ckpt``; of epochs that are equally good the last, whose norms are frozen."""
 
     def check_monitor_top_k(self, trainer: Any, current: Any = None) -> bool:
@@ -57,11 +50,11 @@ class _Best(_OnceHandedOver, ModelCheckpoint):
         return equal or super().check_monitor_top_k(trainer, current)
 
 
-class _Patience(_OnceHandedOver, EarlyStopping):
+class _Patience(_OnceHandedOver, callbacks.EarlyStopping):
     """Ends a training that gets no better."""
 
 
-class _WithinEpoch(ModelCheckpoint):
+class _WithinEpoch(callbacks.ModelCheckpoint):
     """Saves once ``steps`` were taken since it last did, where a run can go on to the bit.
 
     That is after whole steps of the optimizer, with no gradient half summed, and after the
@@ -174,13 +167,13 @@ def fit(
         runner.limit_val_batches = 0
     begun: list[object] = []
     runner.callbacks += [
-        *([] if ema is None else [EMAWeightAveraging(decay=ema)]),
+        *([] if ema is None else [callbacks.EMAWeightAveraging(decay=ema)]),
         *([] if patience is None else [_Patience("val_accuracy", patience=patience, mode="max")]),
         *([best] if chooses else []),
-        ModelCheckpoint(**folder, filename="last", save_on_train_epoch_end=True),
+        callbacks.ModelCheckpoint(**folder, filename="last", save_on_train_epoch_end=True),
         *([] if save_steps is None else [_WithinEpoch(save_steps, **folder, filename="last")]),
         FirstEpochTime(_to_take_less(module)),
-        LambdaCallback(
+        callbacks.LambdaCallback(
             on_train_start=lambda *_: begun.append(1),
             on_train_batch_start=lambda *_: raise_if_asked(),
         ),
@@ -263,16 +256,12 @@ def _trainer(config: TrainerConfig, out: Path) -> Any:
     if isinstance(config.devices, tuple):
         options["devices"] = list(config.devices)
     options |= progress(config.enable_progress_bar)
-    if config.overfit_batches:  # Lightning's own takes the first samples, which are of one class
-        options |= dict.fromkeys(
-            ("limit_train_batches", "limit_val_batches"), config.overfit_batches
+    if share := config.overfit_batches:  # Lightning's own takes the first samples, of one class
+        options |= {"limit_train_batches": share, "limit_val_batches": share, "overfit_batches": 0}
+        repeat = callbacks.LambdaCallback(
+            on_train_epoch_start=lambda t, _: t.train_dataloader.sampler.set_epoch(0)
         )
-        options["overfit_batches"] = 0
-        options["callbacks"].append(
-            LambdaCallback(
-                on_train_epoch_start=lambda t, _: t.train_dataloader.sampler.set_epoch(0)
-            )
-        )
+        options["callbacks"].append(repeat)
     if config.enable_model_summary is None:
         options["enable_model_summary"] = options["enable_progress_bar"]
     plugins: list[Any] = [WholeCheckpointIO()]
@@ -324,7 +313,7 @@ def _how_to_go_on(trainer: Any, out: Path) -> str:
     return f"{stopped}no checkpoint was written yet: the same command begins anew"
 
 
-def _which_is_best(best: ModelCheckpoint, model: ModelConfig) -> str:
+def _which_is_best(best: callbacks.ModelCheckpoint, model: ModelConfig) -> str:
     path = best.best_model_path
     if not path or not Path(path).exists():
         return "no best.ckpt: the training ended before the hardening did; see last.ckpt"

@@ -1,27 +1,16 @@
-"""Losses of logits over time."""
+"""Losses of logits [T, N, classes] over time.
 
-from __future__ import annotations
+Labels are class indices [N], or probabilities [N, classes] (mixup); ``label_smoothing`` is the
+share of the target that is spread evenly over the classes, in [0, 1).
+"""
 
-from collections.abc import Callable
-
-from torch import Tensor, nn
-
-# Of logits [T, N, classes] and labels [N], or class probabilities [N, classes]; to a scalar.
-Loss = Callable[[Tensor, Tensor, float], Tensor]
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 
 def mean_cross_entropy(logits_seq: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of the logits averaged over time.
-
-    Args:
-        logits_seq: logits.
-        labels: class indices, or probabilities (mixup).
-        label_smoothing: share of the target spread evenly over the classes, in [0, 1).
-
-    Shape:
-        ``logits_seq`` [T, N, classes]; ``labels`` [N] or [N, classes].
-    """
-    return nn.functional.cross_entropy(logits_seq.mean(0), labels, label_smoothing=label_smoothing)
+    """Cross-entropy of the logits averaged over time."""
+    return cross_entropy(logits_seq.mean(0), labels, label_smoothing=label_smoothing)
 
 
 def temporal_cross_entropy(
@@ -31,24 +20,12 @@ def temporal_cross_entropy(
 
     The paper's second term, which pulls logits towards a constant, is not part of it.
 
-    Args:
-        logits_seq: logits.
-        labels: class indices, or probabilities (mixup).
-        label_smoothing: share of the target spread evenly over the classes, in [0, 1).
-
-    Shape:
-        ``logits_seq`` [T, N, classes]; ``labels`` [N] or [N, classes].
-
     Source:
         Deng et al., "Temporal Efficient Training of Spiking Neural Network via Gradient
         Re-weighting", arXiv 2202.11946, equation 9.
     """
-    T = len(logits_seq)
-    return nn.functional.cross_entropy(
-        logits_seq.flatten(0, 1),
-        labels.repeat(T, *[1] * (labels.ndim - 1)),
-        label_smoothing=label_smoothing,
-    )
+    labels = labels.repeat(len(logits_seq), *[1] * (labels.ndim - 1))
+    return cross_entropy(logits_seq.flatten(0, 1), labels, label_smoothing=label_smoothing)
 
 
-LOSSES: dict[str, Loss] = {"mean": mean_cross_entropy, "tet": temporal_cross_entropy}
+LOSSES = {"mean": mean_cross_entropy, "tet": temporal_cross_entropy}

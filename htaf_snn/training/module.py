@@ -1,11 +1,10 @@
 """Training of a spiking classifier by direct BPTT, as a Lightning module."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torchmetrics import Metric
 from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
+from .. import transfer
 from ..arguments import in_range, typed
 from ..models import default_model
 from ..models import model as build_model
@@ -26,27 +26,13 @@ from ..models.registry import takes_T
 from ..neurons.registry import neuron_class, neuron_options
 from ..process import seed_torch
 from ..surrogates import SpikeFunction, spike_function, trains_smooth
-from ..transfer import (
-    SharpnessSchedule,
-    batch_statistics,
-    calibrate,
-    firing_as_trained,
-    firing_hard,
-    freeze_norms,
-    initialise,
-    norms_of,
-    spike_functions,
-    trains_by_batch,
-)
 from .capture import CapturedNetwork
+from .concerns import DivergedError, first_not_finite
 from .config import ModelConfig
-from .finite import DivergedError, first_not_finite
 from .losses import LOSSES
 
 _logger = logging.getLogger(__name__)
 
-# AdamW's settings for gradients that shrink by many powers of ten during a training.
-ANY_SIZE: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-20}
 CALIBRATION_BATCHES = 32  # of training samples, for the statistics that are frozen
 # A network as it is used, exact; as it is used, but smooth if it was trained so; and as it was
 # trained, with the statistics of each batch where its norms were not frozen.
@@ -115,7 +101,7 @@ class SpikingClassifier(L.LightningModule):
                 raise ValueError(f"`checkpoint_activations` is not for {config.model}")
             self.net.checkpoint_activations()
         # How many steps there are is known once the training begins.
-        self._schedule = SharpnessSchedule(self.net, 1, **config.schedule())
+        self._schedule = transfer.SharpnessSchedule(self.net, 1, **config.schedule())
         self._frozen = False  # whether the norms are, since their share of the training
         if config.compile:
             self.net.compile()
@@ -155,10 +141,8 @@ class SpikingClassifier(L.LightningModule):
     def logits_seq(self, x_seq: Tensor, as_trained: bool | None = None) -> Tensor:
         """Logits [T, N, num_classes] of frames [T, N, C, H, W], from the neurons' first state.
 
-        Args:
-            x_seq: frames.
-            as_trained: whether a truncated BPTT's parts go through the network one by one; None
-                is in training only.
+        ``as_trained``: a truncated BPTT's parts go through the network one by one; None is in
+        training only.
         """
         functional.reset_net(self.net)
         x_seq = _channels_last(x_seq)
@@ -167,8 +151,7 @@ class SpikingClassifier(L.LightningModule):
         if self._captured is not None and self.training and torch.is_grad_enabled():
             return self._captured(x_seq)
         if not truncated or steps is None or steps >= len(x_seq):
-            logits_seq: Tensor = self.net(x_seq)
-            return logits_seq
+            return self.net(x_seq)
         parts = []
         for part in x_seq.split(steps):
             functional.detach_net(self.net)
@@ -188,16 +171,16 @@ class SpikingClassifier(L.LightningModule):
             self._seed(batch_index)
         share = self.config.freeze_norm
         due = share is not None and self.global_step >= share * self._schedule.total_steps
-        if due != self._frozen and norms_of(self.net):
+        if due != self._frozen and transfer.norms_of(self.net):
             if due:
                 self._calibrate(batch_index)
-            freeze_norms(self.net, due)
+            transfer.freeze_norms(self.net, due)
             self._frozen = due
 
     def _initialise(self, share: float, x_seq: Tensor) -> None:
         """Scales the weights so that layers without a norm fire; on all devices the same."""
         with self.trainer.precision_plugin.forward_context():
-            if not initialise(self.net, x_seq, share):
+            if not transfer.initialise(self.net, x_seq, share):
                 _logger.warning("`initialise` (=%s) is off: each neuron has a norm before", share)
         self.net.load_state_dict(self.trainer.strategy.broadcast(self.net.state_dict()))
 
@@ -207,7 +190,7 @@ class SpikingClassifier(L.LightningModule):
         loader: Any = self.trainer.train_dataloader if data is None else data.train_dataloader()
         batches = (_channels_last(x_seq.to(self.device)) for x_seq, _ in loader)
         with self.trainer.precision_plugin.forward_context():
-            calibrate(self.net, batches, CALIBRATION_BATCHES, hard=False)
+            transfer.calibrate(self.net, batches, CALIBRATION_BATCHES, hard=False)
         self._seed(batch_index)  # which the samples' augmentation changed
 
     def _seed(self, batch_index: int) -> None:
@@ -284,15 +267,14 @@ class SpikingClassifier(L.LightningModule):
             # sharpness no schedule has changed.
             for name, module in self.named_modules():
                 if isinstance(module, SpikeFunction):
-                    for parameter in (self.config.sharpness or {}).keys() & set(
+                    for key in set(self.config.sharpness or {}).intersection(
                         module.parameter_names
                     ):
-                        checkpoint["state_dict"][f"{name}.{parameter}"] = torch.tensor(
-                            getattr(module, parameter), dtype=torch.float64
-                        )
+                        sharpness = torch.tensor(getattr(module, key), dtype=torch.float64)
+                        checkpoint["state_dict"][f"{name}.{key}"] = sharpness
         self._frozen = typed("norms_frozen", checkpoint.get("norms_frozen", False), bool)
-        if norms_of(self.net):
-            freeze_norms(self.net, self._frozen)
+        if transfer.norms_of(self.net):
+            transfer.freeze_norms(self.net, self._frozen)
         theirs = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for key in (
             "model", "in_shape", "num_classes", "width", "widths", "depths", "neuron", "norm"
@@ -305,7 +287,7 @@ class SpikingClassifier(L.LightningModule):
 
     def validation_step(self, batch: Batch, _batch_index: int) -> None:
         x_seq, labels = batch
-        with firing_hard(self.net):
+        with transfer.firing_hard(self.net):
             logits = self(x_seq)
         self.val_accuracy(logits, labels)
         self._log_loss("val_loss", logits, labels, prog_bar=True)
@@ -314,8 +296,10 @@ class SpikingClassifier(L.LightningModule):
     def test_step(self, batch: Batch, _batch_index: int) -> None:
         x_seq, labels = batch
         with (
-            firing_hard(self.net),
-            monitor.OutputMonitor(self.net, neuron.BaseNode, _rate_and_count) as fired,
+            transfer.firing_hard(self.net),
+            monitor.OutputMonitor(
+                self.net, neuron.BaseNode, lambda spikes: (spikes.mean(), spikes.numel())
+            ) as fired,
         ):
             hard = self(x_seq)
         for name in self.layer_names():
@@ -326,25 +310,25 @@ class SpikingClassifier(L.LightningModule):
             self._log(f"firing_rate/{name}", own, labels)
         self._log("firing_rate", self.firing_rates["network"], labels)
         soft = hard
-        if any(trains_smooth(f) for f in spike_functions(self.net)):
-            with firing_as_trained(self.net):
+        if any(trains_smooth(f) for f in transfer.spike_functions(self.net)):
+            with transfer.firing_as_trained(self.net):
                 soft = self(x_seq)
         trained = soft
-        if len(labels) > 1 and trains_by_batch(self.net):  # one sample has no statistics
-            with firing_as_trained(self.net), batch_statistics(self.net):
+        if len(labels) > 1 and transfer.trains_by_batch(self.net):  # one sample has no statistics
+            with transfer.firing_as_trained(self.net), transfer.batch_statistics(self.net):
                 trained = self.logits_seq(x_seq, as_trained=True).mean(0)
         for form, logits in zip(FORMS, (hard, soft, trained), strict=True):
             self.scores[form].update(logits, labels)
-        for form, logits in zip(FORMS[:2], (hard, soft), strict=True):
-            self._log_loss(f"{form}_loss", logits, labels)
+        self._log_loss("hard_loss", hard, labels)
+        self._log_loss("soft_loss", soft, labels)
 
     def on_test_epoch_end(self) -> None:
         accuracies = {}
         for form, scores in self.scores.items():
             counts = scores.compute().double()  # [classes, (tp, fp, tn, fn, support)]
             scores.reset()
-            right, samples = counts[:, 0].sum(), counts[:, 4].sum()
-            accuracies[form] = right / samples
+            samples = counts[:, 4].sum()
+            accuracies[form] = counts[:, 0].sum() / samples
         found = {
             **{f"{form}_accuracy": accuracy for form, accuracy in accuracies.items()},
             "statistics_gap_pp": 100 * (accuracies["trained"] - accuracies["soft"]),
@@ -357,34 +341,28 @@ class SpikingClassifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         config = self.config
         settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-        if config.recipe == "surrogate_free":
-            settings |= ANY_SIZE
-        optimizer = (
-            torch.optim.AdamW(self.parameters(), **settings)
-            if config.optimizer == "adamw"
-            else torch.optim.SGD(self.parameters(), momentum=0.9, **settings)
-        )
-        warmup_epochs = config.warmup_epochs
+        if config.recipe == "surrogate_free":  # gradients shrink by many powers of ten
+            settings |= {"betas": (0.9, 0.95), "eps": 1e-20}
+        kind: Any = torch.optim.AdamW
+        if config.optimizer == "sgd":
+            kind = partial(torch.optim.SGD, momentum=0.9)
+        optimizer = kind(self.parameters(), **settings)
 
         def share(step: int) -> float:
             if step == 0:  # when the data are not set up yet
-                return 0.0 if warmup_epochs else 1.0
+                return 0.0 if config.warmup_epochs else 1.0
             steps = self._total_steps()
             epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-            rising = int(min(steps - 1, warmup_epochs * math.ceil(epoch)))
+            rising = int(min(steps - 1, config.warmup_epochs * math.ceil(epoch)))
             if step < rising:
                 return step / rising
             return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def _log_loss(self, name: str, logits: Tensor, labels: Tensor, **options: Any) -> None:
-        metric = self.losses[name]
-        # Lightning's own mean over devices rounds the mean of their numbers of samples
+        metric = self.losses[name]  # Lightning's mean over devices rounds their numbers of samples
         metric.update(nn.functional.cross_entropy(logits, labels), weight=len(labels))
         self._log(name, metric, labels, **options)
 
@@ -395,10 +373,6 @@ class SpikingClassifier(L.LightningModule):
 def _channels_last(x_seq: Tensor) -> Tensor:
     """Frames in the layout that the CPU's convolutions, norms and poolings take least time with."""
     return x_seq.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(x_seq)
-
-
-def _rate_and_count(spike_seq: Tensor) -> tuple[Tensor, int]:
-    return spike_seq.mean(), spike_seq.numel()
 
 
 def _plain(value: Any) -> Any:

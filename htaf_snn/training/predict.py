@@ -1,13 +1,12 @@
 """Labels of recordings by a checkpoint alone: framing and class names stand in it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +58,7 @@ class Prediction:
 
 
 def framing_in(content: dict[str, Any], checkpoint: Path) -> tuple[Framing, list[str]]:
-    """Returns a checkpoint's framing and the names of its classes.
-
-    Raises:
-        ValueError: it was trained on static images, or its settings are damaged.
-    """
+    """Returns a checkpoint's framing and the names of its classes."""
     state = content.get(SpikingDataModule.__name__)
     if not isinstance(state, dict) or "framing" not in state:
         name = content.get("datamodule_hyper_parameters", {}).get("name", "other data")
@@ -141,19 +136,17 @@ def draw(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) 
     good = [p for p in predictions if not p.error]
     if not good:
         raise ValueError("no recording has a label: there is nothing to draw")
-    names = list(dict.fromkeys(p.path for p in good))
-    if len(names) > _MOST_DRAWN:
-        _logger.info(
-            "%s: the first %d of %d recordings; --csv and --json have all", path, _MOST_DRAWN,
-            len(names),
-        )  # fmt: skip
-    of = {name: [p for p in good if p.path == name] for name in names[:_MOST_DRAWN]}
+    of = [(path, list(windows)) for path, windows in groupby(good, lambda p: p.path)]
+    if len(of) > _MOST_DRAWN:
+        drawn = f"the first {_MOST_DRAWN} of {len(of)} recordings"
+        _logger.info("%s: %s; --csv and --json have all", path, drawn)
+        of = of[:_MOST_DRAWN]
     figure = Figure((8, 2.4 * len(of)), layout="constrained")
     axes = figure.subplots(len(of), 1, squeeze=False)[:, 0]
-    for axis, (recording, windows) in zip(axes, of.items(), strict=True):
+    for axis, (recording, windows) in zip(axes, of, strict=True):
         seconds = [p.start / 1e6 for p in windows]
-        ends = [*seconds[1:], seconds[-1] + (seconds[-1] - seconds[-2] if len(windows) > 1 else 1)]
-        edges = [*seconds, ends[-1]]
+        last = seconds[-1] - seconds[-2] if len(windows) > 1 else 1
+        edges = [*seconds, seconds[-1] + last]
         counts = np.array([p.events for p in windows])
         axis.stairs(counts / counts.max(), edges, fill=True, color="0.9", label="events")
         for number, name in enumerate(classes):

@@ -1,7 +1,5 @@
 """Progress of a training: a bar in a terminal, else a line an epoch; epochs count from 1."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

@@ -1,7 +1,5 @@
 """Batch norm over several GPUs, for layers that take all time steps at once."""
 
-from __future__ import annotations
-
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from spikingjelly.activation_based import base
 from torch import Tensor, nn
@@ -25,21 +23,18 @@ class MultiStepSyncBatchNorm(LayerSync):
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        for name, module in list(model.named_modules(remove_duplicate=False)):
-            if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
-                model.set_submodule(name, _synchronised(module))
+        for name, norm in list(model.named_modules(remove_duplicate=False)):
+            if not isinstance(norm, _BatchNorm) or isinstance(norm, nn.SyncBatchNorm):
+                continue
+            made = nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+            if isinstance(norm, base.StepModule) and norm.step_mode == "m":
+                made.__class__ = _MultiStepSyncBatchNorm
+            if isinstance(norm, AveragedNorm):
+                ours = DeferredNorm if isinstance(norm, DeferredNorm) else AveragedNorm
+                made.__class__ = norm_class(type(made), ours)
+                made.__dict__["frozen"] = norm.frozen
+            model.set_submodule(name, made)
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
         return model  # the layers stay usable: outside of training they are batch norm
-
-
-def _synchronised(norm: _BatchNorm) -> nn.SyncBatchNorm:
-    made = nn.SyncBatchNorm.convert_sync_batchnorm(norm)
-    if isinstance(norm, base.StepModule) and norm.step_mode == "m":
-        made.__class__ = _MultiStepSyncBatchNorm
-    if isinstance(norm, AveragedNorm):
-        ours = DeferredNorm if isinstance(norm, DeferredNorm) else AveragedNorm
-        made.__class__ = norm_class(type(made), ours)
-        made.__dict__["frozen"] = norm.frozen
-    return made  # type: ignore[no-any-return]

@@ -1,9 +1,7 @@
 """Using a trained checkpoint: test, predict, find its gap, calibrate it."""
 
-from __future__ import annotations
-
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ from ..files import refuse_existing, write_whole
 from ..models.registry import is_network
 from ..neurons.host import is_neuron_class
 from ..surrogates.registry import is_spike_function
-from ..transfer import TransferGap, transfer_gap
 from . import predict as prediction
 from .config import ModelConfig, migrate
 from .module import SpikingClassifier
@@ -50,8 +47,9 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
 def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
     with checkpoint_errors(checkpoint):
         settings = migrate(settings_in(content, "hyper_parameters"))
-        for key, (what, fits) in _IMPORTED.items():
-            check_import(what, settings.get(key), fits, allow)
+        check_import("spike function", settings.get("spike"), is_spike_function, allow)
+        check_import("neuron", settings.get("neuron"), is_neuron_class, allow)
+        check_import("network", settings.get("model"), is_network, allow)
         rest = {key: settings.pop(key, None) for key in ("in_shape", "num_classes", "seed", "T")}
         config = ModelConfig.of(settings, "entry of its hyper_parameters", complete=True)
         given = arguments_of(SpikingClassifier, rest, "entry of its hyper_parameters")
@@ -59,10 +57,8 @@ def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> Spik
         model.on_load_checkpoint(content)
         model.load_state_dict(content["state_dict"])
         epoch = typed("epoch", content.get("epoch", 0), int)
-    _logger.info(
-        "%s: the weights of epoch %s, step %s",
-        checkpoint, epoch + 1, content.get("global_step"),
-    )  # fmt: skip
+    step = content.get("global_step")
+    _logger.info("%s: the weights of epoch %s, step %s", checkpoint, epoch + 1, step)
     return model.eval()
 
 
@@ -78,14 +74,6 @@ def _load(
             f"its data, {data.data_set.name}, have {data.in_shape} and {data.num_classes}"
         )
     return model, data
-
-
-# What may be named by an import path: what it is, and whether something is that.
-_IMPORTED: dict[str, tuple[str, Callable[[object], bool]]] = {
-    "spike": ("spike function", is_spike_function),
-    "neuron": ("neuron", is_neuron_class),
-    "model": ("network", is_network),
-}
 
 
 class Measured(dict[str, float]):
@@ -128,7 +116,7 @@ def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -
 
 def gap(
     checkpoint: Path, root: Path | None = None, band: float = 0.1, allow: str | None = None
-) -> TransferGap:
+) -> transfer.TransferGap:
     """Finds where a checkpoint loses accuracy, at running statistics or the exact step.
 
     It is measured on validation data.
@@ -140,7 +128,7 @@ def gap(
         allow: module that the checkpoint's spike function and neuron may be imported from.
     """
     model, data = _load(checkpoint, root, allow)
-    return transfer_gap(model, data.val_dataloader(), band)
+    return transfer.transfer_gap(model, data.val_dataloader(), band)
 
 
 def calibrate(
@@ -160,9 +148,6 @@ def calibrate(
         out: the new checkpoint; ``<checkpoint>-calibrated.ckpt`` beside it unless it is given.
         allow: module that the checkpoint's spike function and neuron may be imported from.
         overwrite: whether a file that is there is replaced.
-
-    Returns:
-        the new checkpoint's path.
     """
     out = out or checkpoint.with_name(f"{checkpoint.stem}-calibrated.ckpt")
     refuse_existing([out], overwrite)

@@ -1,7 +1,5 @@
 """Integer spikes as binary ones, a time step each, for inference."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

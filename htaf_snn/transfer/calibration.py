@@ -1,11 +1,9 @@
 """Batch norm statistics of the network as it is used."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -75,7 +73,14 @@ def calibrate(
         counts = calls(net, norms, next(inputs()))
         try:
             for norm, count in counts.items():
-                _estimate(net, norm, count, inputs())
+                momentum, norm.momentum = norm.momentum, None  # the plain mean
+                norm.reset_running_stats()
+                norm.training = True  # a frozen one too
+                try:
+                    for x in inputs():
+                        run_up_to(net, x, norm, count)
+                finally:
+                    norm.training, norm.momentum = False, momentum
         except BaseException:
             for norm, state in before:
                 norm.load_state_dict(state)
@@ -94,46 +99,16 @@ class _ReachedError(BaseException):
     """Ends a forward pass where the module in question was called."""
 
 
-def run_up_to(
-    net: nn.Module,
-    x: Tensor,
-    module: nn.Module,
-    count: int,
-    look: Callable[..., object] = lambda *_: None,
-) -> None:
-    """Runs the network until a module was called ``count`` times.
+def run_up_to(net: nn.Module, x: Tensor, module: nn.Module, count: int) -> None:
+    """Runs the network, whose neurons are at rest, until a module was called ``count`` times."""
+    seen = itertools.count(1)
 
-    Args:
-        net: whose neurons are at rest.
-        x: its input.
-        module: of the network.
-        count: how often a forward pass calls it.
-        look: is given the module, its inputs and its output at each call.
-    """
-    seen = 0
-
-    def stop(*call: object) -> None:
-        nonlocal seen
-        seen += 1
-        look(*call)
-        if seen == count:
+    def stop(*_: object) -> None:
+        if next(seen) == count:
             raise _ReachedError
 
     with hooked([module], stop), suppress(_ReachedError):
         net(x)
-
-
-def _estimate(net: nn.Module, norm: _BatchNorm, count: int, inputs: Iterable[Tensor]) -> None:
-    """Gives ``norm`` the mean of its input's statistics; it is called ``count`` times a pass."""
-    momentum, norm.momentum = norm.momentum, None  # the plain mean
-    norm.reset_running_stats()
-    norm.training = True  # a frozen one too
-    try:
-        for x in inputs:
-            run_up_to(net, x, norm, count)
-    finally:
-        norm.training = False
-        norm.momentum = momentum
 
 
 def freeze_norms(net: nn.Module, frozen: bool = True) -> None:

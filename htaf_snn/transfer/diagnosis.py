@@ -1,7 +1,5 @@
 """Diagnosis of the transfer gap by layer, and of how close outputs are to 0 and 1."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,15 +85,12 @@ class TransferGap:
             f"  {layer.gap_pp:+8.2f}"
             for layer in self.layers
         ]
-        born = self.born_in or "no layer"
-        return "\n".join(
-            [
-                *lines,
-                f"statistics gap {self.statistics_gap_pp:+.2f} pp: {self.trained_accuracy:.4f} as "
-                f"trained, {self.soft_accuracy:.4f} with running statistics",
-                f"transfer gap {self.gap_pp:+.2f} pp, most of it born in {born}",
-            ]
-        )
+        lines += [
+            f"statistics gap {self.statistics_gap_pp:+.2f} pp: {self.trained_accuracy:.4f} as "
+            f"trained, {self.soft_accuracy:.4f} with running statistics",
+            f"transfer gap {self.gap_pp:+.2f} pp, most of it born in {self.born_in or 'no layer'}",
+        ]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Switching a whole network between its smooth and its exact form."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.surrogate import SurrogateFunctionBase
@@ -17,21 +15,17 @@ def spike_functions(net: nn.Module) -> list[SurrogateFunctionBase]:
     return [m for m in net.modules() if isinstance(m, SurrogateFunctionBase)]
 
 
-@contextmanager
-def firing_hard(net: nn.Module) -> Iterator[None]:
+def firing_hard(net: nn.Module) -> AbstractContextManager[None]:
     """Lets every spike function fire with the exact step within the block, whatever its mode."""
-    with _firing(spike_functions(net), spiking=True):
-        yield
+    return _firing(spike_functions(net), spiking=True)
 
 
-@contextmanager
-def firing_as_trained(net: nn.Module) -> Iterator[None]:
+def firing_as_trained(net: nn.Module) -> AbstractContextManager[None]:
     """Lets every spike function's forward pass be that of training within the block.
 
     Smooth for HTAF and the scaled sigmoid; the exact step for surrogates.
     """
-    with _firing([f for f in spike_functions(net) if trains_smooth(f)], spiking=False):
-        yield
+    return _firing([f for f in spike_functions(net) if trains_smooth(f)], spiking=False)
 
 
 @contextmanager

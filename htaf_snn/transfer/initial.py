@@ -1,7 +1,5 @@
 """Weights at the start of a training with which every layer of neurons fires."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial
@@ -95,7 +93,8 @@ def _run(net: nn.Module, x: Tensor, node: nn.Module, count: int) -> tuple[list[T
         fired.append((spike.detach() > 0).double().mean())
 
     functional.reset_net(net)
-    run_up_to(net, x, node, count, look)
+    with hooked([node], look):
+        run_up_to(net, x, node, count)
     return inputs, float(sum(fired)) / count
 
 

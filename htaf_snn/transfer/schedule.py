@@ -1,7 +1,5 @@
 """Sharpness over a training: from a smooth network to one that fires exactly."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -115,11 +113,8 @@ class SharpnessSchedule:
 
     def has_handed_over(self, step: int) -> bool:
         """Returns True if the hardening has ended at a step, or there is none."""
-        return (
-            not self._smooth
-            or self.hardening is None
-            or (step >= self.hardening[1] * self.total_steps)
-        )
+        end = 0.0 if self.hardening is None else self.hardening[1]
+        return not self._smooth or step >= end * self.total_steps
 
     def _between(self, start: float, end: float, progress: float) -> float:
         if self.shape == "geometric":

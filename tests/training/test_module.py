@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from htaf_snn import HTAFSpike, LIFNode
 from htaf_snn.training import ModelConfig, SpikingClassifier
-from htaf_snn.training.finite import DivergedError, first_not_finite
+from htaf_snn.training.concerns import DivergedError, first_not_finite
 from htaf_snn.training.losses import mean_cross_entropy
 from htaf_snn.training.sync import MultiStepSyncBatchNorm
 from htaf_snn.transfer import spike_functions

@@ -1,8 +1,8 @@
-"""Spiking VGGs for small inputs."""
+"""Spiking networks without shortcuts: VGGs for small inputs, and fully connected ones."""
 
-from __future__ import annotations
-
+import itertools
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, Literal
 
 from spikingjelly.activation_based import layer
@@ -19,29 +19,15 @@ _POOLINGS = {"max": layer.MaxPool2d, "average": layer.AvgPool2d}
 class SpikingVGG(SpikingNetwork):
     """Blocks of convolution, norm, neuron and pooling, then a linear read-out.
 
-    A block halves the side by pooling as long as it has at least 2 pixels.
+    A block halves the side by pooling as long as it has at least 2 pixels. Shapes, errors and the
+    other arguments are those of `model`.
 
     Args:
-        in_shape: (C, H, W) of a frame; H and W from 8 to 128 pixels.
-        num_classes: outputs of the read-out, >= 1.
-        widths: channels of each block's convolutions; a number stands for a single one.
-        spiking_neuron: the neuron's class, as in SpikingJelly's models.
-        width: factor on every channel count, > 0.
-        norm: "bn", or "tdbn" for threshold-dependent batch norm.
-        dropout: probability that an input of the read-out is zero, in [0, 1).
+        widths: channels of each block's convolutions, >= 1; a number stands for a single one.
         pooling: "max" or "average".
         bias: whether the convolutions have one.
         read_out_side: pixels a side that the layers behind the blocks see at most, >= 1.
         hidden: neurons of a fully connected layer, with its norm, before the read-out; 0 for none.
-        **kwargs: arguments of every neuron, copied for each, for example
-            ``surrogate_function=HTAFSpike()``.
-
-    Shape:
-        input [T, N, C, H, W]; output [T, N, num_classes], logits at each time step.
-
-    Raises:
-        ValueError: a size or a probability out of range, no block, a width below 1, an unknown
-            norm or pooling.
 
     Source:
         Simonyan and Zisserman 2015, arXiv 1409.1556.
@@ -91,3 +77,33 @@ class SpikingVGG(SpikingNetwork):
             layers += parts.hidden(size, parts.channels(hidden))
             size = parts.channels(hidden)
         super().__init__(nn.Sequential(*layers), in_shape[0], size, num_classes, dropout)
+
+
+class SpikingMLP(SpikingNetwork):
+    """Layers of neurons, each fully connected to the one before and with its norm, and a read-out.
+
+    Each number of a frame is an input. Shapes, errors and the other arguments are those of `model`.
+
+    Args:
+        widths: neurons of each layer, >= 1.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        num_classes: int,
+        widths: Sequence[int] = (256, 256),
+        spiking_neuron: Callable[..., nn.Module] = LIFNode,
+        *,
+        width: float = 1.0,
+        norm: Norm = "bn",
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        check_sizes(in_shape, num_classes, smallest=1, largest=None)
+        if not widths or not all(isinstance(one, int) and one >= 1 for one in widths):
+            raise ValueError(f"`widths` (={list(widths)}) must name a positive width a layer")
+        parts = Parts(spiking_neuron, kwargs, width, norm)
+        sizes = [prod(in_shape), *map(parts.channels, widths)]
+        layers = [part for pair in itertools.pairwise(sizes) for part in parts.hidden(*pair)]
+        super().__init__(nn.Sequential(*layers), in_shape[0], sizes[-1], num_classes, dropout)
