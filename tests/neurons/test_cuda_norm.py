@@ -115,6 +115,18 @@ def test_every_dtype_is_as_near_as_torchs_own(
         assert error <= 2 * other + 2e-6 * float(wanted.abs().max())
 
 
+def test_a_mean_far_from_zero_costs_no_digits() -> None:
+    net = pair()
+    x = 3 * torch.randn(4, 6, CHANNELS, 2, 4) + 1e5 * torch.rand(CHANNELS, 1, 1)
+    average_norms(net)
+    exact = seen_of(copy.deepcopy(net).double(), x.double())
+    fuse_norms(net)
+    of_training = slice(-1 - len(list(net.buffers())))  # a running mean is rounded to float32
+    for wanted, got in zip(exact[of_training], seen_of(net, x)[of_training], strict=True):
+        size = float(wanted.abs().max())
+        torch.testing.assert_close(got, wanted, rtol=0, atol=5e-6 * size, check_dtype=False)
+
+
 def test_launches_and_what_is_kept() -> None:
     net, x = pair(), torch.randn(4, 3, CHANNELS, 3, 5, requires_grad=True)
     fuse_norms(net)
@@ -134,7 +146,7 @@ def test_launches_and_what_is_kept() -> None:
     assert all(t.untyped_storage().nbytes() <= of_channels for t in kept if t is not kept[2])
 
 
-def test_a_capture_and_its_replays() -> None:
+def test_replays_see_hardness_and_move_the_running_statistics() -> None:
     net, x = pair(), torch.randn(4, 3, CHANNELS, 3, 5)
     twin = copy.deepcopy(net)
     for module in (net, twin):
@@ -147,6 +159,11 @@ def test_a_capture_and_its_replays() -> None:
         out = module(own)
         return [out.detach(), *torch.autograd.grad(out, [own, *module.parameters()], weights)]
 
+    def harden(hardness: float) -> None:
+        for module in (net, twin):
+            module[1].surrogate_function.hardness = hardness  # type: ignore[union-attr]
+
+    harden(0.5)
     run(net, x)
     run(twin, x)
     kept: list[Tensor] = []
@@ -158,7 +175,9 @@ def test_a_capture_and_its_replays() -> None:
             patch.setattr(torch, name, lambda *a, m=make, **k: [t := m(*a, **k), keep(t)][0])
         found = run(net, x)
     assert len(graph) == 6
-    for _ in range(2):
+    for hardness in (0.2, 0.9):
+        harden(hardness)
+        htaf_snn.refresh(net)
         x.copy_(torch.randn_like(x))
         for launch, call in graph:
             launch(*call)
