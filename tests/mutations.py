@@ -86,6 +86,18 @@ HEADERS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
         ("(at += end) < call.N", "(at += end) < 0"),
         ("i + w) : 0", "i) : 0"),
     )),
+    "kernel_cuda_norm.h": (("test_cuda_norm",), (
+        ("++*call.tracked", "*call.tracked"),
+        ("number(x[0].of[w]) - pivot[w]", "0"),
+        ("square[w] - sum[w] * step", "square[w]"),
+        ("many * d * d", "d * d"),
+        ("all > call.momentum ? all : call.momentum", "call.momentum"),
+        ("(elements / (elements - 1))", "1.0"),
+        ("offset * scale + bias", "bias"),
+        ("a[w] = b[w] * of[4] - share * g_bias", "a[w] = -share * g_bias"),
+        ("+ of[4] * g_bias)", ")"),
+        ("b[w] * d), g", "b[w]), g"),
+    )),
 }  # fmt: skip
 # What no caller tells from its change: an empty result, and zip's strict, which is an assertion.
 _EMPTY = ("return", "return None", "return False", "return ''", "return 0", "return []")

@@ -103,7 +103,7 @@ def revert(net: nn.Module) -> nn.Module:
     if not ours:
         raise ValueError(f"{type(net).__name__} has no neuron of htaf_snn's to revert")
     for module in ours:
-        for name in ("_backend", "_resolved", "_key", "proof", "proofs"):
+        for name in ("_backend", "_resolved", "_key", "proof", "proofs", "gpu"):
             module.__dict__.pop(name, None)
         module.__class__ = ORIGINAL_OF[type(module)]
     return net

@@ -36,10 +36,14 @@ class DeferredNorm(AveragedNorm):
     Listed before a class of torch's or SpikingJelly's. Where the neurons are to compute it, it
     passes its input on and tells them. Else it computes what that class does: where its caller is
     not the module whose forward was followed, or that module changed since; where a hook watches
-    the norm or the neurons; where torch compiles or anything listens to it; and on a GPU, where
-    cuDNN's norm and then the neurons take less time. Where their kernel can't compute it, the
-    neurons ask for its output.
+    the norm or the neurons; where torch compiles or anything listens to it; and on a GPU, but for
+    `gpu`. Where their kernel can't compute it, the neurons ask for its output.
+
+    Attributes:
+        gpu: whether the neurons compute it on a GPU too, if its statistics are of one process.
     """
+
+    gpu = False
 
     def forward(self, x: Tensor) -> Tensor:
         if is_dynamo_compiling():
@@ -50,11 +54,19 @@ class DeferredNorm(AveragedNorm):
                 break
         else:
             proof = self._proven_anew(frame)
-        if proof is None or not proof.reaches_reader(x):
+        if (
+            proof is None
+            or not (x.device.type == "cpu" or self._is_fused_on(x.device))
+            or not proof.reaches_reader(x)
+        ):
             return self.compute(x)
         channel = 2 if getattr(self, "step_mode", "s") == "m" else 1
         proof.reader._resolved.waiting = (self, x, x.shape[channel:])
         return x
+
+    def _is_fused_on(self, device: torch.device) -> bool:
+        together = isinstance(self, nn.SyncBatchNorm) and _world() > 1
+        return device.type == "cuda" and self.gpu and not together
 
     def compute(self, x: Tensor) -> Tensor:
         """The output, as the class behind this one computes it."""
@@ -106,7 +118,7 @@ class DeferredNorm(AveragedNorm):
             and x.shape[channel] == self.num_features
             and x.numel() > self.num_features  # more than one, which has no variance, a channel
             and all(t is None or (t.dtype == state and t.is_contiguous()) for t in held)
-            and compile_obstacle(text, x.dtype, normed=True) is None
+            and (x.is_cuda or compile_obstacle(text, x.dtype, normed=True) is None)
         )
 
 
@@ -149,7 +161,7 @@ class Proof:
         """Returns True if the reader is given ``x``, or a view of it, and nothing sees that."""
         own = self.reader
         return not (
-            x.device.type != "cpu" or type(x) is not Tensor or torch_state.listens()
+            type(x) is not Tensor or torch_state.listens()
             or (self.copies and not x.is_contiguous())
             or own._forward_hooks or own._forward_pre_hooks
             or own._backward_hooks or own._backward_pre_hooks
@@ -174,16 +186,17 @@ def _world() -> int:
     return of.get_world_size() if of.is_available() and of.is_initialized() else 1
 
 
-def fuse_norms(net: nn.Module) -> dict[str, str]:
+def fuse_norms(net: nn.Module, gpu: bool = False) -> dict[str, str]:
     """Has the norms that feed fused neurons alone be computed within these, in place.
 
-    All batch norms become an `AveragedNorm`.
+    All batch norms become an `AveragedNorm`. Norms that were fused before take ``gpu``.
 
     Each module's own forward is followed symbolically, in training and in evaluation and along
     every branch. Its children are taken as they are, but for those that put out what a norm does.
 
     Args:
         net: a network whose neurons are ours.
+        gpu: have GPUs do so too. Whether that is faster there has not been measured yet.
 
     Returns:
         by the name of each batch norm that stays as it is, the reason.
@@ -213,6 +226,9 @@ def fuse_norms(net: nn.Module) -> dict[str, str]:
                 norm.__dict__["proof"] = (found,)
                 left.pop(key)
     average_norms(net)
+    for module in net.modules():
+        if isinstance(module, DeferredNorm):
+            module.gpu = gpu
     return {names[key][0]: reason for key, reason in left.items()}
 
 

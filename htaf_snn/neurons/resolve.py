@@ -298,9 +298,8 @@ def resolve(
     text = step.traced.program
     if not fused(step, node.backend, x, multi) or text is None:
         return None
+    last = found
     if before is None:
-        if calls.plain is not None and calls.plain.is_captured:
-            calls.captured.append(calls.plain)
         found = calls.plain = Resolved(node, step, x, multi)
     elif not node._is_called_plainly() or not before.can_be_fused(x, multi, text):
         return None
@@ -309,6 +308,8 @@ def resolve(
         if found._last[0].channels != before.num_features:
             return None  # a parameter of the neurons varies along more than the channels
         calls.normed = found
+    if last is not None and last.is_captured:
+        calls.captured.append(last)
     return found, found._last
 
 
@@ -323,9 +324,9 @@ def refresh(net: nn.Module) -> None:
     """
     for name, module in net.named_modules():
         calls = module.__dict__.get("_resolved")
-        known = [] if calls is None else [calls.plain, *calls.captured]
+        known = [] if calls is None else [calls.plain, calls.normed, *calls.captured]
         captured = [one for one in known if one is not None and one.is_captured]
-        done = [one.refresh() for one in captured or known[:1] if one is not None]
+        done = [one.refresh() for one in captured or known[:2] if one is not None]
         if captured and not any(done):
             raise RuntimeError(
                 f"neuron {name!r} changed in more than its numbers since a CUDA graph was "

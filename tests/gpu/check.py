@@ -4,8 +4,9 @@
 
 It runs the tests marked ``gpu``; times kernels by torch's profiler, ours against SpikingJelly's
 ATan (Triton), its FlexSN and ReLU; times a training step of the small VGG, eager and as a captured
-graph; and takes the peak memory. It writes ``gpu.json`` and prints the tables of it. What does not
-run is written down with its error. ``--device cpu`` tries the script itself, on tiny inputs.
+graph, its batch norms apart and within the neurons' kernels; and takes the peak memory. It writes
+``gpu.json`` and prints the tables of it. What does not run is written down with its error.
+``--device cpu`` tries the script itself, on tiny inputs.
 """
 # ruff: noqa: T201  # a command
 
@@ -28,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import htaf_snn
 from benchmarks import layers, measure
-from benchmarks.train import _data, _networks, _peak_on_cuda, training_step
+from benchmarks.train import _data, _networks, _peak_on_cuda, other_norms, training_step
 
 _SECONDS = 330  # after which nothing more is begun
 
@@ -138,7 +139,7 @@ def plan(device: str) -> dict[str, Callable[[], Any]]:
     for layer in contenders:
         asked[f"kernels: {layer.name}"] = functools.partial(kernels, layer, *size, device)
     for N in batches:
-        for name in ("htaf_snn, HTAF", "SpikingJelly, ATan", "ReLU"):
+        for name in ("htaf_snn, HTAF", other_norms(device), "SpikingJelly, ATan", "ReLU"):
             for graphed in (False, True) if device == "cuda" else (False,):
                 label = f"step: {name}, N = {N}, {'graphed' if graphed else 'eager'}"
                 asked[label] = functools.partial(step_of, name, N, device, graphed)

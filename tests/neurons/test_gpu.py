@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 import htaf_snn
 from htaf_snn import HTAFSpike, spike_function, spike_function_names
 from htaf_snn.models import model
+from htaf_snn.neurons.batch_norm import average_norms
 from htaf_snn.neurons.kernels import cuda
 from htaf_snn.neurons.norm_fusion import fuse_norms
 from tests.neurons import test_fused, test_norm, test_zoo
@@ -86,14 +87,57 @@ def test_the_hosts_neurons(name: str, function: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_norms_before_the_kernel() -> None:
+def test_norms_before_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    original = cuda.CUDAKernel.norm
+
+    def watched(kernel: Any, name: str, *arguments: Any) -> None:
+        ran.append(name)
+        original(kernel, name, *arguments)
+
+    monkeypatch.setattr(cuda.CUDAKernel, "norm", watched)
     for seed in range(40):
         net, x, what = test_norm.pair(seed)
         twin = copy.deepcopy(net)
-        fuse_norms(twin)
-        wanted, got = test_norm.seen_of(net, x), test_norm.seen_of(twin.cuda(), x.cuda())
-        for a, b in zip(wanted, got, strict=True):
-            torch.testing.assert_close(b, a, rtol=1e-6, atol=1e-6, msg=lambda m: f"{what}: {m}")
+        average_norms(net)
+        for gpu in (False, True):
+            ran.clear()
+            fused = copy.deepcopy(twin).cuda()
+            fuse_norms(fused, gpu)
+            wanted, got = (
+                test_norm.seen_of(copy.deepcopy(net), x),
+                test_norm.seen_of(fused, x.cuda()),
+            )
+            assert ran == gpu * [*2 * ["norm_forward", "norm_backward"], "norm_forward"], what
+            for a, b in zip(wanted, got, strict=True):
+                torch.testing.assert_close(b, a, rtol=1e-6, atol=1e-6, msg=lambda m: f"{what}: {m}")
+
+
+def test_steps_with_norms_within_are_captured() -> None:
+    nets = [test_norm.small("soft").cuda() for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    x = torch.randn(3, 4, 3, 6, 6, device="cuda")
+
+    def run(net: nn.Module) -> list[Tensor]:
+        functional.reset_net(net)
+        out = net(x)
+        return [out, *torch.autograd.grad(out.square().sum(), list(net.parameters()))]
+
+    fuse_norms(nets[1], gpu=True)
+    average_norms(nets[0])
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for net in nets:
+            run(net)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run(nets[1])
+    for _ in range(2):
+        x.copy_(torch.randn_like(x))
+        graph.replay()
+        wanted = [*run(nets[0]), *nets[0].buffers()]
+        for a, b in zip([*captured, *nets[1].buffers()], wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("channels_last", [False, True], ids=["", "channels last"])

@@ -129,7 +129,7 @@ def test_random_steps(recipe: Any, ends: Any, shapes: Any, mode: Any, T: int) ->
             if kernels == "shim":
                 patch.setattr(cuda, "get_launch", shim_kernel)
                 patch.setattr(cuda, "_THREADS", 8)
-                patch.setitem(layer.KERNELS, "cpu", cuda.kernel)
+                patch.setitem(layer.KERNELS, "cpu", layer.KERNELS["cuda"])
             actual = observe(build(recipe, ends, shapes, mode, "cpu"), x_seq)
             for a, b in zip(actual, expected, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)

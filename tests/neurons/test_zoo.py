@@ -106,7 +106,7 @@ def test_the_cuda_kernels_equal_the_hosts(name: str, monkeypatch: pytest.MonkeyP
     launches.clear()
     monkeypatch.setattr(cuda, "get_launch", shim_kernel)
     monkeypatch.setattr(cuda, "_THREADS", 32)
-    monkeypatch.setitem(layer.KERNELS, "cpu", cuda.kernel)
+    monkeypatch.setitem(layer.KERNELS, "cpu", layer.KERNELS["cuda"])
     own = FUSED[name](HTAFSpike(mode="soft"))
     node: Any = htaf_snn.convert(copy.deepcopy(own), "cpu")
     mode = "s" if name in SINGLE or name == "LIAFNode" else "m"

@@ -65,6 +65,7 @@ BACKWARD = (  # gradients: of what `FORWARD` writes, and of what is read
     Buffer("gx", "X*", "INPUTS"), Buffer("gs0", "R*", "STATES"),  # or null
     Buffer("gp", "R*", "LEARNED"),
 )  # fmt: skip
+BATCH, RUNNING, GIVEN = range(3)  # whose statistics: kernel_norm.h's Mode
 NORM = (
     Buffer("mode", "i64"), Buffer("elements", "i64"), Buffer("eps", "double"),
     Buffer("momentum", "double"),  # least share of the newest batch in the running statistics
@@ -86,11 +87,23 @@ SUM = (  # of what the backward pass left on CUDA
     Buffer("sums", "i64"), Buffer("block_sums", "i64"),  # how many there are
     Buffer("table", "const R*", "LEARNED"), Buffer("grad", "R*", "LEARNED"),
 )  # fmt: skip
+GRID_NORM = (  # of the kernels on CUDA around those of a step
+    Buffer("total", "i64"), Buffer("channels", "i64"), Buffer("inner", "i64"),
+    Buffer("period", "i64"), Buffer("eps", "double"), Buffer("momentum", "double"),
+    Buffer("weight", "const R*"), Buffer("bias", "const R*"),  # or null
+    Buffer("running_mean", "R*"), Buffer("running_var", "R*"), Buffer("tracked", "i64*"),
+    Buffer("x", "const X*"), Buffer("gx", "X*"),  # or null: the statistics were given
+    Buffer("table", "R*"),  # what `moments` leaves, [2, period], or null
+    Buffer("scaling", "double*"),  # what forward leaves for backward, [5, C] of R
+    Buffer("sums", "double*"),  # the gradients of scale and shift, [2, C] of R
+    Buffer("g_weight", "R*"), Buffer("g_bias", "R*"),  # or null
+)  # fmt: skip
 SEQUENCES = ("x", "o", "s_seq", "go", "gs_seq", "gx")  # those that have a row for each step
 STRUCTS = {
     "Call": (*SCALARS, *ADDRESSES), "Forward": FORWARD, "Backward": BACKWARD,
     "NormForward": NORM, "NormBackward": NORM_BACKWARD,
     "GridForward": GRID_FORWARD, "GridBackward": GRID_BACKWARD, "Sum": SUM,
+    "GridNorm": GRID_NORM,
 }  # fmt: skip
 _BASES = {
     "Forward": "Call", "Backward": "Call", "NormForward": "Forward", "NormBackward": "Backward",
@@ -103,8 +116,13 @@ def counts(program: Program) -> dict[str, int]:
     return {"": 1, "UNIFORM": program.parameters.count(Scope.LAYER), **program.counts}
 
 
-def _structs(program: Program, names: Sequence[str], number: str = "double") -> str:
-    lines = ["namespace htaf_snn {", f"const int UNIFORM = {counts(program)['UNIFORM']};"]
+def _call_structs(program: Program, names: Sequence[str], number: str = "double") -> str:
+    uniform = f"const int UNIFORM = {counts(program)['UNIFORM']};"
+    return "\n".join(["namespace htaf_snn {", uniform, _structs(names, number)])
+
+
+def _structs(names: Sequence[str], number: str = "double") -> str:
+    lines = []
     for name in names:
         base = f" : {_BASES[name]}" if name in _BASES else ""
         lines.append(f"struct {name}{base} {{")
@@ -173,7 +191,7 @@ def cpu_source(program: Program, dtype: torch.dtype, normed: bool = False) -> st
             print_counts(program),
             print_hoisted(program),
             print_cpu_passes(program),
-            _structs(program, ("Call", "Forward", "Backward", "NormForward", "NormBackward")),
+            _call_structs(program, ("Call", "Forward", "Backward", "NormForward", "NormBackward")),
             _VALUES_OF_LAYER,
             read_header("kernel_cpu.h"),
             *([read_header("kernel_norm.h")] if normed else []),
@@ -214,9 +232,25 @@ def cuda_source(
             print_counts(program),
             print_hoisted(program),
             print_cuda_passes(program, dtype != torch.float64),
-            _structs(program, _CUDA_STRUCTS, "Number"),
+            _call_structs(program, _CUDA_STRUCTS, "Number"),
             "}",
             read_header("kernel_cuda.h"),
+        ]
+    )
+
+
+@functools.cache
+def cuda_norm_source(dtype: torch.dtype, width: int) -> str:
+    """The text that NVRTC gets for a batch norm before any step, as `cuda_source` for a step."""
+    return "\n".join(
+        [
+            f"#define WIDTH {width}",
+            f"#define MOST_THREADS {MOST_THREADS}",
+            *_types(dtype),
+            read_header("kernel.h"),
+            read_header("hardware.h"),
+            f"namespace htaf_snn {{\n{_structs(('GridNorm',))}\n}}",
+            read_header("kernel_cuda_norm.h"),
         ]
     )
 

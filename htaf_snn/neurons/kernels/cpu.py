@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..step.graph import Program
-from .buffers import Words, cpu_source
+from .buffers import Words, cpu_source, packer
 from .compiler import load_library
+
+_FORWARD, _BACKWARD = packer("NormForward"), packer("NormBackward")
+_NORM = {
+    "norm_forward": _FORWARD, "moments": _FORWARD, "norm_backward": _BACKWARD, "correct": _BACKWARD,
+}  # fmt: skip
 
 
 class CPUKernel:
@@ -23,13 +29,11 @@ class CPUKernel:
 
     number = "d"  # the format of a number of the layer
     functions = ("forward", "backward")
-    norm_functions = ("norm_forward", "norm_backward", "moments", "correct")
 
     def __init__(self, program: Program, dtype: torch.dtype, normed: bool = False) -> None:
-        names = self.norm_functions if normed else self.functions
         library = load_library(cpu_source(program, dtype, normed))
         self._functions: dict[str, Callable[[int], None]] = {}
-        for name in names:
+        for name in _NORM if normed else self.functions:
             function = getattr(library, name)
             function.argtypes, function.restype = [ctypes.c_void_p], None
             self._functions[name] = function
@@ -38,6 +42,12 @@ class CPUKernel:
         self, name: str, words: Words, _learned: Sequence[Tensor] = (), _live: None = None
     ) -> None:
         """Calls a function of the kernel on the words of its struct."""
+        self._functions[name](words.buffer_info()[0])
+
+    def norm(self, name: str, words: Words, values: Mapping[str, Any], _live: None = None) -> None:
+        """Calls a function of the step and of the norm before it, with the norm's arguments."""
+        pack, order = _NORM[name]
+        words = words + Words("q", pack(*order(values)))
         self._functions[name](words.buffer_info()[0])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import or_
 from typing import Any
 
@@ -13,7 +13,18 @@ from torch import Tensor
 
 from ..step.graph import Program, Scope
 from ..step.print import hoisted
-from .buffers import MOST_THREADS, SEQUENCES, STRUCTS, Words, counts, cuda_source, offsets
+from .buffers import (
+    BATCH,
+    MOST_THREADS,
+    SEQUENCES,
+    STRUCTS,
+    Words,
+    counts,
+    cuda_norm_source,
+    cuda_source,
+    offsets,
+    packer,
+)
 from .compiler import BackendUnavailableError
 
 SEGMENT = 32  # most steps of a launch, whose loads are all in flight at once; more are cut
@@ -21,6 +32,9 @@ _REGISTERS = 192  # of a thread's 255, for what it holds of its steps, states an
 _THREADS = MOST_THREADS
 _SUMS = 1 << 17  # threads among which the gradients of learned parameters are summed
 FLAGS = ("-std=c++17", "--prec-div=false")
+
+_pack_norm, _order_norm = packer("GridNorm")
+_NORM = ("moments", "normalize", "correct")  # the kernels around those of a step
 
 # A kernel by name, called as kernel(blocks, threads, the words of its struct).
 Launch = Callable[[int, int, Words], None]
@@ -51,6 +65,12 @@ def backward_segment(program: Program, dtype: torch.dtype = torch.float32, width
     fixed += len(hoisted(program, "layer"))
     each = state * len(program.kept) + packed * (program.inputs + program.outputs)
     return max(1, min(SEGMENT, (_REGISTERS - fixed) // each))
+
+
+def _period(row: int, total: int, width: int) -> int:
+    """How far a thread's neurons are apart: a multiple of all channels' row, and of the width."""
+    period = row * min(total // row, -(_SUMS * width // -row))
+    return period + row * (period % width)
 
 
 @functools.cache
@@ -147,6 +167,41 @@ class CUDAKernel:
         else:
             self._backward(words, address)
 
+    def norm(self, name: str, words: Words, values: Mapping[str, Any], live: Live | None) -> None:
+        """Launches a pass of the step and of the norm before it, whose arguments are ``values``."""
+        at, words = self._back, words[:]
+        T, N, channels, inner = words[0], words[1], words[at["channels"]], words[at["inner"]]
+        # The norm's parameters of the step are where `normalize` leaves them, 8 bytes a channel.
+        last = at["parameters"] + counts(self._program)["PARAMETERS"]
+        scaling = [values["scaling"] + 8 * channels * k for k in range(3)]
+        words[last - 3 : last] = Words("q", scaling)
+        width, row = self._width(words), channels * inner
+        of: dict[str, Any] = dict.fromkeys((b.name for b in STRUCTS["GridNorm"]), 0) | {**values}
+        of |= {"total": T * N, "channels": channels, "inner": inner, "x": words[at["x"]]}
+        of["period"] = _period(row, T * N, width)
+
+        def launch(kernel: str, neurons: int) -> None:
+            self._launch(kernel, neurons, Words("q", _pack_norm(*_order_norm(of))), 1, width)
+
+        if name == "norm_forward":
+            if values["mode"] == BATCH:
+                table = torch.empty(2 * of["period"], dtype=self._state, device=self._device)
+                of["table"] = table.data_ptr()
+                launch("moments", of["period"])
+            launch("normalize", channels * width * _THREADS)
+            self.run("forward", words, (), live)
+            return
+        sums = torch.empty(2, channels, dtype=torch.float64, device=self._device)
+        end = at["gp"] + len(self._program.learned)
+        words[end - 2 : end] = Words("q", map(Tensor.data_ptr, sums))
+        self.run("backward", words, (), live)
+        of["sums"] = sums.data_ptr()
+        if values["elements"]:
+            of["gx"] = words[at["gx"]]
+        else:
+            of["period"] = row  # the gradients of weight and bias alone
+        launch("correct", of["period"])
+
     def _width(self, words: Words) -> int:
         """Returns how many neurons of 16 bits lie together in words that are aligned, or 1."""
         pairs = self._dtype.itemsize == 2 and words[1] % 4 == 0
@@ -156,7 +211,10 @@ class CUDAKernel:
         """Launches the kernel of a variant of the text, as `cuda_source` takes it."""
         launch = self._launches.get((get_launch, name, variant))
         if launch is None:
-            source = cuda_source(self._program, self._dtype, *variant)
+            if name in _NORM:
+                source = cuda_norm_source(self._dtype, variant[1])
+            else:
+                source = cuda_source(self._program, self._dtype, *variant)
             launch = get_launch(source, name, self._device)
             self._launches[get_launch, name, variant] = launch
         launch(-(neurons // -(variant[1] * _THREADS)), _THREADS, words)
@@ -195,9 +253,7 @@ class CUDAKernel:
         parts = self._parts(words, "Backward", backward_segment(self._program, self._dtype, width))
         ends = self._ends(parts, live) if len(parts) > 1 else None  # which holds their memory
         row = words[at["channels"]] * words[at["inner"]]
-        # A thread's neurons are so far apart: a multiple of all channels, and of the width.
-        period = row * min(words[1] // row, -(_SUMS * width // -row)) if learned else words[1]
-        period += row * (period % width)
+        period = _period(row, words[1], width) if learned else words[1]
         blocks = -(period // -(width * _THREADS))
         # For each learned parameter the sums of a segment, by neuron or block, on an even place.
         rows = [period if by_neuron else blocks for by_neuron in self._by_neuron]

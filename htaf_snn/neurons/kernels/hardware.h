@@ -1,6 +1,8 @@
-// Operations on float that a GPU has in hardware, and pairs of 16-bit types. A text that is compiled
-// for a CPU instead, as the tests do, brings hardware_ex2 and hardware_rcp of its own.
+// What the kernels on CUDA share: operations on float that a GPU has in hardware, pairs of 16-bit types,
+// threads. A text that is compiled for a CPU instead, as the tests do, brings hardware_ex2 and
+// hardware_rcp of its own.
 
+#define EACH(k, n) _Pragma("unroll") for (int k = 0; k < (n); ++k)
 namespace htaf_snn {
 
 // A number of the layer, in a word of 8 bytes.
@@ -31,6 +33,22 @@ template <> HTAF_METHOD void round_to(R x, bfloat16& y) {
 }
 #endif
 #endif
+
+// The sum over a block of 2^n threads, the same order every time.
+template <class V> HTAF_FN V block_sum(V x) {
+    __shared__ V row[MOST_THREADS];
+    const unsigned thread = threadIdx.x;
+    __syncthreads();
+    row[thread] = x;
+    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (thread < half) row[thread] += row[thread + half];
+    }
+    __syncthreads();
+    return row[0];
+}
+
+HTAF_FN i64 thread_number() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 
 namespace hardware {
 

@@ -3,7 +3,6 @@
 // Included after kernel.h, hardware.h and a traced step's forward_step, record_step and
 // backward_step, with STEPS, WIDTH, WRITES_OUTPUTS and SEQUENCES defined.
 
-#define EACH(k, n) _Pragma("unroll") for (int k = 0; k < (n); ++k)
 #define IN_SEQUENCES(j) (SEQUENCES >> (j) & 1)
 
 namespace htaf_snn {
@@ -101,22 +100,6 @@ HTAF_FN void backward_neurons(
     }
     EACH(j, STATES) if (call.gs0[j]) write(call.gs0[j] + i, gs, j);
 }
-
-// The sum over a block of 2^n threads, the same order every time.
-template <class V> HTAF_FN V block_sum(V x) {
-    __shared__ V row[MOST_THREADS];
-    const unsigned thread = threadIdx.x;
-    __syncthreads();
-    row[thread] = x;
-    for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
-        __syncthreads();
-        if (thread < half) row[thread] += row[thread + half];
-    }
-    __syncthreads();
-    return row[0];
-}
-
-HTAF_FN i64 thread_number() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 
 }  // namespace htaf_snn
 

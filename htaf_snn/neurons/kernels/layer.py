@@ -18,10 +18,10 @@ from . import cpu, cuda
 from .buffers import STRUCTS, Words, arrangement, counts, offsets, scalars
 from .layout import channels_last, dense, like, memory_order, varied
 
-# Where a device's kernels are, of a program, an input dtype and a device.
-KERNELS: dict[str, Callable[[Program, torch.dtype, torch.device], Any]] = {
-    "cpu": lambda program, dtype, _: cpu.kernel(program, dtype),
-    "cuda": cuda.kernel,
+# Where a device's kernels are, of a program, an input dtype, a device, and whether with a norm.
+KERNELS: dict[str, Callable[[Program, torch.dtype, torch.device, bool], Any]] = {
+    "cpu": lambda program, dtype, _, normed: cpu.kernel(program, dtype, normed),
+    "cuda": lambda program, dtype, device, _: cuda.kernel(program, dtype, device),
 }
 
 
@@ -59,11 +59,7 @@ class Layer:
         self.program, self.dtype, self.device = program, x.dtype, x.device
         self.shape, self.stride, self.threads = x.shape, x.stride(), torch.get_num_threads()
         self.state_dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        self.kernel: Any = (
-            cpu.kernel(program, x.dtype, normed=True)
-            if normed
-            else KERNELS[x.device.type](program, x.dtype, x.device)
-        )
+        self.kernel: Any = KERNELS[x.device.type](program, x.dtype, x.device, normed)
         x_seq = x if multi else x.unsqueeze(0)
         self._copies_x = not (x_seq.is_contiguous() or channels_last(x_seq))
         x_seq = dense(x_seq)

@@ -8,11 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .buffers import NORM, Words, packer
+from .buffers import BATCH, GIVEN, NORM, RUNNING, Words
 from .layer import Layer
-
-(_pack, _order), (_pack_back, _order_back) = packer("NormForward"), packer("NormBackward")
-BATCH, RUNNING, GIVEN = range(3)  # whose statistics: kernel_norm.h's Mode
 
 
 class Norm(NamedTuple):
@@ -48,7 +45,7 @@ def batch_moments(layer: Layer, words: Words, group: Any) -> tuple[Tensor, int]:
     """
     found = torch.empty(2, layer.channels, dtype=torch.float64)
     values = dict.fromkeys((b.name for b in NORM), 0) | {"moments": found.data_ptr()}
-    layer.kernel.run("moments", words + Words("q", _pack(*_order(values))))
+    layer.kernel.norm("moments", words, values)
     count = layer.elements
     if group is None:
         return found, count
@@ -71,7 +68,7 @@ class NormedCall:
     def __init__(self, layer: Layer, norm: Norm) -> None:
         self._layer, self._norm = layer, norm
         self._elements = layer.elements if norm.batch else 0
-        self._scaling = torch.empty(5 * layer.channels, dtype=torch.float64)
+        self._scaling = torch.empty(5 * layer.channels, dtype=torch.float64, device=layer.device)
 
     def forward(
         self, given: Sequence[Any], head: Words, at_rest: bool, sequences: bool
@@ -81,7 +78,7 @@ class NormedCall:
         layer, norm = self._layer, self._norm
         self._corrects = norm.batch and tensors[0].requires_grad
 
-        def run(_name: str, words: Words, *_: Any) -> None:
+        def run(_name: str, words: Words, _learned: Any, live: Any) -> None:
             moments, mode = None, BATCH if norm.batch else RUNNING
             if norm.group is not None:
                 moments, self._elements = batch_moments(layer, words, norm.group)
@@ -100,7 +97,7 @@ class NormedCall:
                 "moments": 0 if moments is None else moments.data_ptr(),
                 "scaling": self._scaling.data_ptr(),
             }
-            layer.kernel.run("norm_forward", words + Words("q", _pack(*_order(values))))
+            layer.kernel.norm("norm_forward", words, values, live)
 
         made = layer.forward(tensors, head, at_rest, sequences, run)
         if norm.follows:
@@ -117,7 +114,7 @@ class NormedCall:
         g_bias = None if bias is None else torch.empty_like(bias)
         sums = None if group is None else torch.empty(2, layer.channels, dtype=torch.float64)
 
-        def run(_name: str, words: Words, *_: Any) -> None:
+        def run(_name: str, words: Words, _learned: Any, live: Any) -> None:
             values = {
                 "elements": self._elements if self._corrects else 0,
                 "g_weight": 0 if g_weight is None else g_weight.data_ptr(),
@@ -125,10 +122,9 @@ class NormedCall:
                 "sums": 0 if sums is None else sums.data_ptr(),
                 "scaling": self._scaling.data_ptr(),
             }
-            words += Words("q", _pack_back(*_order_back(values)))
-            layer.kernel.run("norm_backward", words)
+            layer.kernel.norm("norm_backward", words, values, live)
             if sums is not None and self._corrects:
                 torch.distributed.all_reduce(sums, group=group)
-                layer.kernel.run("correct", words)
+                layer.kernel.norm("correct", words, values)
 
         return [g_weight, g_bias, *layer.backward(grads, tensors, head, at_rest, run)]
