@@ -49,7 +49,7 @@ class Model:
     def parameters(self) -> int:
         """The number of parameters of the network for its `reference`, without its neurons'."""
         with torch.device("meta"):
-            net = model(self.name, *self.reference, spiking_neuron=nn.Identity)
+            net = self.build(*self.reference, spiking_neuron=nn.Identity, **_AS_IT_IS)
         return sum(parameter.numel() for parameter in net.parameters())
 
 

@@ -115,6 +115,5 @@ def transformer(
             given["init_tau"] = node.tau
         net.set_submodule(path, spiking_neuron(**given | deepcopy(kwargs)))
     functional.set_step_mode(net, "m")
-    if not next(net.parameters()).is_meta:  # else it is made to be looked at
-        fuse_norms(net)
+    fuse_norms(net)
     return net

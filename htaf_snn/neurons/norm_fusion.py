@@ -209,7 +209,10 @@ def fuse_norms(net: nn.Module, gpu: bool = False) -> dict[str, str]:
             names[id(module)].append(name)
     left = dict.fromkeys(norms, "no forward that could be followed calls it")
     entered: set[int] = set()
-    for container in reversed(list(net.modules())):  # children first
+    containers = list(net.modules())[::-1]  # children first
+    if not any(isinstance(m, BackendNode) for m in containers) or _is_meta(net):
+        containers = []  # nothing reads a norm, or the network is made to be looked at
+    for container in containers:
         for key, found in _followed(container, entered, norms.keys()).items():
             if found == _OPEN:
                 entered.add(id(container))
@@ -230,6 +233,10 @@ def fuse_norms(net: nn.Module, gpu: bool = False) -> dict[str, str]:
         if isinstance(module, DeferredNorm):
             module.gpu = gpu
     return {names[key][0]: reason for key, reason in left.items()}
+
+
+def _is_meta(net: nn.Module) -> bool:
+    return any(parameter.is_meta for parameter in net.parameters())
 
 
 _OPEN = "output reads its output"  # of the module that was followed: its parent may tell more
