@@ -28,5 +28,4 @@ def data_set(name: str) -> DataSet:
 
 
 def is_data_set(found: object) -> bool:
-    """Returns True for what `data_set` gives."""
     return isinstance(found, DataSet)

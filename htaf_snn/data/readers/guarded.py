@@ -29,9 +29,8 @@ def guarded(package: str, *, limited: bool = False) -> Callable[[Function], Func
     do the process's end and a reading that takes too long. The process reads the next file too,
     unless this one was refused: to fork one takes ten times as long as to read a small file.
 
-    Args:
-        package: that the function needs.
-        limited: whether it may take no more memory than `check_size` allows a file, on Linux.
+    ``package`` is what the function needs. If it is ``limited``, it may take no more memory than
+    `check_size` allows a file, on Linux.
     """
 
     def decorate(function: Function) -> Function:
