@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from ..files import write_whole
 from ..surrogates import spike_function, trains_smooth
@@ -19,19 +19,26 @@ FILE = "results.json"
 GO_ON = "free space; the runs in results.json are saved, and the same command goes on after them"
 
 
-class Epoch(TypedDict):
-    """An epoch of training, counted from 1.
+class Key(NamedTuple):
+    """The data set, contender and seed, of which a comparison has one run."""
 
-    ``val_loss`` and ``val_accuracy`` are of the network that fires with the exact step;
-    ``gradient_norms`` are L2 norms by layer of weights, means over the epoch's steps.
-    """
+    data: str
+    spike: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.data}, {self.spike}, seed {self.seed}"
+
+
+class Epoch(TypedDict):
+    """An epoch of training, counted from 1."""
 
     epoch: int
     train_loss: float
     train_accuracy: float
-    val_loss: float
+    val_loss: float  # as the accuracy, of the network that fires with the exact step
     val_accuracy: float
-    gradient_norms: dict[str, float]
+    gradient_norms: dict[str, float]  # L2, by layer of weights, means over the epoch's steps
 
 
 @dataclass(frozen=True)
@@ -40,60 +47,34 @@ class Run:
 
     Hard is the network that fires with the exact step, soft the same with the functions as they
     were trained, trained the same with batch norm as it was trained. For a surrogate gradient hard
-    and soft are the same. Accuracies lie in [0, 1].
-
-    Attributes:
-        data: the data set's name.
-        spike: the contender's label; see `Contender`.
-        seed: of the initial weights and the data order.
-        hard_accuracy, soft_accuracy, hard_loss, soft_loss: on the test split.
-        gap_pp: soft minus hard accuracy, in percentage points.
-        val_accuracy: hard, on the validation split, of the weights that were tested.
-        firing_rate: spikes a neuron and time step, hard.
-        firing_rate_by_layer: the same for each layer of neurons, in the network's order.
-        outputs: share of the neurons' outputs, as in the last training step, in 50 equal bins
-            of [0, 1].
-        synaptic_operations: a sample, hard.
-        energy_nj: nJ a sample, hard, at 45 nm; see `htaf_snn.energy.operations`.
-        seconds: that the run took, from which the time left is estimated; no measure of a
-            contender's cost.
-        history: the epochs, in order.
-        settings: what the run was made with, in types that JSON has.
-        versions: packages by name.
-        trained_accuracy: on the test split; None in records of earlier versions.
-        concerns: what is wrong with the network, a sentence each.
+    and soft are the same. Accuracies lie in [0, 1], on the test split unless another is named.
     """
 
-    data: str
-    spike: str
-    seed: int
+    data: str  # the data set's name
+    spike: str  # the contender's label
+    seed: int  # of the initial weights and the data order
     hard_accuracy: float
     soft_accuracy: float
-    gap_pp: float
+    gap_pp: float  # soft minus hard accuracy, in percentage points
     hard_loss: float
     soft_loss: float
-    val_accuracy: float
-    firing_rate: float
-    firing_rate_by_layer: dict[str, float]
-    outputs: list[float]
-    synaptic_operations: float
-    energy_nj: float
-    seconds: float
-    history: list[Epoch]
-    settings: dict[str, Any]
-    versions: dict[str, str]
-    trained_accuracy: float | None = None
-    concerns: list[str] = field(default_factory=list)
+    val_accuracy: float  # hard, on the validation split, of the weights that were tested
+    firing_rate: float  # spikes a neuron and time step, hard
+    firing_rate_by_layer: dict[str, float]  # the same of each layer, in the network's order
+    outputs: list[float]  # shares of the neurons' outputs as last trained, in 50 bins of [0, 1]
+    synaptic_operations: float  # a sample, hard
+    energy_nj: float  # a sample, hard, at 45 nm; see `htaf_snn.energy.operations`
+    seconds: float  # of the run, to estimate the time left; no measure of a contender's cost
+    history: list[Epoch]  # in order
+    settings: dict[str, Any]  # what the run was made with, in types that JSON has
+    versions: dict[str, str]  # of packages, by name
+    trained_accuracy: float | None = None  # None in records of earlier versions
+    concerns: list[str] = field(default_factory=list)  # what is wrong with the network, sentences
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """The data set, contender and seed, of which a comparison has one run."""
-        return self.data, self.spike, self.seed
-
-    @property
-    def label(self) -> str:
-        """The run's name for people."""
-        return label_of(*self.key)
+    def key(self) -> Key:
+        """The data set, contender and seed."""
+        return Key(self.data, self.spike, self.seed)
 
     @property
     def statistics_gap_pp(self) -> float:
@@ -121,17 +102,8 @@ class Run:
 _GONE = ("peak_memory_mib",)  # of records of earlier versions
 
 
-def label_of(data: str, spike: str, seed: int) -> str:
-    """Names a run for people."""
-    return f"{data}, {spike}, seed {seed}"
-
-
 def from_json(record: Mapping[str, Any]) -> Run:
-    """Reads a run that was written as a dict of its fields, by this version or an earlier one.
-
-    Raises:
-        ValueError: a field is missing or unknown, in the record or in one of its epochs.
-    """
+    """Reads a run that was written as a dict of its fields, by this version or an earlier one."""
     label = " ".join(str(record.get(key, f"no {key}")) for key in ("data", "spike", "seed"))
     record = {name: value for name, value in record.items() if name not in _GONE}
     added = {"trained_accuracy": None, "concerns": []} | record
@@ -152,28 +124,19 @@ def _check_fields(record: Mapping[str, Any], names: Iterable[str], what: str) ->
 
 
 class Trial(TypedDict):
-    """A learning rate that was tried on the first seed.
-
-    ``val_accuracy`` is that of the exact network on validation, None where training diverged.
-    """
+    """A learning rate that was tried on the first seed."""
 
     data: str
     spike: str
     learning_rate: float
-    val_accuracy: float | None
+    val_accuracy: float | None  # of the exact network; None where training diverged
 
 
 @dataclass
 class Results:
-    """The runs and the trials of a folder's ``results.json``.
+    """The runs and the trials of a folder's ``results.json``, by the names of their tasks."""
 
-    Attributes:
-        command: what a reader types to repeat the comparison.
-        runs: by the names of their tasks.
-        trials: by the names of their tasks.
-    """
-
-    command: str = ""
+    command: str = ""  # what a reader types to repeat the comparison
     runs: dict[str, Run] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
 

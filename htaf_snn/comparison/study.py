@@ -20,32 +20,20 @@ from .run import Task
 class Study:
     """One data set with one network, and all who compete on it.
 
-    Args:
-        contenders: labels; see `Contender`.
-        seeds: one run each for every contender; a seed sets the initial weights and the data
-            order.
-        epochs: budget of a run, >= 1.
-        data: what is trained on.
-        model: what all share, its spike function aside.
-        resplit: whether each seed also draws its own split of a data set that has no test split
-            of its own.
-        trials: learning rates tried for every contender on the validation split of the first
-            seed: the model's own, twice, half, four times, a quarter and so on; the best on
-            validation is that of all seeds. With 0 none is tried, and the model's own is taken.
-        title: of the data, in reports; None for the data set's name.
-
     Raises:
         ValueError: an unknown contender, a repeated one or seed, or a number out of its range.
     """
 
-    contenders: Sequence[str]
-    seeds: Sequence[int]
-    epochs: int
+    contenders: Sequence[str]  # labels; see `Contender`
+    seeds: Sequence[int]  # one run each for every contender; of initial weights and data order
+    epochs: int  # budget of a run, >= 1
     data: DataConfig
-    model: ModelConfig
-    resplit: bool = False
+    model: ModelConfig  # what all share, its spike function aside
+    resplit: bool = False  # whether a seed draws its own split of data without a test split
+    # Learning rates tried for every contender on the validation split of the first seed: the
+    # model's own, twice, half, four times, a quarter and so on. The best is that of all seeds.
     trials: int = 0
-    title: str | None = None
+    title: str | None = None  # of the data, in reports; None for the data set's name
 
     def __post_init__(self) -> None:
         for name in ("contenders", "seeds"):
@@ -74,15 +62,14 @@ class Study:
         data = self.data
         if data.root is not None:
             data = replace(data, root=data.root.resolve())  # for processes elsewhere
+        sets = {
+            seed: replace(data, split_seed=seed) if self.resplit else data for seed in self.seeds
+        }
         return [
-            Task(
-                self.name,
-                replace(data, split_seed=seed) if self.resplit else data,
-                self.model, contender, seed, self.epochs,
-            )
-            for seed in self.seeds
+            Task(self.name, own, self.model, contender, seed, self.epochs)
+            for seed, own in sets.items()
             for contender in self.contenders
-        ]  # fmt: skip
+        ]
 
     def first_tasks(self) -> list[Task]:
         """The runs of the first seed, one a contender."""
