@@ -1,7 +1,5 @@
 """Training the same network with every contender, under the same conditions."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import multiprocessing

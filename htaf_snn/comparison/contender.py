@@ -1,7 +1,5 @@
 """Contenders: a spike function and how it is trained, in one label."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A comparison written out: one HTML page that needs no network, figures, tables."""
 
-from __future__ import annotations
-
 import importlib.resources
 import json
 from collections.abc import Mapping, Sequence

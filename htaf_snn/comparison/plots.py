@@ -1,7 +1,5 @@
 """The report's figures: one look a contender, the same in every figure."""
 
-from __future__ import annotations
-
 import base64
 import io
 import itertools

@@ -1,7 +1,5 @@
 """The runs of a comparison, and the one file of them, which is whole at any time."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

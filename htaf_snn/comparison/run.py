@@ -1,7 +1,5 @@
 """One run of a comparison, and what is measured in it."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.metadata

@@ -3,8 +3,6 @@
 A difference that the seeds cannot tell from zero is called that, never an equality.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

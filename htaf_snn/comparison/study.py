@@ -1,7 +1,5 @@
 """Studies: data sets, their networks, and the contenders on each."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Random changes of training samples, by name; every draw is of torch's random numbers."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The user's cache folder, and building in it what is built once."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import multiprocessing

@@ -1,7 +1,5 @@
 """Data sets: what they are, and what they are under options."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields

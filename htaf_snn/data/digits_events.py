@@ -6,8 +6,6 @@ Front. Neurosci. 9:437, 2015), and every pixel fires an event each time its log 
 changed by its threshold. The recordings are written in N-MNIST's own file format.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Any folder of recordings by class."""
 
-from __future__ import annotations
-
 import functools
 import json
 import logging

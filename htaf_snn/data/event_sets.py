@@ -1,7 +1,5 @@
 """The published sets of recordings: one table, and what is read of their files."""
 
-from __future__ import annotations
-
 import functools
 import string
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Samples of event recordings: the caches of their frames and of their events."""
 
-from __future__ import annotations
-
 import functools
 import json
 import logging

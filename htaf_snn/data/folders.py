@@ -1,7 +1,5 @@
 """Files by class, in folders or archives."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Sequence

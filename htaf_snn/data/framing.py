@@ -1,7 +1,5 @@
 """Framing: which events of a recording are used, and how they are divided into frames."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path

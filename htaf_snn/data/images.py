@@ -1,7 +1,5 @@
 """Sets of static images, as uint8 arrays that are decoded once, and any folder of images."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gzip

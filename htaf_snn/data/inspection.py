@@ -1,7 +1,5 @@
 """Inspecting a folder of recordings before training: a table and a picture."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Loading training samples so that a run can stop at any batch and go on with the next."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from typing import Any

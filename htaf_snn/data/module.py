@@ -1,7 +1,5 @@
 """Any registered data set as a Lightning data module."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import logging

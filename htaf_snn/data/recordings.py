@@ -1,7 +1,5 @@
 """Event recordings as structured arrays, whatever their files' format."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable, Iterator

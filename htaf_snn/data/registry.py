@@ -1,7 +1,5 @@
 """Data sets by name: the name here is the name on the command line."""
 
-from __future__ import annotations
-
 from ..registry import find
 from .data_set import DataSet
 from .event_folder import EventFolder

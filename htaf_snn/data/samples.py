@@ -1,7 +1,5 @@
 """Samples held as arrays, of which each becomes frames when it is asked for."""
 
-from __future__ import annotations
-
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass

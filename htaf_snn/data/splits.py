@@ -1,7 +1,5 @@
 """Train, validation and test samples, apart and in proportion."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass

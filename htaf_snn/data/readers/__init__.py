@@ -1,7 +1,5 @@
 """Readers of recordings by their files' suffix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple

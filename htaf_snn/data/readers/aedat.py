@@ -1,7 +1,5 @@
 """AEDAT 2.0 (jAER) and 3.1 (cAER, DV)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 

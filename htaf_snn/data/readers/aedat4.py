@@ -4,8 +4,6 @@ The package faery moves times that step back up to those before, where they are 
 here, and as the package aedat it aborts on damaged files (on 5 of 300).
 """
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 from typing import Any

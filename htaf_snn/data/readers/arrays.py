@@ -1,7 +1,5 @@
 """N-MNIST's .bin, numpy's .npy and .npz, and text."""
 
-from __future__ import annotations
-
 import contextlib
 import zipfile
 from collections.abc import Iterator

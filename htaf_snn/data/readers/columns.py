@@ -1,7 +1,5 @@
 """Columns of events, found by their names or their contents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

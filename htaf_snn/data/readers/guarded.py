@@ -1,7 +1,5 @@
 """Reading files in another process, so that a damaged file ends that one and not this."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import multiprocessing

@@ -3,8 +3,6 @@
 A file of SHD or SSC holds many recordings, of which ``file.h5/17`` is one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import re

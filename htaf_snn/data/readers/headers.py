@@ -1,7 +1,5 @@
 """Headers of recordings: lines of text, and the cameras and sizes that they name."""
 
-from __future__ import annotations
-
 from typing import BinaryIO
 
 _LONGEST_LINE = 1 << 16

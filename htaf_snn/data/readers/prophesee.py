@@ -4,8 +4,6 @@ The package faery reads them too, but moves times of EVT3 that step back, and ta
 EVT2 for the end of the clock, 17,180 s later.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, BinaryIO
 
