@@ -78,13 +78,9 @@ def map_in_order(
     """``function`` of each item, in order, with a progress bar that ``desc`` and ``unit`` name.
 
     Its processes are forked: they start at once, where joblib's import this library anew, and ask
-    no ``if __name__ == "__main__"`` of the caller's script.
-
-    Args:
-        function: picklable, and free of torch's operators, whose threads don't survive a fork.
-        items: its arguments.
-        processes: how many work; 1 works in this one; None is as many as there are cores, if
-            there is enough to do.
+    no ``if __name__ == "__main__"`` of the caller's script. ``function`` is picklable, and free of
+    torch's operators, whose threads don't survive a fork. If ``processes`` is 1, this one works;
+    None takes as many as there are cores, if there is enough to do.
     """
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

@@ -15,11 +15,8 @@ from .splits import Sample
 class Sampler(DistributedSampler[Any]):
     """A sampler of (epoch, index) that can begin within an epoch, once, at ``start``.
 
-    Args:
-        dataset, options: of `DistributedSampler`.
-        batch_size: samples a batch.
-        no_single: whether a last batch of one sample is left out, as batch norm needs: its sample
-            is another in every epoch.
+    With ``no_single`` a last batch of one sample is left out, as batch norm needs: its sample is
+    another in every epoch.
     """
 
     start = 0
