@@ -12,7 +12,7 @@ _TRAIN = (
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": _TRAIN,
     "compare": (*_TRAIN, "jinja2"),
-    "events": (*_TRAIN, "h5py", "hdf5plugin", "lz4", "tonic", "zstandard"),
+    "events": (*_TRAIN, "flatbuffers", "h5py", "hdf5plugin", "lz4", "tonic", "zstandard"),
     "ros": ("rosbags",),
     "ray": ("ray",),
     "llm": ("peft", "tokenizers", "transformers"),

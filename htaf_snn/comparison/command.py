@@ -1,7 +1,5 @@
 """`htaf-snn compare`: the studies that a command line asks for, compared and reported."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from dataclasses import replace

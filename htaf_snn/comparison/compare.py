@@ -1,34 +1,37 @@
 """Training the same network with every contender, under the same conditions."""
 
-from __future__ import annotations
-
 import functools
 import logging
+import multiprocessing
+import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from tqdm import tqdm
 
 from ..arguments import in_range
 from ..checkpoint_io import check_writable
 from ..data import SpikingDataModule
-from ..extras import need
+from ..data.cache import end_with_parent
+from ..extras import need, needed
 from ..files import explained, only_writer
 from ..training.concerns import DivergedError
 from .results import GO_ON, Results, Run, Trial, read_results
 from .run import Task, run, train, validate
 from .study import Study
 from .tables import table
-from .work import work
 
+T = TypeVar("T")
+R = TypeVar("R")
 _logger = logging.getLogger(__name__)
-# When a task comes (the places of its seed, or learning rate, and contender), and the task.
-_Turn = tuple[tuple[int, int], Task]
+_Turn = tuple[int, int, Task]  # the places of its seed, or learning rate, and contender
 
 
 def compare(
@@ -43,9 +46,9 @@ def compare(
     First each contender's learning rate is chosen on validation, where a study asks for it; then
     the runs are made seed by seed, over all studies. ``out/results.json`` is written after every
     run and trial, so a comparison that was interrupted goes on where it stopped; the networks are
-    in ``out/checkpoints``. After the first task of each data set and after each seed the log says
-    how long the rest will take; after each seed also what was found so far. A run that diverges is
-    told of, leaves no record, and is tried again the next time.
+    in ``out/checkpoints``. After the first task of each data set the log says how long the rest
+    will take, after each seed what was found so far. A run that diverges is told of, leaves no
+    record, and is tried again the next time.
 
     Args:
         studies: what to compare.
@@ -100,7 +103,7 @@ class _Comparison:
     def tune(self) -> None:
         """Tries the learning rates that were not tried yet."""
         turns = [
-            ((number, place), candidate)
+            (number, place, candidate)
             for study in self.studies
             for place, task in enumerate(study.first_tasks())
             for number, candidate in enumerate(study.candidates(task.contender))
@@ -109,26 +112,24 @@ class _Comparison:
         made = {run.key for run in self.results.runs.values()}
         tasks = [task for study in self.studies for task in study.tasks()]
         later = Counter(task.title for task in tasks if task.key not in made)
-        for (_, task), accuracy in self._do(turns, later):
+        for (*_, task), accuracy in self._do(turns, later):
+            rate = task.model.learning_rate
             self.results.trials[task.name] = Trial(
-                data=task.title,
-                spike=task.contender,
-                learning_rate=task.model.learning_rate,
-                val_accuracy=accuracy,
+                data=task.title, spike=task.contender, learning_rate=rate, val_accuracy=accuracy
             )
             self.results.write(self.out)
 
     def run(self) -> list[Run]:
         """Makes the runs that are not made yet; returns all, in the studies' order."""
         turns = [
-            (divmod(number, len(study.contenders)), self._with_best_rate(task, study))
+            (*divmod(number, len(study.contenders)), self._with_best_rate(task, study))
             for study in self.studies
             for number, task in enumerate(study.tasks())
         ]
-        names = [task.name for _, task in turns]
-        missing = [turn for turn in turns if turn[1].name not in self.results.runs]
-        left = Counter(seed for (seed, _), _ in missing)
-        for ((seed, _), task), found in self._do(missing, Counter(), self.out / "checkpoints"):
+        names = [task.name for *_, task in turns]
+        missing = [turn for turn in turns if turn[2].name not in self.results.runs]
+        left = Counter(seed for seed, *_ in missing)
+        for (seed, _, task), found in self._do(missing, Counter(), self.out / "checkpoints"):
             if found is not None:
                 self.results.add(task.name, found, names)
                 self.results.write(self.out)
@@ -136,7 +137,7 @@ class _Comparison:
             if not left[seed] and (made := self._made(names)):
                 _logger.info("%s", table(made))
         runs = self._made(names)
-        concerns = [f"{run.label}: {concern}" for run in runs for concern in run.concerns]
+        concerns = [f"{run.key}: {concern}" for run in runs for concern in run.concerns]
         if concerns:
             _logger.warning("what to look at in these networks:\n  %s", "\n  ".join(concerns))
         return runs
@@ -162,28 +163,25 @@ class _Comparison:
     ) -> Iterator[tuple[_Turn, Any]]:
         """Yields each turn with what `_done` made of it, None if it diverged.
 
-        Args:
-            turns: in any order.
-            later: tasks of each data set that come after these.
-            checkpoints: where the networks go; None for a validation alone.
+        ``later`` counts the tasks of each data set that come after these. The networks go to
+        ``checkpoints``; None is a validation alone.
         """
-        ordered = sorted(turns, key=lambda turn: turn[0])
-        ahead = later + Counter(task.title for _, task in turns)
+        ahead = later + Counter(task.title for *_, task in turns)
         told = self._tell_time(ahead)
         show = self.workers == 1 and self.ray_address is None
         done = functools.partial(_done, checkpoints=checkpoints, show=show)
+        ordered = sorted(turns, key=lambda turn: turn[:2])
+        works = work(done, ordered, self.workers, self.ray_address)
         for turn, found, seconds in tqdm(
-            work(done, ordered, self.workers, self.ray_address), "tasks", len(ordered),
-            disable=None if ordered else True,
-        ):  # fmt: skip
-            task = turn[1]
+            works, "tasks", len(turns), disable=None if turns else True
+        ):
+            task = turn[2]
             ahead[task.title] -= 1
             self.seconds.setdefault(task.title, []).append(seconds)
-            diverged = isinstance(found, str)
-            if diverged:
-                _logger.error("%s is left out: %s", task.label, found)
+            if isinstance(found, str):
+                _logger.error("%s is left out: %s", task.key, found)
             told = told or self._tell_time(ahead)
-            yield turn, None if diverged else found
+            yield turn, None if isinstance(found, str) else found
 
     def _tell_time(self, ahead: Counter[str]) -> bool:
         """Says how long the tasks ahead will take, if one of each data set has been timed."""
@@ -193,24 +191,79 @@ class _Comparison:
         each = {title: statistics.median(self.seconds[title]) for title in left}
         hours = sum(count * each[title] for title, count in left.items()) / 3600
         parts = ", ".join(f"{n} of {title} ({each[title]:.0f} s each)" for title, n in left.items())
-        if self.ray_address is None:
-            _logger.info(
-                "about %.1f hours left, %d at a time: %s", hours / self.workers, self.workers, parts
-            )
-        else:
-            _logger.info("about %.1f hours of a core left: %s", hours, parts)
+        rest = f"about {hours / self.workers:.1f} hours left, {self.workers} at a time"
+        if self.ray_address is not None:
+            rest = f"about {hours:.1f} hours of a core left"
+        _logger.info("%s: %s", rest, parts)
         return True
 
 
 def _done(turn: _Turn, checkpoints: Path | None, show: bool) -> tuple[_Turn, Any, float]:
     """Returns the turn, its run or accuracy or why it diverged, and the seconds it took."""
-    start = time.monotonic()
+    start, task = time.monotonic(), turn[2]
     found: Run | float | str
     try:
         if checkpoints is None:
-            found = validate(train(turn[1], show)[0])
+            found = validate(train(task, show)[0])
         else:
-            found = run(turn[1], checkpoints, show)
+            found = run(task, checkpoints, show)
     except DivergedError as error:
         found = str(error)
     return turn, found, time.monotonic() - start
+
+
+def work(
+    function: Callable[[T], R], tasks: Sequence[T], workers: int = 1, ray_address: str | None = None
+) -> Generator[R, None, None]:
+    """Yields ``function`` of each task, as they are finished, begun in their order.
+
+    Several workers are other processes, which see the same files; of a Ray cluster, all cores.
+
+    Raises:
+        concurrent.futures.process.BrokenProcessPool: a worker was killed, for memory perhaps.
+    """
+    if ray_address is not None:
+        yield from _by_ray(function, tasks, ray_address)
+    elif workers > 1 and tasks:
+        yield from _side_by_side(function, tasks, min(workers, len(tasks)))
+    else:
+        yield from map(function, tasks)
+
+
+def _side_by_side(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+    others = set(multiprocessing.active_children())
+    # Not by joblib, whose workers outlive a parent that is killed. Spawned, as a fork of a process
+    # whose threads have run can hang.
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+    try:
+        for done in as_completed([executor.submit(function, task) for task in tasks]):
+            yield done.result()
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - others:
+            child.kill()  # Lightning would hear a SIGTERM and go on
+        raise
+    executor.shutdown()
+
+
+def _begin() -> None:
+    """Makes this process a worker: one thread, quiet, and no longer alive than its parent."""
+    from ..cli import configure_logging
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal's Ctrl-C the parent takes care
+    torch.set_num_threads(1)
+    configure_logging()
+    end_with_parent()
+
+
+def _by_ray(function: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
+    ray = needed("ray")
+    ray.init(address=address, log_to_driver=False, include_dashboard=False)
+    try:
+        remote = ray.remote(num_cpus=1)(lambda task: function(task))
+        pending = [remote.remote(task) for task in tasks]
+        while pending:
+            done, pending = ray.wait(pending)
+            yield from ray.get(done)
+    finally:
+        ray.shutdown()

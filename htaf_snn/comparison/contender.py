@@ -1,7 +1,5 @@
 """Contenders: a spike function and how it is trained, in one label."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from dataclasses import dataclass, field
@@ -32,23 +30,16 @@ class Contender:
             from which batch norm is re-estimated with exact spikes, after the training; 0 for
             none.
 
-    Attributes:
-        spike: the spike function, as `spike_function` reads it.
-        function: the same, whatever its mode.
-        options: of `ModelConfig`, by name.
-        calibrate: batches; see above.
-        others: the assignments but for those of the treatment and the learning rate.
-
     Raises:
         ValueError: an unknown spike function or option.
     """
 
     label: str
-    spike: str = field(init=False)
-    function: str = field(init=False)
-    options: dict[str, Any] = field(init=False, compare=False)
-    calibrate: int = field(init=False)
-    others: frozenset[str] = field(init=False)
+    spike: str = field(init=False)  # as `spike_function` reads it
+    function: str = field(init=False)  # the same, whatever its mode
+    options: dict[str, Any] = field(init=False, compare=False)  # of `ModelConfig`, by name
+    calibrate: int = field(init=False)  # batches
+    others: frozenset[str] = field(init=False)  # assignments, but treatment and learning rate
 
     def __post_init__(self) -> None:
         if not _LABEL.fullmatch(self.label):
@@ -78,10 +69,9 @@ class Contender:
         except (ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{self.label!r}: {reason}") from error
-        parsed = {"spike": spike, "function": function, "options": options,
-                  "calibrate": calibrate, "others": others}  # fmt: skip
-        for name, value in parsed.items():
-            object.__setattr__(self, name, value)
+        values = (spike, function, options, calibrate, others)
+        for one, value in zip(dataclasses.fields(self)[1:], values, strict=True):
+            object.__setattr__(self, one.name, value)
 
 
 def split_labels(text: str) -> list[str]:

@@ -1,7 +1,5 @@
 """A comparison written out: one HTML page that needs no network, figures, tables."""
 
-from __future__ import annotations
-
 import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
@@ -20,10 +18,10 @@ from .tables import ENERGY_SOURCE, cells, table, to_csv, to_latex
 
 
 def write_report(runs: Sequence[Run], out: Path, command: str) -> None:
-    """Writes the comparison into ``out`` as a page, figures and tables.
+    """Writes the comparison into ``out``: ``report.html``, one file that needs no network.
 
-    ``report.html`` is one file that needs no network; ``figures/`` has each of its figures as PNG
-    and PDF; ``table.csv``, ``table.tex`` (booktabs) and ``table.txt`` have its table.
+    ``figures/`` has each of its figures as PNG and PDF; ``table.csv``, ``table.tex`` (booktabs)
+    and ``table.txt`` have its table.
 
     Args:
         runs: each (data set, spike function, seed) once; at least one.
@@ -36,7 +34,8 @@ def write_report(runs: Sequence[Run], out: Path, command: str) -> None:
     """
     summaries = summarize(runs)
     findings = headline(summaries)
-    runs_in_order = [run for own in summaries.values() for s in own for run in s.runs]
+    in_order = {data: [run for s in own for run in s.runs] for data, own in summaries.items()}
+    runs_in_order = [run for own in in_order.values() for run in own]
     template = importlib.resources.files(__package__).joinpath("page.html").read_text("utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -49,23 +48,16 @@ def write_report(runs: Sequence[Run], out: Path, command: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for picture in (*(p for own in figures.values() for p in own), functions):
             picture.save(folder)
+        settings = {
+            data: common([(run.spike, run.settings) for run in own])
+            for data, own in in_order.items()
+        }
         page = environment.from_string(template).render(
-            reference=REFERENCE,
-            findings=findings,
-            cells=cells,
-            summaries=summaries,
-            looks=looks,
-            figures=figures,
-            functions=functions,
-            command=command,
-            runs=runs_in_order,
-            settings={
-                data: common([(run.spike, run.settings) for s in own for run in s.runs])
-                for data, own in summaries.items()
-            },
-            versions=common([(run.label, run.versions) for run in runs_in_order]),
-            energy_source=ENERGY_SOURCE,
-        )
+            reference=REFERENCE, energy_source=ENERGY_SOURCE, findings=findings, cells=cells,
+            summaries=summaries, looks=looks, figures=figures, functions=functions,
+            command=command, runs=runs_in_order, settings=settings,
+            versions=common([(str(run.key), run.versions) for run in runs_in_order]),
+        )  # fmt: skip
     for name, text in (
         ("table.txt", "\n\n".join([table(runs), *(fill(text, 100) for text in findings)]) + "\n"),
         ("table.csv", to_csv(summaries)),
@@ -97,11 +89,7 @@ def report(folder: Path, out: Path | None = None) -> Path:
 
 
 def common(settings: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
-    """Settings of several runs as one table: a value that all share, else who has which.
-
-    Args:
-        settings: of each run, behind the name that it goes by; nested dicts become dotted names.
-    """
+    """Settings of runs, behind their names, as one table: a value all share, else who has which."""
     flat = [(holder, _flatten(own)) for holder, own in settings]
     table = {}
     for name in dict.fromkeys(name for _, own in flat for name in own):

@@ -1,9 +1,8 @@
 """The report's figures: one look a contender, the same in every figure."""
 
-from __future__ import annotations
-
 import base64
 import io
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,52 +39,30 @@ _MARKERS = "osD^vPX<>h"
 _LABEL_WIDTH = 24  # characters
 
 _RC: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 6.5,
-    "legend.frameon": False,
-    "legend.handlelength": 2.4,
-    "legend.columnspacing": 1.2,
-    "legend.labelspacing": 0.25,
-    "legend.borderaxespad": 0,
-    "lines.markersize": 3.5,
-    "figure.constrained_layout.w_pad": 0.07,
-    "figure.constrained_layout.h_pad": 0.06,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.5,
-    "axes.axisbelow": True,
+    "font.size": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+    "legend.fontsize": 6.5, "legend.frameon": False, "legend.handlelength": 2.4,
+    "legend.columnspacing": 1.2, "legend.labelspacing": 0.25, "legend.borderaxespad": 0,
+    "figure.constrained_layout.w_pad": 0.07, "figure.constrained_layout.h_pad": 0.06,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "axes.grid": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.5, "lines.markersize": 3.5,
     "pdf.fonttype": 42,  # embedded TrueType, which publishers ask for
     "svg.hashsalt": "htaf_snn",  # the same figure is the same file
-}
+}  # fmt: skip
 
 Looks = Mapping[str, dict[str, Any]]  # arguments of `Axes.plot` for each contender
 
 
 def looks(spikes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A look for each contender; HTAF's default in blue. Colours come again with other dashes.
-
-    Args:
-        spikes: labels, each once; the order decides the colours.
-    """
-    found = {}
-    rest = iter(range(1, len(spikes) + 1))
-    for spike in spikes:
-        number = 0 if spike == REFERENCE else next(rest)
-        lap, place = divmod(number, len(_COLORS))
-        found[spike] = {
-            "color": _COLORS[place],
-            "linestyle": _DASHES[lap % len(_DASHES)],
-            "marker": _MARKERS[number % len(_MARKERS)],
-            # a wide line under the others: seen where they coincide
-            "linewidth": 2.2 if spike == REFERENCE else 1.1,
-            "zorder": 2.9 if spike == REFERENCE else 3.0,
-        }
-    return found
+    """A look for each contender; HTAF's default in blue. Colours come again with other dashes."""
+    marker = itertools.cycle(_MARKERS)
+    first, *others = (
+        {"color": color, "linestyle": dashes, "marker": next(marker), "linewidth": 1.1, "zorder": 3}
+        for dashes in _DASHES
+        for color in _COLORS
+    )
+    first |= {"linewidth": 2.2, "zorder": 2.9}  # seen where others coincide with it
+    rest = itertools.cycle(others)
+    return {spike: first if spike == REFERENCE else next(rest) for spike in spikes}
 
 
 @contextmanager
@@ -101,12 +78,9 @@ def new_figure(height: float, width: float = COLUMN) -> Figure:
 
 
 def over_legend(looks: Looks, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """Makes axes, one below the other, and a legend under them, where it covers no data.
+    """Makes so many axes, one below the other, and a legend under them, where it covers no data.
 
-    Args:
-        looks: of the contenders that the legend names.
-        height: inches, without the legend.
-        rows: how many axes there are.
+    ``height`` is in inches, without the legend.
     """
     columns = 1 if max(map(len, looks)) > _LABEL_WIDTH else 2
     figure = new_figure(height + 0.14 * math.ceil(len(looks) / columns) + 0.1)
@@ -128,7 +102,6 @@ def broken(spike: str) -> str:
 
 
 def whole_epochs(axes: Axes) -> None:
-    """Ticks at whole epochs only."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
@@ -198,14 +171,8 @@ def _band(
 def spike_functions(looks: Looks, reach: float = 2.0) -> Figure:
     """Draws each contender's output in training, and the derivative of its backward pass.
 
-    Contenders that differ only in how they are trained (after the ``@``) are drawn once.
-
-    Args:
-        looks: by label.
-        reach: largest |x| drawn, > 0; x is the charged potential minus the threshold.
-
-    Raises:
-        ValueError: a label that `spike_function` can't build.
+    Contenders that differ only in how they are trained (after the ``@``) are drawn once, up to a
+    charged potential of ``reach`` > 0 from the threshold.
     """
     labels: dict[str, str] = {}  # the first of each function
     for label in looks:

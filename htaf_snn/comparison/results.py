@@ -1,14 +1,12 @@
 """The runs of a comparison, and the one file of them, which is whole at any time."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from ..files import write_whole
 from ..surrogates import spike_function, trains_smooth
@@ -19,19 +17,26 @@ FILE = "results.json"
 GO_ON = "free space; the runs in results.json are saved, and the same command goes on after them"
 
 
-class Epoch(TypedDict):
-    """An epoch of training, counted from 1.
+class Key(NamedTuple):
+    """The data set, contender and seed, of which a comparison has one run."""
 
-    ``val_loss`` and ``val_accuracy`` are of the network that fires with the exact step;
-    ``gradient_norms`` are L2 norms by layer of weights, means over the epoch's steps.
-    """
+    data: str
+    spike: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.data}, {self.spike}, seed {self.seed}"
+
+
+class Epoch(TypedDict):
+    """An epoch of training, counted from 1."""
 
     epoch: int
     train_loss: float
     train_accuracy: float
-    val_loss: float
+    val_loss: float  # as the accuracy, of the network that fires with the exact step
     val_accuracy: float
-    gradient_norms: dict[str, float]
+    gradient_norms: dict[str, float]  # L2, by layer of weights, means over the epoch's steps
 
 
 @dataclass(frozen=True)
@@ -86,14 +91,9 @@ class Run:
     concerns: list[str] = field(default_factory=list)
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """The data set, contender and seed, of which a comparison has one run."""
-        return self.data, self.spike, self.seed
-
-    @property
-    def label(self) -> str:
-        """The run's name for people."""
-        return label_of(*self.key)
+    def key(self) -> Key:
+        """The data set, contender and seed."""
+        return Key(self.data, self.spike, self.seed)
 
     @property
     def statistics_gap_pp(self) -> float:
@@ -121,17 +121,8 @@ class Run:
 _GONE = ("peak_memory_mib",)  # of records of earlier versions
 
 
-def label_of(data: str, spike: str, seed: int) -> str:
-    """Names a run for people."""
-    return f"{data}, {spike}, seed {seed}"
-
-
 def from_json(record: Mapping[str, Any]) -> Run:
-    """Reads a run that was written as a dict of its fields, by this version or an earlier one.
-
-    Raises:
-        ValueError: a field is missing or unknown, in the record or in one of its epochs.
-    """
+    """Reads a run that was written as a dict of its fields, by this version or an earlier one."""
     label = " ".join(str(record.get(key, f"no {key}")) for key in ("data", "spike", "seed"))
     record = {name: value for name, value in record.items() if name not in _GONE}
     added = {"trained_accuracy": None, "concerns": []} | record
@@ -152,28 +143,19 @@ def _check_fields(record: Mapping[str, Any], names: Iterable[str], what: str) ->
 
 
 class Trial(TypedDict):
-    """A learning rate that was tried on the first seed.
-
-    ``val_accuracy`` is that of the exact network on validation, None where training diverged.
-    """
+    """A learning rate that was tried on the first seed."""
 
     data: str
     spike: str
     learning_rate: float
-    val_accuracy: float | None
+    val_accuracy: float | None  # of the exact network; None where training diverged
 
 
 @dataclass
 class Results:
-    """The runs and the trials of a folder's ``results.json``.
+    """The runs and the trials of a folder's ``results.json``, by the names of their tasks."""
 
-    Attributes:
-        command: what a reader types to repeat the comparison.
-        runs: by the names of their tasks.
-        trials: by the names of their tasks.
-    """
-
-    command: str = ""
+    command: str = ""  # what a reader types to repeat the comparison
     runs: dict[str, Run] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
 

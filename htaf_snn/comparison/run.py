@@ -1,7 +1,6 @@
 """One run of a comparison, and what is measured in it."""
 
-from __future__ import annotations
-
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -30,46 +29,33 @@ from ..training.concerns import concerns
 from ..training.progress import progress
 from ..transfer import calibrate, firing_as_trained
 from .contender import Contender
-from .results import GO_ON, Epoch, Run, label_of
+from .results import GO_ON, Epoch, Key, Run
 
 OUTPUT_BINS = 50
 _PACKAGES = ("htaf-snn", "torch", "spikingjelly", "lightning", "tonic", "numpy")
 _MEASURED = 128  # samples of the validation split, for outputs and operations
+_TESTED = ("hard_accuracy", "soft_accuracy", "trained_accuracy", "gap_pp", "hard_loss", "soft_loss",
+           "firing_rate")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that decides a run.
+    """Everything that decides a run."""
 
-    Args:
-        title: of the data, in reports.
-        data: what is trained on.
-        model: what all contenders share; a contender's own options come on top.
-        contender: a label; see `Contender`.
-        seed: of the initial weights and the data order, the same for every contender.
-        epochs: budget, >= 1.
-    """
-
-    title: str
+    title: str  # of the data, in reports
     data: DataConfig
-    model: ModelConfig
-    contender: str
-    seed: int
-    epochs: int
+    model: ModelConfig  # what all contenders share; a contender's own options come on top
+    contender: str  # a label; see `Contender`
+    seed: int  # of the initial weights and the data order, the same for every contender
+    epochs: int  # budget, >= 1
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> Key:
         """The same as that of the task's `Run`."""
-        return self.title, self.contender, self.seed
-
-    @property
-    def label(self) -> str:
-        """The task's name for people, which is its run's."""
-        return label_of(*self.key)
+        return Key(self.title, self.contender, self.seed)
 
     @property
     def config(self) -> ModelConfig:
-        """The configuration of the contender's network."""
         contender = Contender(self.contender)
         name = self.model.model or default_model(data_set(self.data.name).shape)
         try:
@@ -88,8 +74,7 @@ class Task:
             "data": self.data.plain(),
             "model": self.config.plain() | {"spike": self.model.spike},
         }
-        found: dict[str, Any] = json.loads(json.dumps(settings))
-        return found
+        return dict(json.loads(json.dumps(settings)))
 
     @property
     def name(self) -> str:
@@ -131,32 +116,23 @@ class _History(L.Callback):
                 self._norms.setdefault(name, []).append(layer.weight.grad.norm())
 
     def on_train_epoch_end(self, trainer: L.Trainer, _module: L.LightningModule) -> None:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        epoch: Any = {"epoch": trainer.current_epoch + 1}
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+            epoch[name] = float(trainer.callback_metrics[name])
         norms = {name: float(torch.stack(steps).mean()) for name, steps in self._norms.items()}
         self._norms.clear()
-        self.epochs.append(
-            Epoch(
-                epoch=trainer.current_epoch + 1,
-                train_loss=metrics["train_loss"],
-                train_accuracy=metrics["train_accuracy"],
-                val_loss=metrics["val_loss"],
-                val_accuracy=metrics["val_accuracy"],
-                gradient_norms=norms,
-            )
-        )
+        self.epochs.append(epoch | {"gradient_norms": norms})
 
 
-def train(task: Task, show: bool = True) -> tuple[L.Trainer, list[Epoch]]:
-    """Trains the task's network through all its epochs; the test split is not read.
+def train(task: Task, show: bool = True) -> tuple[Any, list[Epoch]]:
+    """Trains the task's network through all its epochs, without the test split.
 
-    Returns:
-        the trainer, which holds the network and the data, and the epochs.
+    The trainer that it returns beside the epochs holds the network and the data.
     """
     data, model = task.build()
     history = _History()
-    options: dict[str, Any] = {"enable_progress_bar": False, "callbacks": []}
-    if show:
-        options = progress(None, task.label)
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "callbacks": []}
+    options = progress(None, str(task.key)) if show else quiet
     options["callbacks"].append(history)
     trainer = L.Trainer(
         max_epochs=task.epochs,
@@ -183,13 +159,9 @@ def validate(trainer: Any) -> float:
 def run(task: Task, checkpoints: Path | None = None, show: bool = True) -> Run:
     """Trains, then reads the test split once, with the weights of the last epoch.
 
-    Args:
-        task: what to run.
-        checkpoints: folder that the network is saved to; None saves nothing.
-        show: whether to show the progress, by a bar or a line an epoch.
+    The network is saved to the folder ``checkpoints``, if it is given.
     """
     start = time.monotonic()
-    trainer: Any
     trainer, history = train(task, show)
     val_accuracy = validate(trainer)
     model, data = trainer.lightning_module, trainer.datamodule
@@ -213,12 +185,8 @@ def run(task: Task, checkpoints: Path | None = None, show: bool = True) -> Run:
         settings=task.settings(),
         versions=versions(),
         concerns=concerns(metrics, history[-1]["train_accuracy"]),
-        **{
-            name: float(metrics[name])
-            for name in ("hard_accuracy", "soft_accuracy", "trained_accuracy", "gap_pp",
-                         "hard_loss", "soft_loss", "firing_rate")
-        },
-    )  # fmt: skip
+        **{name: float(metrics[name]) for name in _TESTED},
+    )
 
 
 def _spread(data: SpikingDataModule) -> list[Tensor]:
@@ -233,31 +201,25 @@ def _spread(data: SpikingDataModule) -> list[Tensor]:
 def output_shares(net: nn.Module, batches: Iterable[Tensor]) -> list[float]:
     """Shares of the neurons' outputs in equal bins of [0, 1], the network firing as trained.
 
-    Args:
-        net: a network in ``eval()``.
-        batches: frames [T, N, C, H, W], at least one batch.
+    ``net`` is in ``eval()``; ``batches`` are frames [T, N, C, H, W], at least one.
     """
-    with (
-        torch.no_grad(),
-        firing_as_trained(net),
-        monitor.OutputMonitor(
-            net, neuron.BaseNode, lambda outputs: outputs.float().histc(OUTPUT_BINS, 0, 1).double()
-        ) as counts,
-    ):
+
+    def binned(outputs: Tensor) -> Tensor:
+        return outputs.float().histc(OUTPUT_BINS, 0, 1).double()
+
+    counted: Any = monitor.OutputMonitor(net, neuron.BaseNode, binned)
+    with torch.no_grad(), firing_as_trained(net), counted:
         for x_seq in batches:
             functional.reset_net(net)
             net(x_seq)
-    total = torch.stack(counts.records).sum(0)
-    shares: list[float] = (total / total.sum()).tolist()
-    return shares
+    total = torch.stack(counted.records).sum(0)
+    return [float(share) for share in total / total.sum()]
 
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that decide a run."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version()} | dict.fromkeys(_PACKAGES, "not installed")
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
     return found

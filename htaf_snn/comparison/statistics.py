@@ -3,8 +3,6 @@
 A difference that the seeds cannot tell from zero is called that, never an equality.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,30 +48,23 @@ class Estimate:
 class Difference:
     """A contender's hard accuracy minus that of HTAF, treated alike, over the seeds of both.
 
-    Attributes:
-        points: the mean difference in percentage points and its interval, which is not
-            corrected for the number of contenders.
-        seeds: how many seeds both have, >= 1.
-        p: of the paired t-test, two-sided, after Holm's correction over the contenders of the
-            data set. None where no test exists: one seed, or the same difference on every seed.
+    ``p`` is of the paired t-test, two-sided, after Holm's correction over the contenders of the
+    data set. None where no test exists: one seed, or the same difference on every seed.
     """
 
-    points: Estimate
-    seeds: int
+    points: Estimate  # in percentage points, not corrected for the number of contenders
+    seeds: int  # how many seeds both have, >= 1
     p: float | None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A contender's runs on one data set, in the order of their seeds.
-
-    ``difference`` is None of HTAF itself, and where HTAF was not treated so on a common seed.
-    """
+    """A contender's runs on one data set, in the order of their seeds."""
 
     data: str
     spike: str
     runs: tuple[Run, ...]
-    difference: Difference | None
+    difference: Difference | None  # None of HTAF, and where it was not treated so on a common seed
 
     @property
     def treatment(self) -> str:
@@ -89,13 +80,8 @@ Summaries = Mapping[str, Sequence[Summary]]  # the contenders of each data set
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean and its 95 % interval by Student's t, with ``len(values) - 1`` degrees of freedom.
-
-    Args:
-        values: one a seed, at least one.
-    """
-    count = len(values)
-    mean = float(np.mean(values))
+    """The mean of one value a seed or more, and its 95 % interval by Student's t."""
+    mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return Estimate(mean, None)
     quantile = float(stats.t.ppf(1 - LEVEL / 2, count - 1))
@@ -111,12 +97,7 @@ def paired_p(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float]:
-    """Holm's step-down correction of those that are there, by name.
-
-    Source:
-        S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal
-        of Statistics 6 (1979).
-    """
+    """Holm's step-down correction of those that are there, by name (Scand. J. Stat. 6, 1979)."""
     ascending = sorted((p, name) for name, p in p_values.items() if p is not None)
     factors = range(len(ascending), 0, -1)
     corrected = np.maximum.accumulate([n * p for n, (p, _) in zip(factors, ascending, strict=True)])
@@ -124,11 +105,7 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def summarize(runs: Sequence[Run]) -> dict[str, list[Summary]]:
-    """The contenders of each data set, in the order of their first run.
-
-    Raises:
-        ValueError: no runs, or two of the same data set, spike function and seed.
-    """
+    """The contenders of each data set, in the order of their first run."""
     if not runs:
         raise ValueError("`runs` is empty; a summary needs at least one run")
     data_sets: dict[str, dict[str, dict[int, Run]]] = {}
@@ -143,21 +120,19 @@ def summarize(runs: Sequence[Run]) -> dict[str, list[Summary]]:
 
 
 def _summarize_one(data: str, contenders: dict[str, dict[int, Run]]) -> list[Summary]:
-    treated: dict[str, tuple[str, frozenset[str]]] = {}
-    references: dict[tuple[str, frozenset[str]], str] = {}
+    treated, references = {}, dict[object, dict[int, Run]]()
     for spike, by_seed in contenders.items():
         parsed = Contender(spike)
         treated[spike] = next(iter(by_seed.values())).treatment, parsed.others
         if parsed.function == REFERENCE:
-            references.setdefault(treated[spike], spike)
+            references.setdefault(treated[spike], by_seed)
     points, p_values = {}, {}
     for spike, by_seed in contenders.items():
-        reference = references.get(treated[spike], spike)
-        common = sorted(by_seed.keys() & contenders[reference].keys())
-        if common and spike != reference:
+        reference = references.get(treated[spike], by_seed)
+        common = sorted(by_seed.keys() & reference.keys())
+        if common and by_seed is not reference:
             own, theirs = (
-                [contenders[one][seed].hard_accuracy for seed in common]
-                for one in (spike, reference)
+                [runs[seed].hard_accuracy for seed in common] for runs in (by_seed, reference)
             )
             points[spike] = [100 * (a - b) for a, b in zip(own, theirs, strict=True)]
             p_values[spike] = paired_p(own, theirs)
@@ -167,10 +142,8 @@ def _summarize_one(data: str, contenders: dict[str, dict[int, Run]]) -> list[Sum
         for spike, found in points.items()
     }
     return [
-        Summary(
-            data, spike, tuple(by_seed[seed] for seed in sorted(by_seed)), differences.get(spike)
-        )
-        for spike, by_seed in contenders.items()
+        Summary(data, spike, tuple(run for _, run in sorted(runs.items())), differences.get(spike))
+        for spike, runs in contenders.items()
     ]
 
 
@@ -178,8 +151,8 @@ def headline(summaries: Summaries) -> list[str]:
     """Concludes in sentences: of functions that were treated alike, and of the widest gaps."""
     contenders = [summary for own in summaries.values() for summary in own]
     pairs = [(s, s.difference) for s in contenders if s.difference is not None]
-    tested = [(s, d) for s, d in pairs if d.p is not None]
-    told = [(s, d) for s, d in tested if d.p is not None and d.p < LEVEL]
+    tested = [(s, d, d.p) for s, d in pairs if d.p is not None]
+    told = [(s, d) for s, d, p in tested if p < LEVEL]
     subject = f"Treated alike, {REFERENCE} and the others"
     if not pairs:
         first = f"Nothing was treated as {REFERENCE}: nothing is concluded of spike functions."

@@ -1,7 +1,5 @@
 """Studies: data sets, their networks, and the contenders on each."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence
@@ -74,15 +72,14 @@ class Study:
         data = self.data
         if data.root is not None:
             data = replace(data, root=data.root.resolve())  # for processes elsewhere
+        sets = {
+            seed: replace(data, split_seed=seed) if self.resplit else data for seed in self.seeds
+        }
         return [
-            Task(
-                self.name,
-                replace(data, split_seed=seed) if self.resplit else data,
-                self.model, contender, seed, self.epochs,
-            )
-            for seed in self.seeds
+            Task(self.name, own, self.model, contender, seed, self.epochs)
+            for seed, own in sets.items()
             for contender in self.contenders
-        ]  # fmt: skip
+        ]
 
     def first_tasks(self) -> list[Task]:
         """The runs of the first seed, one a contender."""

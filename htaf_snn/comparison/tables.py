@@ -1,11 +1,9 @@
 """The comparison's table as text, CSV and LaTeX."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any, Literal, NamedTuple
 
@@ -21,16 +19,10 @@ ENERGY_SOURCE = (
 
 
 class Cell(NamedTuple):
-    """A contender's cell of the table.
+    """A contender's cell of the table."""
 
-    Attributes:
-        title: the column's head, with the unit.
-        value: what it is sorted by; None of a word, or where there is none.
-        text: what is read.
-    """
-
-    title: str
-    value: float | None
+    title: str  # the column's head, with the unit
+    value: float | None  # what it is sorted by; None of a word, or where there is none
     text: str
 
 
@@ -75,18 +67,18 @@ def table(runs: Sequence[Run]) -> str:
     Raises:
         ValueError: no runs, or a run twice.
     """
-    return "\n\n".join(_block(data, contenders) for data, contenders in summarize(runs).items())
-
-
-def _block(data: str, summaries: Sequence[Summary]) -> str:
-    counts = sorted({len(summary.runs) for summary in summaries})
-    title = f"{data}, {' to '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
-    lines = [[cell for cell in cells(s) if cell.title not in _NOT_IN_TEXT] for s in summaries]
-    heads = [[title], *(wrap(cell.title, _HEAD) for cell in lines[0])]
-    most = max(map(len, heads))
-    rows = list(zip(*([""] * (most - len(head)) + head for head in heads), strict=True))
-    rows += [(s.spike, *(c.text for c in line)) for s, line in zip(summaries, lines, strict=True)]
-    return aligned(rows, ">")
+    blocks = []
+    for data, summaries in summarize(runs).items():
+        counts = sorted({len(summary.runs) for summary in summaries})
+        title = f"{data}, {' to '.join(map(str, counts))} seed{'s' if counts[-1] > 1 else ''}"
+        lines = [[c for c in cells(s) if c.title not in _NOT_IN_TEXT] for s in summaries]
+        heads = [[title], *(wrap(cell.title, _HEAD) for cell in lines[0])]
+        most = max(map(len, heads))
+        rows = list(zip(*([""] * (most - len(head)) + head for head in heads), strict=True))
+        for summary, line in zip(summaries, lines, strict=True):
+            rows.append((summary.spike, *(cell.text for cell in line)))
+        blocks.append(aligned(rows, ">"))
+    return "\n\n".join(blocks)
 
 
 def aligned(rows: Sequence[Sequence[str]], side: Literal["<", ">"] = "<") -> str:
@@ -108,10 +100,9 @@ def aligned(rows: Sequence[Sequence[str]], side: Literal["<", ">"] = "<") -> str
 
 def to_csv(summaries: Summaries) -> str:
     """One row a data set and contender: every measure's mean and half interval, in full digits."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for summary in (s for contenders in summaries.values() for s in contenders):
-        row: dict[str, Any] = {"data": summary.data, "spike": summary.spike}
-        row["seeds"] = len(summary.runs)
+        row = {"data": summary.data, "spike": summary.spike, "seeds": len(summary.runs)}
         d = summary.difference
         estimates = [(field, summary.estimate(field)) for field in _FIELDS]
         for name, found in (*estimates, ("difference_pp", d and d.points)):
@@ -139,21 +130,17 @@ def to_latex(summaries: Summaries) -> str:
         f"operations a sample; {escape_latex(ENERGY_SOURCE)}.}}",
         f"\\begin{{tabular}}{{l{'r' * len(titles)}}}",
         "\\toprule",
-        _latex_row(["spike function", *(f"\\shortstack[r]{{{head}}}" for head in heads)]),
+        " & ".join(["spike function", *(rf"\shortstack[r]{{{head}}}" for head in heads)]) + r" \\",
     ]
     for data, contenders in summaries.items():
         head = f"\\multicolumn{{{len(titles) + 1}}}{{l}}{{\\textit{{{escape_latex(data)}}}}}"
-        lines += ["\\midrule", _latex_row([head])]
+        lines += ["\\midrule", rf"{head} \\"]
         for summary in contenders:
             texts = [summary.spike, *(cell.text for cell in cells(summary))]
             # A hyphen in text mode is no minus.
             math_mode = (f"${t}$" if t.startswith(("+", "-")) else escape_latex(t) for t in texts)
-            lines.append(_latex_row(math_mode))
+            lines.append(" & ".join(math_mode) + r" \\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
-
-
-def _latex_row(cells: Iterable[str]) -> str:
-    return f"{' & '.join(cells)} \\\\"
 
 
 _LATEX = str.maketrans(

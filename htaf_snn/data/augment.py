@@ -1,14 +1,12 @@
 """Random changes of training samples, by name; every draw is of torch's random numbers."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -22,13 +20,10 @@ _TIME_JITTER_US = 1_000.0  # standard deviation
 _SPATIAL_JITTER = 0.5  # variance in pixels^2
 
 
-def _rolled(share: float, frames: Tensor) -> Tensor:
-    """Rolls frames by up to ``share`` of height and width: what leaves one side enters opposite."""
-    limits = [round(share * side) for side in frames.shape[-2:]]
+def _rolled(frames: Tensor) -> Tensor:
+    """Rolls frames by up to a tenth of each side: what leaves one side enters opposite."""
+    limits = [round(0.1 * side) for side in frames.shape[-2:]]
     return frames.roll([int(torch.randint(-n, n + 1, ())) for n in limits], dims=(-2, -1))
-
-
-_ROLL = v2.Lambda(functools.partial(_rolled, 0.1))
 
 
 def _crop(height: int, width: int, share: float) -> Any:
@@ -40,29 +35,27 @@ def _hole(share: float, p: float) -> Any:
     return v2.RandomErasing(p, scale=(share**2, share**2), ratio=(1, 1))
 
 
-def _autoaugment(height: int, width: int, _: float) -> Any:
-    small = max(height, width) <= 64
-    policy = v2.AutoAugmentPolicy.CIFAR10 if small else v2.AutoAugmentPolicy.IMAGENET
-    return v2.AutoAugment(policy)
+def _of_frames(height: int, width: int, shift: float) -> dict[str, Any]:
+    """The transforms, by name, that change all frames of a sample alike."""
+    roll, flip = v2.Lambda(_rolled), v2.RandomHorizontalFlip()
+    choices = [roll, v2.RandomRotation(30), v2.RandomAffine(0, shear=30), _hole(1 / 3, 1)]
+    policies = v2.AutoAugmentPolicy
+    return {
+        "shift": _crop(height, width, shift),
+        "crop": _crop(height, width, 1 / 8),
+        "flip": flip,
+        "cutout": _hole(1 / 2, 0.5),
+        "roll": roll,
+        "rotate": v2.RandomRotation(15),
+        "shear": v2.RandomAffine(0, shear=15),
+        "nda": v2.Compose([flip, v2.RandomChoice(choices)]),
+        "autoaugment": v2.AutoAugment(
+            policies.CIFAR10 if max(height, width) <= 64 else policies.IMAGENET
+        ),
+    }
 
 
-def _nda(*_: object) -> Any:
-    choices = [_ROLL, v2.RandomRotation(30), v2.RandomAffine(0, shear=30), _hole(1 / 3, 1)]
-    return v2.Compose([v2.RandomHorizontalFlip(), v2.RandomChoice(choices)])
-
-
-# Each is built from height, width and `shift`, and changes all frames of a sample alike.
-_OF_FRAMES: dict[str, Callable[[int, int, float], Any]] = {
-    "shift": _crop,
-    "crop": lambda height, width, _: _crop(height, width, 1 / 8),
-    "flip": lambda *_: v2.RandomHorizontalFlip(),
-    "cutout": lambda *_: _hole(1 / 2, 0.5),
-    "roll": lambda *_: _ROLL,
-    "rotate": lambda *_: v2.RandomRotation(15),
-    "shear": lambda *_: v2.RandomAffine(0, shear=15),
-    "nda": _nda,
-    "autoaugment": _autoaugment,
-}
+_FRAMES = tuple(_of_frames(1, 1, 0))
 _IMAGES_ONLY = ("autoaugment",)
 
 
@@ -91,8 +84,7 @@ def _event_drop(events: Events, rng: np.random.Generator, size: SensorSize) -> E
             gone &= (events[name] >= start) & (events[name] < start + length)
     elif kind == 3:
         gone = rng.random(len(events)) < rng.integers(1, 10) / 10
-    kept: Events = events[~gone]
-    return kept
+    return np.asarray(events[~gone])
 
 
 def _time_jitter(events: Events, rng: np.random.Generator, _: SensorSize) -> Events:
@@ -112,7 +104,6 @@ def _spatial_jitter(events: Events, rng: np.random.Generator, size: SensorSize) 
     return events
 
 
-# Each takes numpy's random numbers, and the size of the frames that the events are made into.
 _OF_EVENTS: dict[str, Callable[[Events, np.random.Generator, SensorSize], Events]] = {
     "drop": _drop,
     "event_drop": _event_drop,
@@ -124,16 +115,12 @@ _OF_EVENTS: dict[str, Callable[[Events, np.random.Generator, SensorSize], Events
 def names_for(kind: Kind) -> list[str]:
     """The augmentations of images or of events."""
     if kind == "images":
-        return list(_OF_FRAMES)
-    return [name for name in (*_OF_FRAMES, *_OF_EVENTS) if name not in _IMAGES_ONLY]
+        return list(_FRAMES)
+    return [name for name in (*_FRAMES, *_OF_EVENTS) if name not in _IMAGES_ONLY]
 
 
 def parse(augment: str, kind: Kind) -> tuple[list[str], list[str]]:
-    """The names in ``augment``: those of frames, and those of events.
-
-    Raises:
-        ValueError: a name that is unknown or of the other kind of data.
-    """
+    """The names in ``augment``: those of frames, and those of events."""
     names = [name.strip() for name in augment.split(",") if name.strip()]
     for name in names:
         if name not in names_for(kind):
@@ -141,23 +128,19 @@ def parse(augment: str, kind: Kind) -> tuple[list[str], list[str]]:
                 f"`augment` (={augment}): no {name!r} for {kind}; there are "
                 f"{', '.join(names_for(kind))}"
             )
-    return [n for n in names if n in _OF_FRAMES], [n for n in names if n in _OF_EVENTS]
+    return [n for n in names if n in _FRAMES], [n for n in names if n in _OF_EVENTS]
 
 
 def frame_transform(
     names: Sequence[str], size: tuple[int, int], shift: float
 ) -> Callable[[Tensor], Tensor]:
     """One after the other of the augmentations that `parse` names, of frames of (H, W) pixels."""
-    steps = [_OF_FRAMES[name](*size, shift) for name in names]
-    transform: Callable[[Tensor], Tensor] = v2.Compose(steps) if steps else v2.Identity()
-    return transform
+    known = _of_frames(*size, shift)
+    return nn.Sequential(*(known[name] for name in names))
 
 
 def event_transform(names: Sequence[str], frame_size: SensorSize) -> EventTransform | None:
-    """One after the other of the augmentations that `parse` names; None where there is none.
-
-    ``frame_size`` is that of the frames that the events are made into.
-    """
+    """The same of events, which are made into frames of that size; None where there is none."""
     return functools.partial(_changed, names, frame_size) if names else None
 
 
@@ -172,12 +155,8 @@ class Mixing:
     """Collates samples and mixes each with another of the batch, by MixUp or CutMix.
 
     Where both are on, each batch draws one of them. Of a batch of frames [T, N, C, H, W] all
-    time steps are mixed alike, and its labels become probabilities [N, num_classes].
-
-    Args:
-        mixup: alpha of MixUp's Beta(alpha, alpha); 0 is off.
-        cutmix: alpha of CutMix's; 0 is off.
-        num_classes: number of labels.
+    time steps are mixed alike, and its labels become probabilities [N, num_classes]. ``mixup`` and
+    ``cutmix`` are alpha of their Beta(alpha, alpha); 0 is off.
     """
 
     def __init__(self, mixup: float, cutmix: float, num_classes: int) -> None:

@@ -1,20 +1,16 @@
 """The user's cache folder, and building in it what is built once."""
 
-from __future__ import annotations
-
-import contextlib
 import functools
 import hashlib
 import multiprocessing
 import os
 import shutil
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -51,34 +47,25 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
     Raises:
         OSError: the folder is another user's, can't be written, or others can write to it.
     """
-    if target.is_dir():
-        return _trusted(target)
+    folder, prefix = target.parent, f"{target.name}.partial-"
     remedy = "free space, or name another folder in the environment variable HTAF_SNN_CACHE"
-    with explained(target.parent, remedy):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(target.name + ".lock")):
-            if target.is_dir():
-                return _trusted(target)
-            for stale in target.parent.glob(f"{target.name}.partial-*"):
-                shutil.rmtree(stale)
-            partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=target.parent))
-            try:
-                build(partial)
-                partial.rename(target)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-    return target
-
-
-def _trusted(folder: Path) -> Path:
-    if others_can_change(folder):
+    if not target.is_dir():
+        with explained(folder, remedy):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(target.with_name(target.name + ".lock")):
+                if not target.is_dir():  # another process may have built it meanwhile
+                    for stale in folder.glob(f"{prefix}*"):
+                        shutil.rmtree(stale)
+                    with TemporaryDirectory(prefix=prefix, dir=folder) as partial:
+                        build(Path(partial))
+                        Path(partial).rename(target)
+    if others_can_change(target):
         raise OSError(
-            f"the cache {folder} is another user's, or others can write to it, so nothing is read "
-            f"from it; remove it, with 'rm -r {folder}', or name another folder in the environment "
+            f"the cache {target} is another user's, or others can write to it, so nothing is read "
+            f"from it; remove it, with 'rm -r {target}', or name another folder in the environment "
             "variable HTAF_SNN_CACHE"
         )
-    return folder
+    return target
 
 
 def map_in_order(
@@ -88,17 +75,12 @@ def map_in_order(
     unit: str,
     processes: int | None = None,
 ) -> Iterator[Result]:
-    """``function`` of each item, in order, with a progress bar.
+    """``function`` of each item, in order, with a progress bar that ``desc`` and ``unit`` name.
 
     Its processes are forked: they start at once, where joblib's import this library anew, and ask
-    no ``if __name__ == "__main__"`` of the caller's script.
-
-    Args:
-        function: picklable, and free of torch's operators, whose threads don't survive a fork.
-        items: its arguments.
-        desc, unit: what the bar and an item are called.
-        processes: how many work; 1 works in this one; None is as many as there are cores, if
-            there is enough to do.
+    no ``if __name__ == "__main__"`` of the caller's script. ``function`` is picklable, and free of
+    torch's operators, whose threads don't survive a fork. If ``processes`` is 1, this one works;
+    None takes as many as there are cores, if there is enough to do.
     """
     if processes is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
@@ -109,24 +91,20 @@ def map_in_order(
         return
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(processes, context, _end_with, (os.getpid(),)) as pool:
-        try:
-            yield from bar(pool.map(function, items, chunksize=8))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what is left to do is in vain
-            raise
+    with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
+        yield from bar(pool.map(function, items, chunksize=8))
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process soon after ``parent``, killed, has left it to another."""
+def end_with_parent() -> None:
+    """Lets this process, a child, live no longer than its parent, even if that is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+    def follow() -> None:
+        parent.join()
         os._exit(1)
 
-    if hasattr(os, "fork"):  # elsewhere a child keeps its parent's number; its pipes break
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=follow, daemon=True).start()
 
 
 class ArrayFile:
@@ -134,28 +112,23 @@ class ArrayFile:
 
     It has the smallest of uint8, int16 and int32 (torch does little with uint16) that holds them
     all, and is written in order, so that a full disk is an error of a write. (A file that is
-    mapped into memory and has no room on the disk ends the process by a signal.)
-
-    Args:
-        path: the file.
-        shape: of an item.
+    mapped into memory and has no room on the disk ends the process by a signal.) ``shape`` is an
+    item's.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path, self.shape, self.length = path, shape, 0
-        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
-        self._file = self._begin()
+        self._begin(np.dtype(np.uint8))
 
-    def _begin(self) -> BinaryIO:
-        file = self.path.open("wb")
-        self._write_header(file)
-        return file
+    def _begin(self, dtype: np.dtype[Any]) -> None:
+        self.dtype, self._file = dtype, self.path.open("wb")
+        self._write_header()
 
-    def _write_header(self, file: BinaryIO) -> None:
+    def _write_header(self) -> None:
         # numpy pads the header so that the first side can grow in place
         descr, shape = np.lib.format.dtype_to_descr(self.dtype), (self.length, *self.shape)
         header = {"descr": descr, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+        np.lib.format.write_array_header_1_0(self._file, header)
 
     def extend(self, items: NDArray[np.integer]) -> None:
         """Adds items [N, ...], and changes the type of the whole file where theirs is wider."""
@@ -171,8 +144,7 @@ class ArrayFile:
         self.close()
         narrow = self.path.rename(self.path.with_name("narrow.npy"))
         items = np.load(narrow, mmap_mode="r" if self.length else None)  # none can't be mapped
-        self.dtype = dtype
-        self._file = self._begin()
+        self._begin(dtype)
         for start in range(0, len(items), _ITEMS_COPIED):
             self._file.write(items[start : start + _ITEMS_COPIED].astype(dtype).tobytes())
         narrow.unlink()
@@ -180,18 +152,14 @@ class ArrayFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-            return
-        with contextlib.suppress(OSError):  # what it could not write the first error says
-            self._file.close()
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Writes the header anew, with the final length."""
-        self._file.seek(0)
-        self._write_header(self._file)
-        self._file.close()
+        with self._file:
+            self._file.seek(0)
+            self._write_header()
 
 
 def smallest(counts: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -1,7 +1,5 @@
 """Data sets: what they are, and what they are under options."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -20,22 +18,14 @@ _OF_ALL = (
 )  # fmt: skip
 
 
+@dataclass(eq=False)
 class Opened:
-    """A data set under options; what is found out about its files is kept for what comes next.
+    """A data set under options; what is found out about its files is kept for what comes next."""
 
-    Args:
-        shape: (C, H, W) of a frame.
-        num_classes: number of labels.
-        load: gives the three parts.
-
-    Attributes:
-        framing: of recordings, how they become frames; None of images.
-    """
-
-    framing: Framing | None = None
-
-    def __init__(self, shape: Shape, num_classes: int, load: Callable[[], Splits]) -> None:
-        self.shape, self.num_classes, self.load = shape, num_classes, load
+    shape: Shape  # (C, H, W) of a frame
+    num_classes: int
+    load: Callable[[], Splits]  # gives the three parts
+    framing: Framing | None = None  # of recordings, how they become frames
 
     @property
     def classes(self) -> list[str]:
@@ -75,8 +65,7 @@ class DataSet:
         """Raises a ValueError if an option is set that does not apply to this data set."""
         for option in fields(DataConfig):
             value = getattr(options, option.name)
-            applies = option.name in _OF_ALL | self.options
-            if not applies and value != option.default:
+            if option.name not in _OF_ALL | self.options and value != option.default:
                 raise ValueError(
                     f"`{option.name}` (={value}) does not apply to {self.name} ({self.kind}); "
                     f"these do: {', '.join(sorted(self.options))}"
@@ -89,12 +78,7 @@ class DataSet:
 
 
 def root_of(options: DataConfig, name: str) -> Path:
-    """``options.root``, a folder or an archive.
-
-    Raises:
-        ValueError: there is none given.
-        FileNotFoundError: it does not exist, and nothing may be downloaded into it.
-    """
+    """``options.root``, a folder or an archive."""
     if options.root is None:
         raise ValueError(f"`data.root` is needed: the folder that holds, or shall hold, {name}")
     root = options.root.expanduser()

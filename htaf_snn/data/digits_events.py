@@ -6,8 +6,6 @@ Front. Neurosci. 9:437, 2015), and every pixel fires an event each time its log 
 changed by its threshold. The recordings are written in N-MNIST's own file format.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +47,9 @@ def _build(folder: Path) -> None:
 
 
 def simulate(images: NDArray[np.float64]) -> list[Events]:
-    """The events of an ideal event camera before which each image makes three saccades.
+    """The events, by time, of an ideal event camera before which each image makes three saccades.
 
-    Args:
-        images: [N, 8, 8], from 0 (background) to 1 (stroke).
-
-    Returns:
-        N recordings, each sorted by time.
+    ``images`` are [N, 8, 8], from 0 (background) to 1 (stroke).
     """
     zoom = _DIGIT_SIZE / images.shape[-1]
     border = (SIZE - _DIGIT_SIZE) // 2
@@ -116,5 +110,4 @@ def _path() -> list[tuple[float, float]]:
 def _log_intensity(scene: NDArray[np.float64], dx: float, dy: float) -> NDArray[np.float64]:
     # centred: the path spans 0 to 4 pixels both ways
     shifted = ndimage.shift(scene, (0, dy - 2, dx - 2), order=1)
-    log_intensity: NDArray[np.float64] = np.log(_DARK + shifted)
-    return log_intensity
+    return np.asarray(np.log(_DARK + shifted))

@@ -1,7 +1,5 @@
 """Any folder of recordings by class."""
 
-from __future__ import annotations
-
 import functools
 import json
 import logging
@@ -31,34 +29,25 @@ class EventFolder(DataSet):
     """The set ``event_folder``: headers or events tell its sensor, folders its classes."""
 
     def __init__(self) -> None:
-        source = f"recordings ({', '.join(READERS)}) in <class>/, or in train/<class>/ and "
-        options = EVENT_OPTIONS | FOLDER_OPTIONS | {"root"}
-        super().__init__(
-            "event_folder", "events", f"{source}test/<class>/", None, None, options=options
-        )
+        kinds, options = ", ".join(READERS), EVENT_OPTIONS | FOLDER_OPTIONS | {"root"}
+        source = f"recordings ({kinds}) in <class>/, or in train/<class>/ and test/<class>/"
+        super().__init__("event_folder", "events", source, None, None, options=options)
 
     def open(self, options: DataConfig) -> Recordings:
         parts = parts_of(root_of(options, "recordings by class"), tuple(READERS))
         if options.split_file is not None:
             parts = listed(parts, options.split_file)
         format = Format(**options.part(FormatOptions))
-        size = options.sensor_size
-        if size is None:
-            given = (part for part in (parts.train, parts.validation, parts.test) if part)
-            files = list(dict.fromkeys(path for files, _ in given for path in files))
-            size = _sensor(files, format, options.skip_bad)
+        given = (part for part in (parts.train, parts.validation, parts.test) if part)
+        files = list(dict.fromkeys(path for files, _ in given for path in files))
+        size = options.sensor_size or _sensor(files, format, options.skip_bad)
         assert not isinstance(size, str)
         framing = Framing((*size, 2), options.T, format, **options.part(FramingOptions))
         return Recordings(framing, len(parts.classes), options, parts)
 
 
 def _sensor(files: Sequence[Path], format: Format, skip_bad: bool) -> tuple[int, int]:
-    """(W, H) that the files' headers agree on; where none names any, of what the events reach.
-
-    Raises:
-        ValueError: a file that can't be read, headers that differ, or events farther out than on
-            any known sensor.
-    """
+    """(W, H) that the files' headers agree on; where none names any, of what the events reach."""
 
     def each(read: Callable[[Path], Result], desc: str) -> list[tuple[Path, Result]]:
         read_or_not = functools.partial(or_why_not, read, skip_bad)
@@ -69,10 +58,12 @@ def _sensor(files: Sequence[Path], format: Format, skip_bad: bool) -> tuple[int,
         sizes = each(functools.partial(sensor_in_header, format=format), "headers")
         (size, _), *others = Counter(one for _, one in sizes).most_common() or [(None, 0)]
         if others:
-            odd = next(path for path, one in sizes if one == others[0][0])
+            other = others[0][0]
+            odd = next(path for path, one in sizes if one == other)
+            most, has = (f"{s[0]}x{s[1]}" if s else "none in its header" for s in (size, other))
             raise ValueError(
-                f"mixed sensor sizes: {odd} has {_times(others[0][0])}, most others have "
-                f"{_times(size)}; keep one, or set `data.sensor_size` to hold all of them"
+                f"mixed sensor sizes: {odd} has {has}, most others have {most}; keep one, or set "
+                "`data.sensor_size` to hold all of them"
             )
         reach = [0, 0]
         if size is None:
@@ -99,7 +90,3 @@ def _sensor(files: Sequence[Path], format: Format, skip_bad: bool) -> tuple[int,
 
 def _extent(format: Format, path: Path) -> tuple[int, int]:
     return extent(read_recording(path, format=format))
-
-
-def _times(size: tuple[int, int] | None) -> str:
-    return "none in its header" if size is None else f"{size[0]}x{size[1]}"

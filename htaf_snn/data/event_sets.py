@@ -1,7 +1,5 @@
 """The published sets of recordings: one table, and what is read of their files."""
 
-from __future__ import annotations
-
 import functools
 import string
 from collections.abc import Callable, Sequence
@@ -24,43 +22,29 @@ from .readers.hdf5 import CHANNELS, labels_of_many
 from .recordings import SensorSize, naming
 from .splits import Splits, check_labels, split, split_in_time
 
+Find = Callable[[], Parts]
+
 
 class Recordings(Opened):
-    """An opened set of event recordings, whose files are listed once.
-
-    Args:
-        framing: how they become frames.
-        num_classes: number of labels.
-        options: of the data.
-        parts: its files, or what lists them, and fetches them where that is allowed.
-    """
+    """An opened set of event recordings: their files, or what lists and may fetch them, once."""
 
     def __init__(
-        self,
-        framing: Framing,
-        num_classes: int,
-        options: DataConfig,
-        parts: Parts | Callable[[], Parts],
+        self, framing: Framing, num_classes: int, options: DataConfig, find: Parts | Find
     ) -> None:
         super().__init__(framing.shape, num_classes, self._load)
         self.framing: Framing = framing
-        self._options, self._parts = options, parts
+        self._options, self._find = options, find
 
     @functools.cached_property
     def parts(self) -> Parts:
-        """The files by part."""
-        return self._parts if isinstance(self._parts, Parts) else self._parts()
+        return self._find if isinstance(self._find, Parts) else self._find()
 
     @property
     def classes(self) -> list[str]:
         return self.parts.classes
 
     def _load(self) -> Splits:
-        """The three parts as frames; what the set does not come with is drawn of training's.
-
-        Raises:
-            ValueError: a label out of range or too rare, or what `Frames` and `split` refuse.
-        """
+        """The three parts as frames; what the set does not come with is drawn of training's."""
         parts, options, framing = self.parts, self._options, self.framing
         check = functools.partial(check_labels, num_classes=self.num_classes, where=parts.root)
         least = 1 + (parts.validation is None and options.validation > 0) + (parts.test is None)
@@ -94,37 +78,23 @@ class Recordings(Opened):
 
 @dataclass(frozen=True, kw_only=True)
 class EventSet(DataSet):
-    """A published set of recordings, where Tonic puts it.
-
-    Args:
-        classes: names of the class folders, or of the files, in order of their labels; None
-            takes the folders found.
-        suffix: of the recordings.
-        train: folder below the root.
-        test: folder of its test split; None draws one.
-        format: of the files.
-        tonic: name of Tonic's class, which downloads it; None is built in.
-        label_in_file: whether files, not folders, are named after the class.
-        complete: recordings of the complete set, if a subset's test split is not to be trusted:
-            a smaller one is pooled and split anew.
-        first_saccade: microseconds of the first of several saccades; None where there are none.
-    """
+    """A published set of recordings, where Tonic puts it."""
 
     kind: Kind = "events"
     num_classes: int
-    classes: tuple[str, ...] | None = None
-    suffix: str = ".bin"
-    train: str
-    test: str | None = None
-    format: Format = field(default_factory=Format)
-    tonic: str | None = None
-    label_in_file: bool = False
-    complete: int = 0
-    first_saccade: int | None = None
+    classes: tuple[str, ...] | None = None  # of folders or files, by label; None: as found
+    suffix: str = ".bin"  # of the recordings
+    train: str  # folder below the root
+    test: str | None = None  # folder of its test split; None draws one
+    validation: str | None = None  # name of an `AudioSet`'s validation part; None draws one
+    format: Format = field(default_factory=Format)  # of the files
+    tonic: str | None = None  # name of Tonic's class, which downloads it; None is built in
+    label_in_file: bool = False  # whether files, not folders, are named after the class
+    complete: int = 0  # recordings of the whole set; of a subset, the test split is drawn anew
+    first_saccade: int | None = None  # microseconds; None where there are no saccades
 
     @property
     def sensor_size(self) -> SensorSize:
-        """(W, H, P)."""
         assert self.shape is not None
         return self.shape[2], self.shape[1], self.shape[0]
 
@@ -148,10 +118,13 @@ class EventSet(DataSet):
         return Parts(root, list(self._classes(root)), train, None, test)
 
     def download(self, root: Path) -> None:
-        """Lets Tonic fetch what is missing."""
-        fetch: Any = getattr(needed("tonic").datasets, self.tonic or "")
-        for part in ({},) if self.test is None else ({"train": True}, {"train": False}):
-            fetch(str(root), **part)
+        parts: list[dict[str, Any]] = [{}]
+        if self.validation is not None:
+            parts = [{"split": name} for name in (self.train, self.validation, self.test)]
+        elif self.test is not None:
+            parts = [{"train": True}, {"train": False}]
+        for part in parts:
+            getattr(needed("tonic").datasets, self.tonic or "")(str(root), **part)
 
     def _classes(self, root: Path) -> Sequence[str]:
         return self.classes or classes_in(root / self.train)
@@ -159,11 +132,10 @@ class EventSet(DataSet):
     def _labelled(self, root: Path, folder: str) -> Labelled:
         where = root / folder
         if not where.is_dir():
+            file = f"*/<class>{self.suffix}" if self.label_in_file else f"<class>/*{self.suffix}"
+            folders = " and ".join(f"{part}/" for part in (self.train, self.test) if part)
             raise FileNotFoundError(
-                f"no folder {where}; `data.root` (={root}) must hold {self.train}/"
-                + (f" and {self.test}/" if self.test else "")
-                + f" with {'*/' if self.label_in_file else ''}"
-                + f"<class>{'' if self.label_in_file else '/*'}{self.suffix}, or set "
+                f"no folder {where}; `data.root` (={root}) must hold {folders} with {file}, or set "
                 "data.download=true where there is a network"
             )
         classes = self._classes(root)
@@ -176,14 +148,7 @@ class EventSet(DataSet):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioSet(EventSet):
-    """A published set of spoken words, of which each part is one HDF5 file of many recordings.
-
-    Args:
-        validation: name of its validation part, as the file has it; None draws one.
-    """
-
-    validation: str | None = None
-    format: Format = field(default_factory=lambda: Format(sort=True))
+    """A published set of spoken words, of which each part is one HDF5 file of many recordings."""
 
     def parts(self, options: DataConfig) -> Parts:
         root = root_of(options, self.name)
@@ -195,13 +160,6 @@ class AudioSet(EventSet):
             for part in (self.validation, self.test)
         )
         return Parts(root, classes, train, validation, test)
-
-    def download(self, root: Path) -> None:
-        if self.validation is None:
-            super().download(root)
-            return
-        for part in (self.train, self.validation, self.test):
-            getattr(needed("tonic").datasets, self.tonic or "")(str(root), split=part)
 
     def _words(self, root: Path, part: str) -> tuple[Labelled, list[str]]:
         """The recordings of a part, in the folder where Tonic puts it or in the root itself."""
@@ -287,13 +245,13 @@ EVENT_SETS: dict[str, EventSet] = {
             source="Spiking Heidelberg Digits (Cramer et al. 2020), through Tonic; English and "
             "German",
             shape=(1, 1, CHANNELS), num_classes=20, train="train", test="test",
-            tonic="SHD", options=_FETCHED,
+            format=Format(sort=True), tonic="SHD", options=_FETCHED,
         ),
         AudioSet(
             name="ssc",
             source="Spiking Speech Commands (Cramer et al. 2020), through Tonic",
             shape=(1, 1, CHANNELS), num_classes=35, train="train", validation="valid", test="test",
-            tonic="SSC", options=_FETCHED,
+            format=Format(sort=True), tonic="SSC", options=_FETCHED,
         ),
     )
 }  # fmt: skip

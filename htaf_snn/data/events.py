@@ -1,7 +1,5 @@
 """Samples of event recordings: the caches of their frames and of their events."""
 
-from __future__ import annotations
-
 import functools
 import json
 import logging
@@ -29,26 +27,16 @@ _INDEX = np.dtype(
 )  # of a sample: which file it is of, its number of events, their duration, its frames' checksum
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+FramesAndIndex = tuple[NDArray[np.integer], NDArray[np.void]]
 
 
 class Frames(Samples):
     """Recordings as frames, cached on disk; all are read and checked at the first use.
 
-    A recording that is cut into windows is as many samples.
-
-    Args:
-        files: recordings.
-        labels: one for each.
-        framing: how they become frames.
-        event_transform: what changes a training sample's events at random. If it is given, the
-            events are cached too, and a training sample's frames are made when it is asked for.
-        skip_bad: whether files that can't be read are left out.
-
-    Attributes:
-        index: of each sample its file's number, events, duration and checksum.
-
-    Raises:
-        ValueError: a file that can't be read, or makes no frames.
+    A recording that is cut into windows is as many samples. ``index`` has of each sample its
+    file's number, events, duration and checksum. With ``event_transform``, which changes a
+    training sample's events at random, the events are cached too, and a training sample's frames
+    are made when it is asked for. With ``skip_bad`` files that can't be read are left out.
     """
 
     def __init__(
@@ -71,26 +59,18 @@ class Frames(Samples):
 
 
 def cached_frames(
-    files: Sequence[Path],
-    framing: Framing,
-    processes: int | None = None,
-    skip_bad: bool = False,
-) -> tuple[NDArray[np.integer], NDArray[np.void]]:
-    """Frames of recordings, built at the first use; ``processes`` is `map_in_order`'s.
+    files: Sequence[Path], framing: Framing, processes: int | None = None, skip_bad: bool = False
+) -> FramesAndIndex:
+    """Frames [N, T, P, H, W] of recordings, mapped into memory, and the index of `Frames`.
 
-    They are of the smallest type that holds all counts, and a note at INFO says which.
-
-    Returns:
-        frames [N, T, P, H, W], mapped into memory from one file in the cache, and the index of
-        `Frames`.
+    They are of the smallest type that holds all counts; ``processes`` is `map_in_order`'s.
     """
-    width, height, polarities = framing.frame_size
 
     def build(folder: Path) -> None:
         read = functools.partial(or_why_not, functools.partial(_frames_of, framing), skip_bad)
         made = map_in_order(read, files, f"frames, T = {framing.T}", "recording", processes)
         indices, skipped = [np.zeros(0, _INDEX)], []
-        with ArrayFile(folder / "frames.npy", (framing.T, polarities, height, width)) as array:
+        with ArrayFile(folder / "frames.npy", (framing.T, *framing.shape)) as array:
             for number, found in enumerate(made):
                 if isinstance(found, str):
                     skipped.append(found)
@@ -111,7 +91,7 @@ def cached_frames(
     return np.load(folder / "frames.npy", mmap_mode="r"), np.load(folder / "index.npy")
 
 
-def _frames_of(framing: Framing, path: Path) -> tuple[NDArray[np.integer], NDArray[np.void]]:
+def _frames_of(framing: Framing, path: Path) -> FramesAndIndex:
     windows = framing.windows(path)
     frames = np.stack([smallest(framing.frames(events)) for events in windows])
     index = np.zeros(len(windows), _INDEX)
@@ -148,8 +128,7 @@ class CachedEvents:
         self._events = np.memmap(folder / "events.raw", EVENT, "r")
 
     def __getitem__(self, index: int) -> Events:
-        events: Events = np.array(self._events[self._ends[index] : self._ends[index + 1]])
-        return events
+        return np.array(self._events[self._ends[index] : self._ends[index + 1]])
 
 
 def or_why_not(read: Callable[[Path], Result], skip_bad: bool, path: Path) -> Result | str:

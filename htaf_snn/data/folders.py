@@ -1,7 +1,5 @@
 """Files by class, in folders or archives."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Sequence
@@ -20,15 +18,10 @@ _OTHER_FOLDERS = ("test", "val", "validation")  # the first of them is the test 
 
 @dataclass(frozen=True)
 class Parts:
-    """The files of a data set by part; a part that it does not come with is None.
-
-    Args:
-        root: the folder that they are of.
-        classes: names, in order of the labels.
-    """
+    """The files of a data set by part; a part that it does not come with is None."""
 
     root: Path
-    classes: list[str]
+    classes: list[str]  # names, in order of the labels
     train: Labelled
     validation: Labelled | None = None
     test: Labelled | None = None
@@ -38,10 +31,6 @@ def named_files(folder: Path, suffix: str, classes: Sequence[str], label_in_file
     """The files anywhere below ``folder``, in fixed order, labelled by the folder they lie in.
 
     With ``label_in_file`` the files themselves are named after the ``classes``.
-
-    Raises:
-        ValueError: a name that is not among ``classes``.
-        FileNotFoundError: no file.
     """
     labels = {name: label for label, name in enumerate(classes)}
     labelled = []
@@ -66,11 +55,7 @@ def classes_in(folder: Path) -> list[str]:
 
 
 def class_files(folder: Path, suffixes: tuple[str, ...], classes: Sequence[str]) -> Labelled:
-    """The files of each of ``classes``, a folder each, and their labels, in fixed order.
-
-    Raises:
-        FileNotFoundError: a class without files.
-    """
+    """The files of each of ``classes``, a folder each, and their labels, in fixed order."""
 
     def is_one(path: str) -> bool:
         inside = Path(path).relative_to(folder)
@@ -89,10 +74,6 @@ def parts_of(root: Path, suffixes: tuple[str, ...]) -> Parts:
     """The files of ``root``, which holds <class>/, or train/, test/ and val/ with <class>/ each.
 
     Where there is val/ (or validation/) and no test/, it is the test part.
-
-    Raises:
-        ValueError: the class folders differ between the parts, or there is one class.
-        FileNotFoundError: no class folder, or no file.
     """
     train_folder = root / "train" if (root / "train").is_dir() else root
     classes = classes_in(train_folder)
@@ -122,11 +103,7 @@ def parts_of(root: Path, suffixes: tuple[str, ...]) -> Parts:
 
 
 def listed(parts: Parts, split_file: Path) -> Parts:
-    """The files of a folder without parts, as ``split_file`` divides them by `DataConfig`'s lines.
-
-    Raises:
-        ValueError: a line that is no such, or names a file that is not there.
-    """
+    """The files of a folder without parts, as ``split_file`` divides them by its lines."""
     root = parts.root
     if parts.test is not None:
         raise ValueError(f"{root} has a folder test/ or val/: `split_file` would contradict it")
@@ -154,11 +131,7 @@ def listed(parts: Parts, split_file: Path) -> Parts:
 
 
 def groups_of(files: Sequence[Path], root: Path, pattern: str) -> list[str]:
-    """Returns the pattern's match in each file's path below ``root``: its first group, if any.
-
-    Raises:
-        ValueError: a path in which it finds nothing.
-    """
+    """Returns the pattern's match in each file's path below ``root``: its first group, if any."""
     groups = []
     for path in files:
         name = path.relative_to(root).as_posix()

@@ -1,7 +1,5 @@
 """Framing: which events of a recording are used, and how they are divided into frames."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,23 +16,12 @@ Shape = tuple[int, int, int]  # C, H, W of a frame
 
 @dataclass(frozen=True)
 class Framing(FramingOptions):
-    """Turns a recording into frames [T, P, H, W].
+    """Turns a recording into frames [T, P, H, W]."""
 
-    Args:
-        sensor_size: (W, H, P), in pixels and polarities.
-        T: number of frames, >= 1.
-        format: of the files.
-        until: microseconds after which events are left out; None keeps all.
-
-    Raises:
-        ValueError: a ``downsample`` that is not below the sensor's side, or another number out of
-            its range.
-    """
-
-    sensor_size: SensorSize
-    T: int
+    sensor_size: SensorSize  # (W, H, P), in pixels and polarities
+    T: int  # number of frames, >= 1
     format: Format = field(default_factory=Format)
-    until: int | None = None
+    until: int | None = None  # microseconds after which events are left out
 
     def check(self) -> None:
         super().check()
@@ -67,9 +54,6 @@ class Framing(FramingOptions):
         """The events of a recording that frames are made of: of each window, or of the whole.
 
         Windows with too few events for ``T`` frames are left out.
-
-        Raises:
-            ValueError: the recording is damaged, or nothing in it makes a frame.
         """
         events = self._kept(read_recording(path, self.sensor_size, self.format))
         if len(events) == 0:
@@ -142,8 +126,7 @@ class Framing(FramingOptions):
 
 
 def _pixels(events: Events, width: int) -> NDArray[np.int64]:
-    pixels: NDArray[np.int64] = events["y"].astype(np.int64) * width + events["x"]
-    return pixels
+    return np.asarray(events["y"].astype(np.int64) * width + events["x"])
 
 
 def _cut(events: Events, window: int) -> list[Events]:

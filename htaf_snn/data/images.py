@@ -1,7 +1,5 @@
 """Sets of static images, as uint8 arrays that are decoded once, and any folder of images."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gzip
@@ -33,9 +31,6 @@ def decoded(part: Labelled, size: int | None) -> Images:
 
     The shorter side is scaled to ``size`` pixels and the longer one cropped; None keeps the files'
     size, which must be one.
-
-    Raises:
-        ValueError: a file that is no image, or of another size than the first.
     """
     files, labels = part
 
@@ -66,11 +61,7 @@ def _image(path: Path) -> Iterator[Image.Image]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(W, H) of an image file, from its header.
-
-    Raises:
-        ValueError: the file is no image.
-    """
+    """(W, H) of an image file, from its header."""
     with _image(path) as image:
         return image.size
 
@@ -100,11 +91,7 @@ def split_images(
     validation: Images | None,
     test: Images | None,
 ) -> Splits:
-    """The three parts as samples; what the set does not come with is drawn of training's.
-
-    Raises:
-        ValueError: a label out of range, or too rare.
-    """
+    """The three parts as samples; what the set does not come with is drawn of training's."""
     least = 1 + (validation is None and options.validation > 0) + (test is None)
     for part, at_least in ((train, least), (validation, 1), (test, 1)):
         if part is not None:
@@ -131,10 +118,6 @@ def _tiny_imagenet(options: DataConfig) -> Splits:
     """The training and validation parts of Tiny-ImageNet, whose test part has no labels.
 
     The root is the folder ``tiny-imagenet-200``, or holds it or ``tiny-imagenet-200.zip``.
-
-    Raises:
-        FileNotFoundError: it is not there.
-        ValueError: a label that is not in wnids.txt.
     """
     root, name = root_of(options, "Tiny-ImageNet"), "tiny-imagenet-200"
     if (root / name).is_dir():
@@ -165,9 +148,6 @@ def _cifar(name: str, num_classes: int, options: DataConfig) -> Splits:
     """The parts of torchvision's ``CIFAR10`` or ``CIFAR100``, checked by md5.
 
     Below the root lies ``cifar-10-batches-py`` or ``cifar-100-python``, or its .tar.gz.
-
-    Raises:
-        FileNotFoundError: files are missing or damaged and nothing may be downloaded.
     """
     root = root_of(options, name)
     theirs: Any = getattr(datasets, name)
@@ -190,9 +170,6 @@ def _mnist(name: str, options: DataConfig) -> Splits:
     """The parts of torchvision's ``MNIST`` or ``FashionMNIST``.
 
     Below the root lies ``<name>/raw/`` with the four idx files, or their .gz.
-
-    Raises:
-        FileNotFoundError: files are missing and nothing may be downloaded.
     """
     root = root_of(options, name)
     theirs: Any = getattr(datasets, name)
@@ -231,14 +208,10 @@ class ImageFolder(DataSet):
     """The set ``image_folder``: its files tell the shape, its folders the classes."""
 
     def __init__(self) -> None:
+        source = "images, as RGB, in <class>/, or in train/<class>/ and test/<class>/; may be a "
+        options = frozenset({"encoder", "root", "size"})
         super().__init__(
-            "image_folder",
-            "images",
-            "images, as RGB, in <class>/, or in train/<class>/ and test/<class>/; may be a .tar.*"
-            " or .zip",
-            shape=None,
-            num_classes=None,
-            options=frozenset({"encoder", "root", "size"}),
+            "image_folder", "images", f"{source}.tar.* or .zip", None, None, options=options
         )
 
     def open(self, options: DataConfig) -> Opened:

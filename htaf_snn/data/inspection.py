@@ -1,7 +1,5 @@
 """Inspecting a folder of recordings before training: a table and a picture."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -17,14 +15,7 @@ from ..files import write_figure
 from .options import Camera, Format
 from .readers.hdf5 import CHANNELS
 from .readers.headers import sensor_around
-from .recordings import (
-    Events,
-    extent,
-    files_at,
-    read_recording,
-    recordings_in,
-    sensor_in_header,
-)
+from .recordings import Events, extent, files_at, read_recording, recordings_in, sensor_in_header
 
 _MOST_DRAWN = 48
 _MOST_OF_A_FILE = 10
@@ -48,20 +39,18 @@ class RecordingSummary:
 
 def inspect(
     folder: Path,
-    out: Path | None = None,
+    out: Path = Path("inspect.png"),
     ordering: str = "auto",
     time_unit: Literal["auto", "us", "ms", "ns", "s"] = "auto",
     sort: bool = False,
     events_path: str | None = None,
     camera: Camera | None = None,
 ) -> str:
-    """A table of the recordings at ``folder``, a line for those of a class that are alike.
-
-    And a picture of some of each class.
+    """A table of the recordings at ``folder``, a line for those alike, and a picture of some.
 
     Args:
         folder: one file, or a folder that is searched for them.
-        out: the picture's file; ``inspect.png`` in the working folder unless it is given.
+        out: the picture's file.
         ordering: as ``--data.ordering``.
         time_unit: as ``--data.time_unit``.
         sort: as ``--data.sort``.
@@ -78,7 +67,6 @@ def inspect(
         ordering=ordering, time_unit=time_unit, sort=sort, events_path=events_path, camera=camera
     )
     files = files_at(folder)
-    out = Path("inspect.png") if out is None else out
     most_of_class = max(1, _MOST_DRAWN // len({file.parent for file in files}))
     drawn: Counter[Path] = Counter()
     alike: dict[object, list[RecordingSummary]] = {}

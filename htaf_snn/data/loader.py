@@ -1,35 +1,27 @@
 """Loading training samples so that a run can stop at any batch and go on with the next."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
 from ..process import seed_of
-from .samples import Samples
+from .samples import Samples, Transform
 from .splits import Sample
 
 
 class Sampler(DistributedSampler[Any]):
     """A sampler of (epoch, index) that can begin within an epoch, once, at ``start``.
 
-    Args:
-        dataset: what is sampled.
-        batch_size: samples a batch.
-        no_single: whether a last batch of one sample is left out, as batch norm needs: its sample
-            is another in every epoch.
-        options: of `DistributedSampler`.
+    With ``no_single`` a last batch of one sample is left out, as batch norm needs: its sample is
+    another in every epoch.
     """
 
     start = 0
 
-    def __init__(
-        self, dataset: Dataset[Sample], batch_size: int, no_single: bool, **options: Any
-    ) -> None:
+    def __init__(self, dataset: Any, batch_size: int, no_single: bool, **options: Any) -> None:
         super().__init__(dataset, **options)
         if no_single and self.num_samples % batch_size == 1 < self.num_samples:
             self.drop_last = True
@@ -71,11 +63,7 @@ class TrainLoader(DataLoader[Any]):
         return {"epoch": self.sampler.epoch, "batches": self._yielded, **self._sizes()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Lets the next iteration begin after the last batch that was handed out.
-
-        Raises:
-            ValueError: the state is of other data, another batch size, or an earlier version.
-        """
+        """Lets the next iteration begin after the last batch that was handed out."""
         if "batches" not in state_dict:
             raise ValueError(
                 "the checkpoint was written by an earlier version of htaf_snn, whose place within "
@@ -100,11 +88,11 @@ class Drawn(Dataset[Sample]):
     that are in it.)
     """
 
-    def __init__(
-        self, train: Dataset[Sample], transform: Callable[[Tensor], Tensor], seed: int
-    ) -> None:
+    def __init__(self, train: Dataset[Sample], transform: Transform, seed: int) -> None:
         assert isinstance(train, Subset) and isinstance(train.dataset, Samples)
-        self.dataset = Subset(train.dataset.for_training(transform), train.indices)
+        samples = copy.copy(train.dataset)
+        samples.augment = transform
+        self.dataset: Subset[Sample] = Subset(samples, train.indices)
         self.seed = seed
 
     def __len__(self) -> int:

@@ -1,13 +1,11 @@
 """Any registered data set as a Lightning data module."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import lightning as L
 import torch
@@ -54,7 +52,9 @@ class SpikingDataModule(L.LightningDataModule):
         self._frame_names, _ = augmentation.parse(self.config.augment, self.data_set.kind)
         in_range("seed", seed, 0, 2**32 - 1)
         self.seed = seed
-        self._splits: Splits | None = None
+        workers, size = self.config.num_workers, self.config.batch_size
+        self._batches: Any = {"batch_size": size, "num_workers": workers,
+                              "persistent_workers": workers > 0}  # fmt: skip
         self.save_hyperparameters(self.config.plain() | {"seed": seed})
 
     @classmethod
@@ -79,7 +79,7 @@ class SpikingDataModule(L.LightningDataModule):
     @classmethod
     def of_checkpoint(
         cls, content: dict[str, Any], path: Path, root: Path | None, allow: str | None
-    ) -> SpikingDataModule:
+    ) -> Self:
         """Builds it from a checkpoint's content, read from ``path``."""
         with checkpoint_errors(path):
             settings = settings_in(content, "datamodule_hyper_parameters")
@@ -140,20 +140,16 @@ class SpikingDataModule(L.LightningDataModule):
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        if self._splits is None:
-            self._splits = self._opened.load()
+        splits = self.splits
         if self.data_set.kind == "events" and stage == "fit":
-            for line in summary.lines(self._splits):
+            for line in summary.lines(splits):
                 _log.info("%s", line)
-            for warning in summary.warnings(self._splits):
+            for warning in summary.warnings(splits):
                 _log.warning("%s", warning)
 
-    @property
+    @functools.cached_property
     def splits(self) -> Splits:
-        """The three parts."""
-        self.setup()
-        assert self._splits is not None
-        return self._splits
+        return self._opened.load()
 
     @property
     def has_validation(self) -> bool:
@@ -178,14 +174,7 @@ class SpikingDataModule(L.LightningDataModule):
         if self.config.mixup > 0 or self.config.cutmix > 0:
             collate = augmentation.Mixing(self.config.mixup, self.config.cutmix, self.num_classes)
         drawn = Drawn(self.splits.train, transform, self.seed)
-        return TrainLoader(drawn, sampler=sampler, collate_fn=collate, **self._loader_options())
-
-    def _loader_options(self) -> dict[str, Any]:
-        workers = self.config.num_workers
-        return {
-            "batch_size": self.config.batch_size, "num_workers": workers,
-            "persistent_workers": workers > 0,
-        }  # fmt: skip
+        return TrainLoader(drawn, sampler=sampler, collate_fn=collate, **self._batches)
 
     def val_dataloader(self) -> Loader:
         return self._loader(self.splits.validation)
@@ -208,6 +197,4 @@ class SpikingDataModule(L.LightningDataModule):
                 )
             # Lightning's own choice repeats samples, where there are not as many on every device.
             sampler = UnrepeatedDistributedSampler(dataset, world, rank, shuffle=False)
-        return DataLoader(
-            dataset, sampler=sampler, collate_fn=frames_first, **self._loader_options()
-        )
+        return DataLoader(dataset, sampler=sampler, collate_fn=frames_first, **self._batches)

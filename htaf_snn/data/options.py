@@ -43,17 +43,11 @@ class FormatOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Format(FormatOptions):
-    """The format of recordings: `FormatOptions`, and what is known of a published set.
+    """The format of recordings: `FormatOptions`, and what is known of a published set."""
 
-    Args:
-        t_unit: microseconds in one unit of the file's t, where ``time_unit`` is "auto".
-        flip_y: whether y counts from the lower edge.
-        to_origin: whether the smallest x and y become 0.
-    """
-
-    t_unit: int = 1
-    flip_y: bool = False
-    to_origin: bool = False
+    t_unit: int = 1  # microseconds in one unit of the file's t, where ``time_unit`` is "auto"
+    flip_y: bool = False  # whether y counts from the lower edge
+    to_origin: bool = False  # whether the smallest x and y become 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +65,6 @@ class FramingOptions(Options):
         denoise: of events: microseconds within which an event must follow another in one of the
             four pixels beside it, or is left out.
         hot_pixels: of events: events a second above which a pixel is left out.
-
-    Raises:
-        ValueError: a number out of its range.
     """
 
     frames_by: Literal["time", "count"] = "time"

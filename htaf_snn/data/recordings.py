@@ -1,7 +1,5 @@
 """Event recordings as structured arrays, whatever their files' format."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Callable, Iterator
@@ -66,9 +64,6 @@ def sensor_in_header(path: Path, format: Format | None = None) -> tuple[int, int
 
     .aedat and .aedat4 files do; .raw and .dat files mostly; .npz and .h5 files do by
     ``sensor_size``, a (W, H) or (W, H, P).
-
-    Raises:
-        ValueError: a damaged file.
     """
     reader = READERS.get(file_of(path).suffix.lower())
     if reader is None or reader.size is None:
@@ -84,11 +79,7 @@ def sensor_in_header(path: Path, format: Format | None = None) -> tuple[int, int
 
 
 def files_at(where: Path) -> list[Path]:
-    """One file of recordings, or those anywhere in a folder, in the order in which people count.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """One file of recordings, or those anywhere in a folder, in the order in which people count."""
     files = [where] if file_of(where).is_file() else []
     if where.is_dir():
         files = [
@@ -192,8 +183,7 @@ def _numbers(name: str, column: NDArray[Any]) -> NDArray[Any]:
 def _is_fraction(column: NDArray[Any]) -> NDArray[np.bool_]:
     if column.dtype.kind != "f":  # the largest integers are no floats
         return np.zeros(len(column), np.bool_)
-    fraction: NDArray[np.bool_] = column != np.floor(column)
-    return fraction
+    return np.asarray(column != np.floor(column))
 
 
 def _coordinates(name: str, column: NDArray[Any]) -> NDArray[np.int64]:
@@ -216,8 +206,7 @@ def _polarities(column: NDArray[Any]) -> NDArray[np.bool_]:
     negative = np.flatnonzero(column < 0)
     if len(negative):
         _refuse(column == 0, lambda _: f"p=0, and row {negative[0]}: p=-1; {allowed}")
-    positive: NDArray[np.bool_] = column > 0
-    return positive
+    return np.asarray(column > 0)
 
 
 def _microseconds(columns: Columns, format: Format) -> NDArray[np.int64]:

@@ -1,7 +1,5 @@
 """Data sets by name: the name here is the name on the command line."""
 
-from __future__ import annotations
-
 from ..arguments import find
 from .data_set import DataSet
 from .event_folder import EventFolder
@@ -28,5 +26,4 @@ def data_set(name: str) -> DataSet:
 
 
 def is_data_set(found: object) -> bool:
-    """Returns True for what `data_set` gives."""
     return isinstance(found, DataSet)

@@ -1,13 +1,9 @@
 """Samples held as arrays, of which each becomes frames when it is asked for."""
 
-from __future__ import annotations
-
-import copy
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,25 +62,18 @@ class Samples(Dataset[Sample]):
         self, arrays: NDArray[np.generic], labels: NDArray[np.int64], encode: Encoder | Transform
     ) -> None:
         self.arrays, self.labels, self.encode = arrays, labels, encode
-        self.augment: Transform | None = None
+        self.augment: Transform | None = None  # changes a training sample before it is encoded
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        base: Any = self.arrays.base
-        if isinstance(self.arrays, np.memmap) and isinstance(base, mmap.mmap):
-            state["arrays"] = Path(str(self.arrays.filename))  # another process maps the file anew
-        return state
+        mapped = isinstance(self.arrays, np.memmap) and isinstance(self.arrays.base, mmap.mmap)
+        # another process maps the file anew
+        arrays = self.arrays.filename if mapped else self.arrays  # type: ignore[attr-defined]
+        return self.__dict__ | {"arrays": arrays}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(state["arrays"], Path):
+        if not isinstance(state["arrays"], np.ndarray):
             state["arrays"] = np.load(state["arrays"], mmap_mode="r")
         self.__dict__.update(state)
-
-    def for_training(self, augment: Transform) -> Self:
-        """These samples, changed at random by ``augment`` before they are encoded."""
-        changed = copy.copy(self)
-        changed.augment = augment
-        return changed
 
     def raw(self, index: int) -> Tensor:
         """A copy of one array, as a tensor."""

@@ -1,7 +1,5 @@
 """Train, validation and test samples, apart and in proportion."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,13 +87,8 @@ def split_in_time(
 
     Args:
         dataset: the samples, each recording's together and in order of time.
-        recordings: the number of the recording that each is of, [N].
-        names: of the recordings, by number, for errors.
-        validation: share of each recording for validation, in [0, 1), or a set of its own.
-        test: share of each recording for the test, which is its end, or a set of its own.
-
-    Raises:
-        ValueError: a recording with too few samples.
+        recordings, names: the number of the recording that each is of, [N], and names by number.
+        validation, test: shares of each recording, in [0, 1), or sets of their own.
     """
     shares = [s for s in (validation, test) if isinstance(s, float) and s > 0]
     taken: list[list[int]] = [[] for _ in range(1 + len(shares))]  # of training and those
@@ -155,16 +148,11 @@ def _whole_groups(
             "sides; use more recordings, another `data.group`, or `data.split` time, which divides "
             "each recording"
         )
-    taken: NDArray[np.int64] = rest[np.isin(of_group, chosen)]
-    return taken
+    return rest[np.isin(of_group, chosen)]
 
 
 def check_labels(labels: ArrayLike, num_classes: int, where: object, at_least: int = 3) -> None:
-    """Checks that every label lies below ``num_classes`` and has enough samples.
-
-    Raises:
-        ValueError: a label out of range, or a class of fewer than ``at_least`` samples.
-    """
+    """Checks that every label lies below ``num_classes`` and has enough samples."""
     labels = np.asarray(labels, dtype=np.int64)
     outside = labels[(labels < 0) | (labels >= num_classes)]
     if len(outside):

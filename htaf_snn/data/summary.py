@@ -1,7 +1,5 @@
 """Summary of the three parts of a data set, and of what is suspicious about them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,26 +1,17 @@
 """Readers of recordings by their files' suffix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..options import Format
-from . import aedat, aedat4, arrays, hdf5, matlab, prophesee, rosbag
+from . import aedat, aedat4, arrays, hdf5, prophesee, rosbag
 from .columns import Columns
 
 
 class Reader(NamedTuple):
-    """The functions that read a format.
-
-    Args:
-        read: gives a file's events.
-        size: gives the sensor's (W, H, ...) without reading the events, or None where the file
-            names none; None where no file of the format does.
-    """
-
     read: Callable[[Path, Format], Columns]
+    # (W, H, ...) without reading the events, or None; None where no file of the format names it
     size: Callable[[Path, Format], Any] | None = None
 
 
@@ -34,7 +25,7 @@ READERS = {
     ".npz": Reader(arrays.read_npz, arrays.npz_size),
     ".h5": Reader(hdf5.read, hdf5.sensor_size),
     ".hdf5": Reader(hdf5.read, hdf5.sensor_size),
-    ".mat": Reader(matlab.read),
+    ".mat": Reader(hdf5.read_mat),
     ".bag": Reader(rosbag.read, rosbag.sensor_size),
     ".txt": Reader(arrays.read_text, arrays.text_size),
     ".csv": Reader(arrays.read_text, arrays.text_size),

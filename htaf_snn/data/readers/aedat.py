@@ -1,7 +1,5 @@
 """AEDAT 2.0 (jAER) and 3.1 (cAER, DV)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
@@ -39,11 +37,7 @@ def sensor_size(path: Path, format: Format) -> tuple[int, int] | None:
 
 
 def _header(file: BinaryIO, format: Format) -> tuple[int, str]:
-    """The version, 2 or 3, and the camera, "" where 3.1 names none that is known.
-
-    Raises:
-        ValueError: another version, or 2.0 of a camera that is not known.
-    """
+    """The version, 2 or 3, and the camera, "" where 3.1 names none that is known."""
     lines = text_header(file, b"#", _ENDS)
     first = lines[0] if lines else ""
     version = {"#!AER-DAT2": 2, "#!AER-DAT3": 3}.get(first[:10])

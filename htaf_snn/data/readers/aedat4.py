@@ -4,68 +4,36 @@ The package faery moves times that step back up to those before, where they are 
 here, and as the package aedat it aborts on damaged files (on 5 of 300).
 """
 
-from __future__ import annotations
-
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...extras import needed
 from ..options import Format
 from .columns import ALWAYS_READ, RATIO, Columns, check_size
 
 _MAGIC = b"#!AER-DAT4.0\r\n"
-_EVENT = np.dtype(
-    {
-        "names": ["t", "x", "y", "on"],
-        "formats": ["<i8", "<i2", "<i2", "u1"],
-        "offsets": [0, 8, 10, 12],
-        "itemsize": 16,
-    }
-)
+_EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("on", "u1"), ("padding", "V3")])
+_SLOTS = (4, 6, 8)  # of a table's fields 0, 1 and 2
 _STORED, _LZ4, _ZSTD = (0,), (1, 2), (3, 4)  # kinds of compression
 
 
-class _Table:
-    """A flatbuffers table: fields by number, each checked to lie in the buffer."""
+def _table(data: bytes, identifier: bytes) -> Any:
+    if data[8:12] != identifier:
+        raise ValueError(f"{data[8:12]!r} where {identifier!r} is due")
+    return needed("flatbuffers").Table(data, 4 + int.from_bytes(data[4:8], "little"))
 
-    def __init__(self, data: bytes, identifier: bytes) -> None:
-        if data[8:12] != identifier:
-            raise ValueError(f"{data[8:12]!r} where {identifier!r} is due")
-        self.data = data
-        self.at = 4 + self.number("I", 4)
-        self.vtable = self.at - self.number("i", self.at)
-        self.fields = (self.number("H", self.vtable) - 4) // 2
 
-    def number(self, kind: str, at: int) -> int:
-        if not 0 <= at <= len(self.data) - struct.calcsize(f"<{kind}"):
-            raise ValueError("an offset points out of its table; the file is damaged")
-        (value,) = struct.unpack_from(f"<{kind}", self.data, at)
-        return int(value)
-
-    def place(self, number: int) -> int | None:
-        """Returns a field's position; None if it has its default."""
-        offset = self.number("H", self.vtable + 4 + 2 * number) if number < self.fields else 0
-        return self.at + offset if offset else None
-
-    def field(self, number: int, kind: str, default: int) -> int:
-        at = self.place(number)
-        return default if at is None else self.number(kind, at)
-
-    def vector(self, number: int, itemsize: int) -> tuple[int, int]:
-        """Returns the position of a vector's items, and their number."""
-        at = self.place(number)
-        if at is None:
-            return 0, 0
-        at += self.number("I", at)
-        count = self.number("I", at)
-        if at + 4 + count * itemsize > len(self.data):
-            raise ValueError(f"{count} items, more than its packet holds; the file is damaged")
-        return at + 4, count
+def _vector(table: Any, slot: int, dtype: Any) -> NDArray[Any]:
+    """A field's items, none where it has its default; numpy refuses more than there are."""
+    at = table.Offset(slot)
+    if not at:
+        return np.zeros(0, dtype)
+    return np.frombuffer(table.Bytes, dtype, table.VectorLen(at), table.Vector(at))
 
 
 def _header(content: bytes) -> tuple[int, int, int, dict[int, tuple[int, int]]]:
@@ -76,10 +44,10 @@ def _header(content: bytes) -> tuple[int, int, int, dict[int, tuple[int, int]]]:
     end = start + 4 + int.from_bytes(content[start : start + 4], "little")
     if end > len(content):
         raise ValueError("its header is cut short")
-    header = _Table(content[start:end], b"IOHE")
-    compression, stop = header.field(0, "i", 0), header.field(1, "q", -1)
-    text_at, length = header.vector(2, 1)
-    text = header.data[text_at : text_at + length].decode()
+    header, types = _table(content[start:end], b"IOHE"), needed("flatbuffers.number_types")
+    compression = header.GetSlot(_SLOTS[0], 0, types.Int32Flags)
+    stop = header.GetSlot(_SLOTS[1], -1, types.Int64Flags)
+    text = _vector(header, _SLOTS[2], np.uint8).tobytes().decode()
     if "<!" in text:
         raise ValueError("its description declares entities, which are not read")
     streams: dict[int, tuple[int, int]] = {}
@@ -108,25 +76,20 @@ def _unpacked(body: bytes, compression: int) -> bytes:
     return unpacked
 
 
-def _packets(path: Path) -> Iterator[Any]:
-    content = path.read_bytes()
+def read(path: Path, _: Format) -> Columns:
+    """Events of an .aedat4 file: its first stream of events."""
+    content, packets = path.read_bytes(), [np.zeros(0, _EVENT)]
     compression, at, stop, streams = _header(content)
-    chosen = min(streams)
     while at + 8 <= stop:
         stream, size = struct.unpack_from("<ii", content, at)
         at += 8
         if size < 0 or at + size > len(content):
             raise ValueError(f"a packet of {size} bytes ends after the file; it is cut short")
-        if stream == chosen:
-            packet = _Table(_unpacked(content[at : at + size], compression), b"EVTS")
-            start, count = packet.vector(0, _EVENT.itemsize)
-            yield np.frombuffer(packet.data, _EVENT, count, start)
+        if stream == min(streams):
+            body = _unpacked(content[at : at + size], compression)
+            packets.append(_vector(_table(body, b"EVTS"), _SLOTS[0], _EVENT))
         at += size
-
-
-def read(path: Path, _: Format) -> Columns:
-    """Events of an .aedat4 file: its first stream of events."""
-    events = np.concatenate([np.zeros(0, _EVENT), *_packets(path)])
+    events = np.concatenate(packets)
     return Columns(events["x"], events["y"], events["t"], events["on"], "us")
 
 

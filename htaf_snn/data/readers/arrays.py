@@ -1,12 +1,10 @@
 """N-MNIST's .bin, numpy's .npy and .npz, and text."""
 
-from __future__ import annotations
-
 import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -77,17 +75,8 @@ def _member(arrays: Any, key: str) -> Any:
     return arrays[key]
 
 
-class _Layout(NamedTuple):
-    """The lines of a text file before its first event."""
-
-    skip: int  # how many
-    names: list[str] | None  # of the columns
-    separator: str | None
-    size: tuple[int, int] | None  # (W, H) of a line of two numbers, or a comment geometry:WxH
-
-
-def _layout(path: Path) -> _Layout | None:
-    """Returns the layout of a text file; None where it has no event."""
+def _layout(path: Path) -> tuple[int, list[str] | None, str | None, tuple[int, int] | None]:
+    """Finds the lines before the first event: how many, the columns' names, separator, (W, H)."""
     names = size = None
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file):
@@ -102,8 +91,8 @@ def _layout(path: Path) -> _Layout | None:
             elif names is None and cells[0].replace("_", "").isalpha():
                 names = cells
             else:
-                return _Layout(number, names, separator, size)
-    return None
+                return number, names, separator, size
+    raise ValueError("no event in the recording")
 
 
 def read_text(path: Path, format: Format) -> Columns:
@@ -112,15 +101,9 @@ def read_text(path: Path, format: Format) -> Columns:
     A first line of words names the columns, one of two numbers is (W, H), and lines that begin
     with # or % are comments.
     """
-    layout = _layout(path)
-    if layout is None:
-        raise ValueError("no event in the recording")
+    skip, names, separator, _ = _layout(path)
     with path.open(encoding="utf-8") as file:
-        table = np.loadtxt(
-            file, np.float64, comments=["#", "%"], delimiter=layout.separator,
-            skiprows=layout.skip, ndmin=2,
-        )  # fmt: skip
-    names = layout.names
+        table = np.loadtxt(file, comments=["#", "%"], delimiter=separator, skiprows=skip, ndmin=2)
     if names is None:
         return of_array(table, format.ordering)
     if len(names) != table.shape[1]:
@@ -130,5 +113,4 @@ def read_text(path: Path, format: Format) -> Columns:
 
 def text_size(path: Path, _: Format) -> tuple[int, int] | None:
     """(W, H) of a line of two numbers before the events, or of a comment ``geometry:WxH``."""
-    layout = _layout(path)
-    return None if layout is None else layout.size
+    return _layout(path)[3]

@@ -1,7 +1,5 @@
 """Columns of events, found by their names or their contents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,20 +19,14 @@ RATIO = 100  # of bytes in memory to bytes stored, above that
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a recording as its file holds them.
-
-    Args:
-        x, y, t, p: of equal length.
-        unit: of t, where the format defines it.
-        clock_bits: of the camera's clock, which begins anew after its largest time.
-    """
+    """The columns of a recording as its file holds them."""
 
     x: NDArray[Any]
     y: NDArray[Any]
     t: NDArray[Any]
     p: NDArray[Any]
-    unit: str | None = None
-    clock_bits: int = 32
+    unit: str | None = None  # of t, where the format defines it
+    clock_bits: int = 32  # of the camera's clock, which begins anew after its largest time
 
 
 def check_size(declared: int, stored: int, what: str) -> None:
@@ -50,9 +42,6 @@ def the_one(names: Sequence[str], wanted: str | None, others: Sequence[str] = ()
     """The name of the events to read: ``wanted``, which is `Format.events_path`, or the only one.
 
     ``others`` are what else the file has, for an error where there are no events.
-
-    Raises:
-        ValueError: there is no such name, or there are several and none is wanted.
     """
     if wanted is None:
         if len(names) > 1:
@@ -75,11 +64,7 @@ def keys_of(names: Iterable[Any]) -> list[str] | None:
 
 
 def by_name(columns: Mapping[str, Any]) -> Columns:
-    """The four columns under any of their usual names.
-
-    Raises:
-        ValueError: one is missing; the message lists what there is.
-    """
+    """The four columns under any of their usual names."""
     keys = keys_of(columns)
     if keys is None:
         missing = next(o for o in _NAMES.values() if not {str(n).lower() for n in columns} & set(o))
@@ -89,11 +74,7 @@ def by_name(columns: Mapping[str, Any]) -> Columns:
 
 
 def of_array(array: NDArray[Any], ordering: str) -> Columns:
-    """The columns of a structured or an [N, 4] array.
-
-    Raises:
-        ValueError: another shape, or an "auto" ordering that the values don't settle.
-    """
+    """The columns of a structured or an [N, 4] array."""
     if array.dtype.names is not None:
         return by_name({name: array[name] for name in array.dtype.names})
     if array.ndim != 2 or array.shape[1] != 4:

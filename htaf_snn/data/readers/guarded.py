@@ -1,7 +1,5 @@
 """Reading files in another process, so that a damaged file ends that one and not this."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import multiprocessing
@@ -29,9 +27,8 @@ def guarded(package: str, *, limited: bool = False) -> Callable[[Function], Func
     do the process's end and a reading that takes too long. The process reads the next file too,
     unless this one was refused: to fork one takes ten times as long as to read a small file.
 
-    Args:
-        package: that the function needs.
-        limited: whether it may take no more memory than `check_size` allows a file, on Linux.
+    ``package`` is what the function needs. If it is ``limited``, it may take no more memory than
+    `check_size` allows a file, on Linux.
     """
 
     def decorate(function: Function) -> Function:

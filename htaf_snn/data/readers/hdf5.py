@@ -1,9 +1,7 @@
-"""Events in HDF5 files, wherever they lie: v2e, DSEC, MVSEC, Prophesee, MATLAB 7.3 and others.
+"""Events in HDF5 files, wherever they lie: v2e, DSEC, MVSEC, Prophesee and others; and MATLAB's.
 
 A file of SHD or SSC holds many recordings, of which ``file.h5/17`` is one.
 """
-
-from __future__ import annotations
 
 import contextlib
 import itertools
@@ -82,11 +80,7 @@ def count_of_many(path: Path) -> int | None:
 
 @guarded("h5py")
 def labels_of_many(path: Path) -> tuple[list[int], list[str]]:
-    """The labels of the recordings in a file of SHD or SSC, and the names of the classes.
-
-    Raises:
-        ValueError: it is another file, or damaged.
-    """
+    """The labels of the recordings in a file of SHD or SSC, and the names of the classes."""
     with needed("h5py").File(path) as file:
         many, labels, keys = _many(file), _own(file, "labels"), _own(file, "extra/keys")
         if many is None or labels is None or keys is None:
@@ -130,7 +124,7 @@ def _is_group(thing: Any) -> bool:
 
 def _candidates(file: Any) -> tuple[list[str], list[str]]:
     """Names of what can be events, and of all data sets; links are not followed."""
-    fit = [] if keys_of(file) is None else ["/"]
+    fit = ["/"] if keys_of(file) else []
     seen: list[str] = []
 
     def visit(name: str, thing: Any) -> object:
@@ -138,9 +132,8 @@ def _candidates(file: Any) -> tuple[list[str], list[str]]:
             fits = keys_of(thing) is not None
         else:
             seen.append(f"{name} {list(thing.shape or ())} {thing.dtype}")
-            compound = thing.dtype.names is not None
-            table = thing.ndim == 2 and thing.shape[1] == 4
-            fits = keys_of(thing.dtype.names) is not None if compound else table
+            names = thing.dtype.names
+            fits = bool(keys_of(names)) if names else thing.ndim == 2 and thing.shape[1] == 4
         if fits:
             fit.append(name)
         return True if len(seen) + len(fit) > _MOST_OBJECTS else None
@@ -171,3 +164,31 @@ def _values(data: Any) -> Any:
     if data.ndim == 2 and 1 in data.shape:
         return np.asarray(values).ravel()  # MATLAB's vectors
     return values
+
+
+def read_mat(path: Path, format: Format) -> Columns:
+    """Events of four variables, of a structure's four fields, or of an [N, 4] matrix.
+
+    Files up to version 7 are read by SciPy; version 7.3 is HDF5.
+    """
+    with path.open("rb") as file:
+        is_hdf5 = file.read(520)[512:] == b"\x89HDF\r\n\x1a\n"
+    return read(path, format) if is_hdf5 else _read_mat(path, format)
+
+
+@guarded("scipy.io", limited=True)
+def _read_mat(path: Path, format: Format) -> Columns:
+    found: dict[str, Any] = needed("scipy.io").loadmat(path)
+    variables = {name: value for name, value in found.items() if not name.startswith("__")}
+    structures = [
+        {name: value[name][0, 0] for name in value.dtype.names}
+        for value in variables.values()
+        if value.dtype.names is not None and value.shape == (1, 1)
+    ]
+    for candidate in (variables, *structures):
+        if keys_of(candidate) is not None:
+            return by_name(candidate)
+    for value in variables.values():
+        if value.ndim == 2 and value.shape[1] == 4:
+            return of_array(value, format.ordering)
+    return by_name(variables)  # says what is missing

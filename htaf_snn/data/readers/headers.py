@@ -1,7 +1,5 @@
 """Headers of recordings: lines of text, and the cameras and sizes that they name."""
 
-from __future__ import annotations
-
 from typing import BinaryIO
 
 _LONGEST_LINE = 1 << 16
@@ -40,11 +38,7 @@ def text_header(file: BinaryIO, mark: bytes, last: tuple[bytes, ...]) -> list[st
 
 
 def fields_of(lines: list[str]) -> dict[str, str]:
-    """Keys and values of a header's lines, such as ``% format EVT3;height=720;width=1280``.
-
-    Raises:
-        ValueError: one that is read here has two values.
-    """
+    """Keys and values of a header's lines, such as ``% format EVT3;height=720;width=1280``."""
     found: dict[str, str] = {}
     for line in lines:
         key, _, value = line.lstrip("%# ").replace(":", " ").partition(" ")

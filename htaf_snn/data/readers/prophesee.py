@@ -4,8 +4,6 @@ The package faery reads them too, but moves times of EVT3 that step back, and ta
 EVT2 for the end of the clock, 17,180 s later.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -79,15 +77,13 @@ def read_raw(path: Path, _: Format) -> Columns:
 
 def _last(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """At each word the index of the last one in ``mask``, -1 before the first."""
-    last: NDArray[np.int64] = np.maximum.accumulate(np.where(mask, np.arange(len(mask)), -1))
-    return last
+    return np.asarray(np.maximum.accumulate(np.where(mask, np.arange(len(mask)), -1)))
 
 
 def _loops(high: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
     """Counts how often a counter of so many bits began anew before each of its values."""
     back = np.diff(high, prepend=high[:1]) < -(1 << bits - 1)
-    loops: NDArray[np.int64] = np.cumsum(back)
-    return loops
+    return np.cumsum(back)
 
 
 def _evt2(words: NDArray[Any]) -> Columns:

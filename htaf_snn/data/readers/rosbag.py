@@ -1,7 +1,5 @@
 """ROS 1 bags of event messages (dvs_msgs, prophesee_event_msgs), such as MVSEC's, by rosbags."""
 
-from __future__ import annotations
-
 import struct
 from pathlib import Path
 from typing import Any
