@@ -102,8 +102,7 @@ class Drawn(Dataset[Sample]):
         epoch, index = key
         # the CPU's numbers alone: torch.manual_seed takes fifty times as long
         torch.default_generator.manual_seed(seed_of(self.seed, epoch, index))
-        sample: Sample = self.dataset[index]
-        return sample
+        return self.dataset[index]
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample]:
         samples = [self[key] for key in keys]

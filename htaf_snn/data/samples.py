@@ -43,8 +43,7 @@ class Encoder:
     def __call__(self, image: Tensor) -> Tensor:
         x = image.float() / 255
         if self.name == "latency":
-            x_seq: Tensor = encoding.LatencyEncoder(self.T).single_step_encode(x)
-            return x_seq
+            return encoding.LatencyEncoder(self.T).single_step_encode(x)
         x_seq = x.expand(self.T, *x.shape)
         return encoding.PoissonEncoder()(x_seq) if self.name == "poisson" else x_seq
 

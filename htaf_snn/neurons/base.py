@@ -1,7 +1,5 @@
 """The base of our neurons: a backend, and states that stay float32."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Sequence

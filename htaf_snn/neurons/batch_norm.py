@@ -1,7 +1,5 @@
 """Batch norm whose running averages are right from the first step on, and which can be frozen."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 import torch
@@ -33,8 +31,7 @@ class AveragedNorm(_BatchNorm):
         count = self.num_batches_tracked
         momentum = self.momentum
         if not (self.training and momentum) or count is None or self._is_settled(count, momentum):
-            made: Tensor = super().forward(x)
-            return made
+            return super().forward(x)
         running, variance = self.running_mean, self.running_var
         assert running is not None and variance is not None
         # Of its own: torch's backward pass refuses running statistics that change after it.
@@ -82,8 +79,7 @@ def norm_class(host: type[Any], base: type[N]) -> type[N] | None:
         or f"{owner.__module__}.{owner.__qualname__}" not in _FORWARDS
     ):
         return None
-    made: type[N] = mixed(base, host)  # type: ignore[arg-type]  # classes can be hashed
-    return made
+    return mixed(base, host)  # type: ignore[arg-type]  # classes can be hashed
 
 
 def average_norms(net: nn.Module) -> None:

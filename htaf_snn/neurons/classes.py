@@ -1,7 +1,5 @@
 """Classes of ours before a host's: what its objects change their class to, and back."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """SpikingJelly's neurons to ours and back, in place, inside any network."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The slow door: decides whether a layer runs on a kernel, and gives the reason if not."""
 
-from __future__ import annotations
-
 import functools
 import logging
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading a fused neuron: its step in Python, the traced graph, and the C that is made of it."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

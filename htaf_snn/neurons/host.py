@@ -1,7 +1,5 @@
 """SpikingJelly's neurons on our backends: the class of ours that each class becomes."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any, NamedTuple
 
@@ -51,8 +49,7 @@ class ActivationAwareIFNode(BackendNode, neuron.ActivationAwareIFNode):
     def _broadcast_parameter(self, param: Tensor, x: Tensor, name: str) -> Tensor:
         if param.ndim > 1:  # a trace's stand-in
             return param
-        shaped: Tensor = super()._broadcast_parameter(param, x, name)
-        return shaped
+        return super()._broadcast_parameter(param, x, name)
 
     def shape_parameter(self, value: Tensor, dimensions: int) -> Tensor:
         if value.numel() == 1:
@@ -157,8 +154,7 @@ def backend_class(host: type[Any]) -> type[BackendNode]:
         host.single_step_functional_forward is base.MemoryModule.single_step_functional_forward
     ):
         raise TypeError("it has no single_step_functional_forward")
-    made: type[BackendNode] = mixed(_Simple if simple else BackendNode, host)  # type: ignore[arg-type]
-    return made
+    return mixed(_Simple if simple else BackendNode, host)  # type: ignore[arg-type]
 
 
 def why_not(node: nn.Module) -> str | None:

@@ -1,7 +1,5 @@
 """SpikingJelly's integrate-and-fire neurons with a backend: IF, LIF and parametric LIF."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,8 +103,7 @@ class LIFNode(TensorConstants, neuron.LIFNode):
         self.backend = backend
 
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
-        h: Tensor = functional.lif_charge(x, v, self.tau, self.decay_input, self.v_reset)
-        return h
+        return functional.lif_charge(x, v, self.tau, self.decay_input, self.v_reset)
 
 
 class ParametricLIFNode(TensorConstants, neuron.ParametricLIFNode):
@@ -149,5 +146,4 @@ class ParametricLIFNode(TensorConstants, neuron.ParametricLIFNode):
 
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
         tau, decays = 1 / self.w.sigmoid(), self.decay_input
-        h: Tensor = functional.lif_charge(x, v, tau, decays, self.v_reset)
-        return h
+        return functional.lif_charge(x, v, tau, decays, self.v_reset)

@@ -70,8 +70,7 @@ class DeferredNorm(AveragedNorm):
 
     def compute(self, x: Tensor) -> Tensor:
         """The output, as the class behind this one computes it."""
-        made: Tensor = super().forward(x)
-        return made
+        return super().forward(x)
 
     def _proven_anew(self, frame: Any) -> Proof | None:
         """A proof from the modules that are running, as after a copy or a change of them."""

@@ -1,7 +1,5 @@
 """Neurons of one's own, and constants of a neuron that are numbers or tensors, learned or not."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 

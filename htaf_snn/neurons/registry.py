@@ -1,7 +1,5 @@
 """Neurons by name, for command lines and configuration files, and for SpikingJelly's trainer."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any

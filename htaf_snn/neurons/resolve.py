@@ -257,7 +257,7 @@ class Resolved:
         if not layer.takes(found):
             return None
         if not torch.is_grad_enabled():
-            return found  # type: ignore[no-any-return]
+            return found
         # autograd can't keep what was carried from inference into training
         return [s.clone() if s.is_inference() else s for s in found]
 
@@ -275,7 +275,7 @@ class Resolved:
             of, tensors = NormedCall(layer, self._norm), (*self._weights, *tensors)
         elif not (torch.is_grad_enabled() and any(map(_learns, tensors))):
             return layer.forward(tensors, head, at_rest, sequences)
-        return Neuron.apply(of, head, at_rest, sequences, *tensors)  # type: ignore[no-any-return]
+        return Neuron.apply(of, head, at_rest, sequences, *tensors)
 
 
 def resolve(

@@ -3,8 +3,6 @@
 `tests/neurons/test_own_neuron.py` fails, naming it, where a new torch answers otherwise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -42,8 +40,7 @@ def decomposition(of: Any) -> Callable[..., Any] | None:
     """An operation in terms of simpler ones, where torch has it so."""
     from torch._decomp import decomposition_table  # costs 0.2 s, and few steps need it
 
-    found: Callable[..., Any] | None = decomposition_table.get(of)
-    return found
+    return decomposition_table.get(of)
 
 
 def constant_result(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,5 @@
 """From a node to its traced step: what a trace depends on, and where the step's numbers are."""
 
-from __future__ import annotations
-
 import itertools
 import weakref
 from collections import deque

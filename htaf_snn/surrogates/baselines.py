@@ -1,7 +1,5 @@
 """Spike functions to compare HTAF with, beside SpikingJelly's built-in surrogates."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 

@@ -4,8 +4,6 @@ Every tensor function works in any floating dtype; half precisions are computed 
 rounded once, at the end.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +37,7 @@ def htaf(x: Tensor, alpha0: Parameter, alpha1: Parameter) -> Tensor:
         values, not the formula; this is the one reading that fits every value it gives.
     """
     of = _HTAF if torch.compiler.is_compiling() else _DualHTAF
-    value: Tensor = of.apply(x, alpha0, alpha1)
-    return value
+    return of.apply(x, alpha0, alpha1)
 
 
 def htaf_derivative(x: Tensor, alpha0: Parameter, alpha1: Parameter) -> Tensor:
@@ -136,5 +133,4 @@ class _DualHTAF(_HTAF):
             for p, t in zip(partials, tangents, strict=True)
             if p is not None and t is not None
         )
-        made: Tensor = total.to(x.dtype)
-        return made
+        return total.to(x.dtype)

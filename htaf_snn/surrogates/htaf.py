@@ -1,7 +1,5 @@
 """HTAF as a spike function and as an activation."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from . import functional

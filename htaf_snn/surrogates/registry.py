@@ -1,7 +1,5 @@
 """Spike functions by name, for command lines and configuration files."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import inspect

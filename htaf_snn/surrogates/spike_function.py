@@ -1,7 +1,5 @@
 """The base of this library's spike functions: parameters, and smooth or exact output."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import logging
@@ -184,20 +182,17 @@ class SpikeFunction(SurrogateFunctionBase):
             return functional.staircase(x, self.levels)  # with the step's gradient: zero
         smooth = self._smooth(x)
         through = _StraightThrough if torch.compiler.is_compiling() else _DualStraightThrough
-        output: Tensor = through.apply(functional.staircase(x.detach(), self.levels), smooth)
-        return output
+        return through.apply(functional.staircase(x.detach(), self.levels), smooth)
 
     def _smooth(self, x: Tensor) -> Tensor:
         parameters = self._broadcast_parameters(x)
         if self.levels == 1:
-            made: Tensor = self.primitive_function(x, **parameters)
-            return made
+            return self.primitive_function(x, **parameters)
         wide = x.to(functional.compute_dtype(x.dtype))
         total: Any = sum(
             self.primitive_function(wide - k, **parameters) for k in range(self.levels)
         )
-        summed: Tensor = total.to(x.dtype)
-        return summed
+        return total.to(x.dtype)
 
     def _broadcast_parameters(self, x: Tensor) -> dict[str, functional.Parameter]:
         parameters = self.current_parameters()

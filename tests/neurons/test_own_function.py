@@ -137,7 +137,7 @@ def test_functions_of_our_own_are_as_exact_as_they_say(function: Any) -> None:
 
         @staticmethod
         def primitive_function(x: Tensor, scale: float | Tensor) -> Tensor:
-            return function(x * scale)  # type: ignore[no-any-return]
+            return function(x * scale)
 
     node = htaf_snn.IFNode(surrogate_function=One(mode="soft"), step_mode="m", backend="cpu")
     x = torch.cat([torch.linspace(-8, 9, 20001), torch.logspace(-6, 30, 2001),

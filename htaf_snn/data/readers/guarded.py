@@ -62,8 +62,7 @@ class _Child:
         self.pipe.send(call)
         if not self.pipe.poll(_LONGEST):
             return None, f"not read within {_LONGEST} s; the file is damaged"
-        answer: tuple[Any, str | None] = self.pipe.recv()
-        return answer
+        return self.pipe.recv()
 
     def end(self) -> str:
         """Ends it, and says how it had ended before."""

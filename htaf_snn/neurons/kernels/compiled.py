@@ -4,8 +4,6 @@
 text here, and here alone. For the backward pass the inputs alone are kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

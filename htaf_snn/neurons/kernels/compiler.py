@@ -1,7 +1,5 @@
 """Compiling kernels with the system's C++ compiler, once, into a cache of the user's own."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import functools

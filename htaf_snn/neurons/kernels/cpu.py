@@ -1,7 +1,5 @@
 """The kernels on the CPU: compiled by the system's compiler, called through ctypes."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 from collections.abc import Callable, Mapping, Sequence

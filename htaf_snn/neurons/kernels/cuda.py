@@ -1,7 +1,5 @@
 """The kernels on CUDA: compiled and launched by CuPy, on torch's device and stream."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The backends: which there are, what runs here, and why not."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -1,7 +1,5 @@
 """A step fitted to inputs of one shape, and the autograd function with one call of it each way."""
 
-from __future__ import annotations
-
 import array
 import itertools
 import math
@@ -274,8 +272,7 @@ class Layer:
         return made
 
     def _new_state(self) -> Tensor:
-        made: Tensor = torch.empty_strided(*self._step_layout, **self._step_kind)
-        return made
+        return torch.empty_strided(*self._step_layout, **self._step_kind)
 
     def _order_of(self, key: Any, name: str, present: Sequence[bool]) -> Any:
         """Returns a function that orders the addresses of a call's tensors as the struct does."""
@@ -310,8 +307,7 @@ class Neuron(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         ctx.call = of, head, at_rest
         ctx.set_materialize_grads(False)
-        made: tuple[Tensor, ...] = of.forward(tensors, head, at_rest, sequences)
-        return made
+        return of.forward(tensors, head, at_rest, sequences)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:

@@ -1,7 +1,5 @@
 """Memory layouts of sequences."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Batch norm and a neuron in one call of a kernel each way; nothing between the two is kept."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

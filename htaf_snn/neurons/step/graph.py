@@ -1,7 +1,5 @@
 """A traced step as a list of operations: `Graph` builds and simplifies it, `Program` holds it."""
 
-from __future__ import annotations
-
 import functools
 import json
 import math

@@ -3,8 +3,6 @@
 R is the state's type. What a GPU has in hardware has a second text, for CUDA.
 """
 
-from __future__ import annotations
-
 _FUNCTIONS = (
     "abs", "sign", "exp", "log", "log1p", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan",
     "sinh", "cosh", "tanh", "erf", "erfc", "sigmoid", "sigmoid_derivative", "floor", "ceil",

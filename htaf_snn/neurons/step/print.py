@@ -1,7 +1,5 @@
 """Prints a program as C: how many there are of each thing, and the bodies of its passes."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 

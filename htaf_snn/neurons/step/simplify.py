@@ -1,7 +1,5 @@
 """Simplifications of a traced step, as functions from program to program."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import functools
