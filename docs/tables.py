@@ -57,9 +57,9 @@ def forms(runs: Sequence[Run], *only: str) -> list[list[str]]:
 
 
 def recipes(runs: Sequence[Run]) -> list[list[str]]:
-    """Mean hard accuracy and transfer gap, contenders by data sets."""
+    """Seeds, mean hard accuracy and transfer gap, contenders by data sets."""
     data = list(dict.fromkeys(run.data for run in runs))
-    rows = [["contender", *data]]
+    rows = [["contender", "seeds", *data]]
     for spike in dict.fromkeys(run.spike for run in runs):
         own = [run for run in runs if run.spike == spike]
         cells = []
@@ -68,7 +68,8 @@ def recipes(runs: Sequence[Run]) -> list[list[str]]:
             hard, gap = (estimate([getattr(run, field) for run in here]).mean
                          for field in ("hard_accuracy", "gap_pp"))  # fmt: skip
             cells.append(f"{hard:.4f} ({gap:+z.1f})")
-        rows.append([f"`{spike}`", *cells])
+        seeds = len({run.seed for run in own})
+        rows.append([f"`{spike}`", str(seeds), *cells])
     return rows
 
 
