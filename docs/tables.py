@@ -57,7 +57,7 @@ def forms(runs: Sequence[Run], *only: str) -> list[list[str]]:
 
 
 def recipes(runs: Sequence[Run]) -> list[list[str]]:
-    """Seeds, mean hard accuracy and transfer gap, contenders by data sets."""
+    """Seeds, mean hard accuracy in % and transfer gap in pp, contenders by data sets."""
     data = list(dict.fromkeys(run.data for run in runs))
     rows = [["contender", "seeds", *data]]
     for spike in dict.fromkeys(run.spike for run in runs):
@@ -67,7 +67,7 @@ def recipes(runs: Sequence[Run]) -> list[list[str]]:
             here = [run for run in own if run.data == one]
             hard, gap = (estimate([getattr(run, field) for run in here]).mean
                          for field in ("hard_accuracy", "gap_pp"))  # fmt: skip
-            cells.append(f"{hard:.4f} ({gap:+z.1f})")
+            cells.append(f"{100 * hard:.2f} ({gap:+z.1f})")
         seeds = len({run.seed for run in own})
         rows.append([f"`{spike}`", str(seeds), *cells])
     return rows
