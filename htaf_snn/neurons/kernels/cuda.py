@@ -66,7 +66,7 @@ def backward_segment(program: Program, dtype: torch.dtype = torch.float32, width
 
 
 def _period(row: int, total: int, width: int) -> int:
-    """How far a thread's neurons are apart: a multiple of all channels' row, and of the width."""
+    """Returns how far a thread's neurons are apart: a multiple of the width and all channels."""
     period = row * min(total // row, -(_SUMS * width // -row))
     return period + row * (period % width)
 
