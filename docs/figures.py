@@ -5,6 +5,7 @@ They come from HTAF's formula and from the records in ``docs/results``; none is 
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from htaf_snn.comparison.statistics import Estimate, estimate
 from htaf_snn.data.digits_events import encode
 from htaf_snn.data.inspection import inspect
 from htaf_snn.files import save_figure
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+import sensitivity  # the study's own
 
 FOLDER = Path(__file__).parent / "figures"
 RESULTS = Path(__file__).parent / "results"
@@ -144,7 +148,12 @@ def recordings(folder: Path) -> None:
         inspect(Path(made), out=folder / "inspect.png")
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {"gap": gap, "fair": fair, "depth": depth}
+def tail() -> Figure:
+    """Accuracy over HTAF's two parameters where its tail should matter."""
+    return sensitivity.draw(runs_of("tail"))
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {"gap": gap, "fair": fair, "depth": depth, "tail": tail}
 
 
 def main(folder: Path = FOLDER) -> None:
