@@ -13,7 +13,6 @@ less than half of the training images are classified. The table is
 from __future__ import annotations
 
 import argparse
-import gzip
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from paper.depth import ACTIVATIONS, Images, Setup, Trained, digits, standardised, train
 from tqdm import tqdm
 
+from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.files import write_whole
 
 INITIALS: tuple[Any, ...] = ("torch", "xavier", "normal")
@@ -36,15 +36,12 @@ STAYS = ("HTAF (2, 11)", "ReLU")  # whose gradients do not vanish in the paper
 
 
 def mnist(folder: Path) -> Images:
-    """MNIST's images in a folder of its four packed files."""
-    images: list[Any] = []
-    labels: list[Any] = []
-    for name in ("train", "t10k"):
-        for kind, found in (("images-idx3", images), ("labels-idx1", labels)):
-            packed = next(folder.rglob(f"{name}-{kind}-ubyte.gz"))
-            found.append(np.frombuffer(gzip.decompress(packed.read_bytes()), np.uint8))
-    pixels = [one[16:].reshape(-1, 784).astype(float) for one in images]
-    return standardised(*pixels, *(one[8:].astype(np.int64) for one in labels))
+    """MNIST's images in a folder of its files."""
+    splits = SpikingDataModule(DataConfig("mnist", folder, T=1, augment="", validation=0.0)).splits
+    parts: list[Any] = [splits.train, splits.test]
+    loaded = [[np.stack(column) for column in zip(*part, strict=True)] for part in parts]
+    pixels = [images.reshape(len(images), -1).astype(float) for images, _ in loaded]
+    return standardised(*pixels, *(labels for _, labels in loaded))
 
 
 def has_vanished(run: Trained) -> bool:

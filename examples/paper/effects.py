@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -39,6 +40,7 @@ POINTS = 0.3  # percentage points whose detection the power is of
 POWER = 0.8
 GAP = 0.2  # percentage points that a transfer gap may have, either way
 _FREE = ", surrogate-free minus hardened"
+Kind = Literal["function", "hardening", "recipe"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Effect:
 
     Attributes:
         what: is compared.
-        of_function: whether spike functions are compared, treated alike; else a treatment.
+        kind: "function", of spike functions treated alike; "hardening", hardened minus as a
+            surrogate; or "recipe", surrogate-free minus hardened.
         data: the data set.
         points: percentage points of hard accuracy, and the interval of one such difference.
         seeds: that all contenders of both sides have, >= 1.
@@ -58,7 +61,7 @@ class Effect:
     """
 
     what: str
-    of_function: bool
+    kind: Kind
     data: str
     points: Estimate
     seeds: int
@@ -69,7 +72,7 @@ class Effect:
 def effects(summaries: Summaries) -> list[Effect]:
     """Each comparison that the contenders allow, on each data set."""
     found = []
-    for what, (of_function, *sides) in _contrasts(list(summaries.values())).items():
+    for what, (kind, *sides) in _contrasts(list(summaries.values())).items():
         differences = {
             data: points
             for data, contenders in summaries.items()
@@ -80,7 +83,7 @@ def effects(summaries: Summaries) -> list[Effect]:
         )
         found += [
             Effect(
-                what, of_function, data, estimate(own), len(own), corrected.get(data),
+                what, kind, data, estimate(own), len(own), corrected.get(data),
                 seeds_needed(own),
             )
             for data, own in differences.items()
@@ -94,13 +97,13 @@ _ALIKE = {"hardened": "hardened", "surrogate": "as surrogates", "smooth": "smoot
 
 def _contrasts(
     data_sets: Sequence[Sequence[Summary]],
-) -> dict[str, tuple[bool, list[str], list[str]]]:
-    """Maps a comparison's words to its kind (of functions or not) and both sides' labels."""
+) -> dict[str, tuple[Kind, list[str], list[str]]]:
+    """Maps a comparison's words to its kind and both sides' labels."""
     labels: dict[tuple[str, str, frozenset[str]], str] = {}  # by treatment, function and the rest
     for summary in (s for contenders in data_sets for s in contenders):
         parsed = Contender(summary.spike)
         labels.setdefault((summary.treatment, parsed.function, parsed.others), summary.spike)
-    contrasts: dict[str, tuple[bool, list[str], list[str]]] = {}
+    contrasts: dict[str, tuple[Kind, list[str], list[str]]] = {}
     for treatment, words in _ALIKE.items():
         alike = {f: label for (t, f, rest), label in labels.items() if t == treatment and not rest}
         own = alike.pop(REFERENCE, None)
@@ -110,10 +113,10 @@ def _contrasts(
             continue
         for function in [f for f in others if len(others) == 1 or f in sigmoids]:
             what = f"{REFERENCE} minus {function}, both {words}"
-            contrasts[what] = (True, [own], [others[function]])
+            contrasts[what] = ("function", [own], [others[function]])
         if len(others) > 1:
             what = f"{REFERENCE} minus {len(others)} other functions, all {words}"
-            contrasts[what] = (True, [own], list(others.values()))
+            contrasts[what] = ("function", [own], list(others.values()))
     twins = [
         (label, labels["surrogate", function, rest])
         for (treatment, function, rest), label in labels.items()
@@ -122,11 +125,11 @@ def _contrasts(
     if twins:
         hardened, surrogates = map(list, zip(*twins, strict=True))
         what = f"hardened minus as a surrogate, mean of {_counted(len(twins), 'function')}"
-        contrasts[what] = (False, hardened, surrogates)
+        contrasts[what] = ("hardening", hardened, surrogates)
     for (treatment, function, rest), label in labels.items():
         hard = labels.get(("hardened", function, rest))
         if treatment == "surrogate-free" and hard is not None:
-            contrasts[function + _FREE] = (False, [label], [hard])
+            contrasts[function + _FREE] = ("recipe", [label], [hard])
     return contrasts
 
 
@@ -172,7 +175,7 @@ def without_surrogate(summaries: Summaries) -> list[str]:
     As well is: a mean transfer gap of at most `GAP` pp, and a mean accuracy at most `POINTS` pp
     below the hardened recipe's, each on three data sets of four.
     """
-    found = [e for e in effects(summaries) if e.what.endswith(_FREE)]
+    found = [e for e in effects(summaries) if e.kind == "recipe"]
     sentences = []
     for what in dict.fromkeys(e.what for e in found):
         function = what.removesuffix(_FREE)
@@ -196,12 +199,12 @@ def conclusions(found: Sequence[Effect]) -> list[str]:
     """Concludes in sentences: of functions treated alike, and of hardening."""
     return [
         _verdict(
-            [e for e in found if e.of_function],
+            [e for e in found if e.kind == "function"],
             f"Treated alike, {REFERENCE} and the other spike functions",
             "No two spike functions were treated alike: nothing is concluded of them.",
         ),
         _verdict(
-            [e for e in found if not e.of_function and not e.what.endswith(_FREE)],
+            [e for e in found if e.kind == "hardening"],
             "The same functions hardened and as surrogates",
             "No function was both hardened and a surrogate: nothing is concluded of hardening.",
         ),

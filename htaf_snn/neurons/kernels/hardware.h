@@ -1,6 +1,6 @@
-// What the kernels on CUDA share: operations on float that a GPU has in hardware, pairs of 16-bit types,
-// threads. A text that is compiled for a CPU instead, as the tests do, brings hardware_ex2 and
-// hardware_rcp of its own.
+// What the kernels on CUDA share: operations on float that a GPU has in hardware, pairs of 16-bit
+// types, threads, channels. A text that is compiled for a CPU instead, as the tests do, brings
+// hardware_ex2 and hardware_rcp of its own.
 
 #define EACH(k, n) _Pragma("unroll") for (int k = 0; k < (n); ++k)
 namespace htaf_snn {
@@ -49,6 +49,12 @@ template <class V> HTAF_FN V block_sum(V x) {
 }
 
 HTAF_FN i64 thread_number() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
+
+// The channel of element i, where `call` has channels of `inner` elements side by side.
+template <class C> HTAF_FN i64 channel_of(const C& call, i64 i) {
+    if (i >> 32 | call.inner >> 32) return i / call.inner % call.channels;
+    return (u32)i / (u32)call.inner % (u32)call.channels;  // in a fifth of the time
+}
 
 namespace hardware {
 

@@ -11,11 +11,6 @@ struct Values {
     R u[AT_LEAST_ONE(LAYER_VALUES)], c[WIDTH][AT_LEAST_ONE(NEURON_VALUES)];
 };
 
-HTAF_FN i64 channel_of(const Call& call, i64 i) {
-    if (i >> 32 | call.inner >> 32) return i / call.inner % call.channels;
-    return (u32)i / (u32)call.inner % (u32)call.channels;  // in a fifth of the time
-}
-
 HTAF_FN Values values_of(const Call& call, const Number* live, i64 i) {
     Values found;
     double n[AT_LEAST_ONE(NUMBERS)];

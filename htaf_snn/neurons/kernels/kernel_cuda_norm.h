@@ -8,7 +8,6 @@ namespace htaf_snn {
 
 const int TOGETHER = 8;  // elements of a thread that are in flight at once
 
-HTAF_FN i64 channel_of(const GridNorm& call, i64 i) { return i / call.inner % call.channels; }
 HTAF_FN R* row(const GridNorm& call, double* rows, int k) { return (R*)(rows + k * call.channels); }
 HTAF_FN R first_of(const GridNorm& call, i64 c) { return number(call.x[c * call.inner]); }
 
