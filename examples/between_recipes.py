@@ -4,7 +4,8 @@
 
 The recipes differ in the gradient, which has a factor of 1 - hardness for each layer of neurons
 that it passes, and in AdamW's constants: a short memory of the gradient's size, and no least size.
-Trained are both recipes, and each with the other's constants, paired by seed at one learning rate.
+Trained are both recipes, the hardened one with the other's constants, and the surrogate-free one
+with its own but each tensor's gradient made of unit length, paired by seed at one learning rate.
 Beside the surrogate-free training both gradients are taken of the same weights and batch after
 each epoch: the cosine of the angle between the two, and the quotient of their norms, by layer.
 """
@@ -41,23 +42,30 @@ PRESET = Path(__file__).parent / "presets" / "standard.yaml"
 LONG: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}  # AdamW's defaults
 SHORT: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-20}  # the surrogate-free recipe's
 FREE = "htaf@recipe=surrogate_free"
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # by title: contender, AdamW's constants
-    "hardened": ("htaf", LONG),
-    "hardened, short memory": ("htaf", SHORT),
-    "surrogate-free": (FREE, SHORT),
-    "surrogate-free, long memory": (FREE, LONG | {"eps": SHORT["eps"]}),
+VARIANTS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    # by title: contender, AdamW's constants, whether gradients are made of unit length by layer
+    "hardened": ("htaf", LONG, False),
+    "hardened, short memory": ("htaf", SHORT, False),
+    "surrogate-free": (FREE, SHORT, False),
+    "surrogate-free, unit gradients": (FREE, LONG, True),
 }
 
 
-class _Constants(L.Callback):
-    """Gives AdamW other constants than its recipe's."""
+class _Optimizer(L.Callback):
+    """Gives AdamW other constants than its recipe's, and perhaps other gradients."""
 
-    def __init__(self, constants: dict[str, Any]) -> None:
-        self._constants = constants
+    def __init__(self, constants: dict[str, Any], unit: bool) -> None:
+        self._constants, self._unit = constants, unit
 
     def on_train_start(self, trainer: L.Trainer, _module: L.LightningModule) -> None:
         for group in trainer.optimizers[0].param_groups:
             group.update(self._constants)
+
+    def on_before_optimizer_step(self, _trainer: Any, module: Any, _optimizer: Any) -> None:
+        for parameter in module.parameters() if self._unit else []:
+            length = parameter.grad.double().norm()
+            if length > 0:
+                parameter.grad = (parameter.grad / length).to(parameter.dtype)
 
 
 class Angles(L.Callback):
@@ -121,7 +129,7 @@ class _Variant(Task):
     def build(self) -> Any:
         data, model = super().build()
         own: Any = model
-        callbacks = [_Constants(VARIANTS[self.title][1]), self.angles]
+        callbacks = [_Optimizer(*VARIANTS[self.title][1:]), self.angles]
 
         def configure_callbacks() -> list[L.Callback]:
             return callbacks if model.trainer.state.fn == "fit" else []
@@ -137,7 +145,7 @@ def tasks(data_folder: Path, data: str, seeds: Sequence[int], rate: float) -> li
     return [
         _Variant(title, task.data, model, contender, task.seed, task.epochs)
         for task in replace(study, contenders=["htaf"], seeds=seeds).tasks()
-        for title, (contender, _) in VARIANTS.items()
+        for title, (contender, *_) in VARIANTS.items()
     ]
 
 

@@ -46,7 +46,7 @@ def test_it_trains_each_variant_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     arguments = ["--data_folder", ".", "--data", "digits", "--seeds", "0", "--out", str(tmp_path)]
     printed = main(arguments)
     assert [line.split("  ")[0] for line in printed.splitlines()[1:4]] == [
-        "hardened, short memory", "surrogate-free", "surrogate-free, long memory",
+        "hardened, short memory", "surrogate-free", "surrogate-free, unit gradients",
     ]  # fmt: skip
     assert printed.splitlines()[4].startswith("In 2 surrogate-free trainings the true gradient")
     monkeypatch.setattr(between_recipes, "run", None)  # which would raise
@@ -65,9 +65,11 @@ def test_constants_are_the_variants(monkeypatch: pytest.MonkeyPatch) -> None:
         trainer.fit(model, data)
         group = trainer.optimizers[0].param_groups[0]
         found[task.title] = group["betas"][1], group["eps"]
+        norms = [p.grad.norm().item() for p in model.parameters()]
+        assert (max(norms) - min(norms) < 1e-6) == task.title.endswith("unit gradients")
     assert found == {
         "hardened": (0.999, 1e-8), "hardened, short memory": (0.95, 1e-20),
-        "surrogate-free": (0.95, 1e-20), "surrogate-free, long memory": (0.999, 1e-20),
+        "surrogate-free": (0.95, 1e-20), "surrogate-free, unit gradients": (0.999, 1e-8),
     }  # fmt: skip
 
 
