@@ -17,7 +17,7 @@ from .events import built_of, or_why_not
 from .folders import listed, parts_of
 from .framing import Framing
 from .options import DataConfig, Format, FormatOptions, FramingOptions
-from .readers.headers import sensor_around
+from .readers.columns import sensor_around
 from .recordings import READERS, extent, read_recording, sensor_in_header
 
 _LARGEST_SENSOR = 1 << 12  # pixels a side

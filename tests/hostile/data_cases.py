@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from htaf_snn.data import DataConfig, SpikingDataModule, summary
-from htaf_snn.data.readers.headers import SIZES
+from htaf_snn.data.readers.columns import SIZES
 from htaf_snn.data.recordings import Format, read_recording
 from tests.data.files import events
 from tests.data.writers import CLOCKS, FORMATS, SIDE, aedat_2_words

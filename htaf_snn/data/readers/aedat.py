@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..options import Camera, Format
-from .columns import Columns, the_one
-from .headers import SIZES, camera_named, text_header
+from .columns import SIZES, Columns, text_header, the_one
 
 _ENDS = (b"#!end-header", b"#end of ascii header", b"# end of ascii header")
 _PACKET = np.dtype(
@@ -47,7 +46,8 @@ def _header(file: BinaryIO, format: Format) -> tuple[int, str]:
     key = "aechip" if version == 2 else "source"
     pairs = (line.lstrip("#-! ").partition(":") for line in lines)
     told = [value.strip() for name, _, value in pairs if name.lower().startswith(key)]
-    known = {camera for value in told if (camera := camera_named(value))}
+    words = [value.rpartition(".")[2].lower() for value in told]
+    known = {camera for camera in SIZES if any(word.startswith(camera) for word in words)}
     if version == 3:
         return version, known.pop() if len(known) == 1 else ""
     if format.camera is None and len(known) != 1:
