@@ -132,8 +132,6 @@ class ArrayFile:
 
     def extend(self, items: NDArray[np.integer]) -> None:
         """Adds items [N, ...], and changes the type of the whole file where theirs is wider."""
-        if items.shape[1:] != self.shape:
-            raise ValueError(f"items {list(items.shape[1:])}, not {list(self.shape)}")
         items = smallest(items)
         if items.itemsize > self.dtype.itemsize:
             self._widen(items.dtype)

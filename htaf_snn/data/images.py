@@ -19,8 +19,8 @@ from ..files import cache_folder
 from .cache import ArrayFile, build_once, cache_key, file_stamp, map_in_order
 from .data_set import DataSet, Opened, root_of
 from .folders import Labelled, Parts, class_files, parts_of, unpacked
+from .loader import Encoder, Samples
 from .options import DataConfig
-from .samples import Encoder, Samples
 from .splits import Splits, check_labels, split
 
 Images = tuple[NDArray[np.uint8], NDArray[np.int64]]  # [N, C, H, W] of 0 to 255, and labels [N]
