@@ -132,11 +132,6 @@ class AudioSet(EventSet):
 class EventFolder(DataSet):
     """The set ``event_folder``: headers or events tell its sensor, folders its classes."""
 
-    def __init__(self) -> None:
-        kinds, options = ", ".join(READERS), EVENT_OPTIONS | FOLDER_OPTIONS | {"root"}
-        source = f"recordings ({kinds}) in <class>/, or in train/<class>/ and test/<class>/"
-        super().__init__("event_folder", "events", source, None, None, options=options)
-
     def open(self, options: DataConfig) -> Recordings:
         parts = parts_of(root_of(options, "recordings by class"), tuple(READERS))
         if options.split_file is not None:
@@ -147,7 +142,7 @@ class EventFolder(DataSet):
         size = options.sensor_size or _sensor(files, format, options.skip_bad)
         assert not isinstance(size, str)
         framing = Framing((*size, 2), options.T, format, **options.part(FramingOptions))
-        return Recordings(framing, len(parts.classes), options, lambda: parts)
+        return Recordings(framing, len(parts.classes), options, parts)
 
 
 def _sensor(files: Sequence[Path], format: Format, skip_bad: bool) -> tuple[int, int]:
@@ -272,3 +267,9 @@ EVENT_SETS: dict[str, EventSet] = {
         ),
     )
 }  # fmt: skip
+
+EVENT_FOLDER = EventFolder(
+    "event_folder", "events",
+    f"recordings ({', '.join(READERS)}) in <class>/, or in train/<class>/ and test/<class>/",
+    None, None, options=EVENT_OPTIONS | FOLDER_OPTIONS | {"root"},
+)  # fmt: skip

@@ -35,10 +35,14 @@ FramesAndIndex = tuple[NDArray[np.integer], NDArray[np.void]]
 
 
 class Recordings(Opened):
-    """An opened set of event recordings, whose files ``find`` lists, and may fetch, once."""
+    """An opened set of event recordings: their files, or what lists and may fetch them, once."""
 
     def __init__(
-        self, framing: Framing, num_classes: int, options: DataConfig, find: Callable[[], Parts]
+        self,
+        framing: Framing,
+        num_classes: int,
+        options: DataConfig,
+        find: Parts | Callable[[], Parts],
     ) -> None:
         super().__init__(framing.shape, num_classes, self._load)
         self.framing: Framing = framing
@@ -46,7 +50,7 @@ class Recordings(Opened):
 
     @functools.cached_property
     def parts(self) -> Parts:
-        return self._find()
+        return self._find if isinstance(self._find, Parts) else self._find()
 
     @property
     def classes(self) -> list[str]:
@@ -104,7 +108,7 @@ class Frames(Samples):
         event_transform: EventTransform | None = None,
         skip_bad: bool = False,
     ) -> None:
-        frames, self.index = cached_frames(files, framing, skip_bad=skip_bad)
+        frames, self.index = cached_frames(files, framing, skip_bad)
         super().__init__(frames, np.asarray(labels)[self.index["file"]], Tensor.float)
         self.files, self.framing, self.event_transform = files, framing, event_transform
         self.events = None if event_transform is None else CachedEvents(files, framing, skip_bad)
@@ -117,11 +121,11 @@ class Frames(Samples):
 
 
 def cached_frames(
-    files: Sequence[Path], framing: Framing, processes: int | None = None, skip_bad: bool = False
+    files: Sequence[Path], framing: Framing, skip_bad: bool = False
 ) -> FramesAndIndex:
     """Frames [N, T, P, H, W] of recordings, mapped into memory, and the index of `Frames`.
 
-    They are of the smallest type that holds all counts; ``processes`` is `map_in_order`'s.
+    They are of the smallest type that holds all counts.
     """
 
     def build(folder: Path) -> None:
@@ -129,8 +133,7 @@ def cached_frames(
         indices = [np.zeros(0, _INDEX)]
         skipped: list[str] = []
         with ArrayFile(folder / "frames.npy", (framing.T, *framing.shape)) as array:
-            made = read_each(read, files, what, skip_bad, skipped, processes)
-            for number, (frames, index) in made:
+            for number, (frames, index) in read_each(read, files, what, skip_bad, skipped):
                 array.extend(frames)
                 index["file"] = number
                 indices.append(index)
@@ -191,14 +194,13 @@ def read_each(
     desc: str,
     skip_bad: bool,
     skipped: list[str] | None = None,
-    processes: int | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """Reads files by `map_in_order`; yields the number of each, and what was read.
 
     With ``skip_bad`` those that can't be read are left out; ``skipped`` takes their errors' texts.
     """
     reading = functools.partial(_or_why_not, read, skip_bad)
-    found = map_in_order(reading, files, desc, "recording", processes)
+    found = map_in_order(reading, files, desc, "recording")
     for number, one in enumerate(found):
         if not isinstance(one, str):
             yield number, one

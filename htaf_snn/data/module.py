@@ -17,7 +17,7 @@ from ..arguments import find, in_range, typed
 from ..checkpoint_io import check_import, checkpoint_errors, read_checkpoint, settings_in
 from . import augment as augmentation
 from .data_set import DataSet, Opened
-from .event_sets import EVENT_SETS, EventFolder
+from .event_sets import EVENT_FOLDER, EVENT_SETS
 from .framing import Shape
 from .images import IMAGE_SETS
 from .loader import Drawn, Sample, Sampler, TrainLoader
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 Loader = DataLoader[Any]  # its batches are frames [T, N, C, H, W] and labels [N]
 
 DATA_SETS: dict[str, DataSet] = {
-    entry.name: entry for entry in (*EVENT_SETS.values(), EventFolder(), *IMAGE_SETS)
+    entry.name: entry for entry in (*EVENT_SETS.values(), EVENT_FOLDER, *IMAGE_SETS)
 }
 
 
