@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("comparison:report", "draw the report of a comparison anew"),
     "models": ("models.registry:models", "list the networks"),
     "neurons": ("neurons.host:neurons", "list SpikingJelly's neuron classes: fused, or why not"),
-    "data": ("data.registry:sets", "list the data sets"),
+    "data": ("data.module:sets", "list the data sets"),
     "data inspect": ("data.inspection:inspect", "show what recordings hold"),
     "backends": ("neurons.kernels.device:show", "list the neurons' backends and their cache"),
 }

@@ -6,11 +6,11 @@ need("train")
 
 from .data_set import DataSet as DataSet
 from .data_set import Opened as Opened
+from .loader import Encoder as Encoder
+from .loader import Samples as Samples
+from .module import DATA_SETS as DATA_SETS
 from .module import SpikingDataModule as SpikingDataModule
+from .module import data_set as data_set
 from .options import DataConfig as DataConfig
-from .registry import DATA_SETS as DATA_SETS
-from .registry import data_set as data_set
-from .samples import Encoder as Encoder
-from .samples import Samples as Samples
 from .splits import Splits as Splits
 from .splits import split as split

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from .loader import Sample
 from .recordings import Events, SensorSize
-from .splits import Sample
 
 Kind = Literal["images", "events"]
 EventTransform = Callable[[Events], Events]

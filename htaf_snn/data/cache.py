@@ -69,22 +69,17 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
 
 
 def map_in_order(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    desc: str,
-    unit: str,
-    processes: int | None = None,
+    function: Callable[[Item], Result], items: Sequence[Item], desc: str, unit: str
 ) -> Iterator[Result]:
     """``function`` of each item, in order, with a progress bar that ``desc`` and ``unit`` name.
 
     Its processes are forked: they start at once, where joblib's import this library anew, and ask
     no ``if __name__ == "__main__"`` of the caller's script. ``function`` is picklable, and free of
-    torch's operators, whose threads don't survive a fork. If ``processes`` is 1, this one works;
-    None takes as many as there are cores, if there is enough to do.
+    torch's operators, whose threads don't survive a fork. There are as many processes as cores, if
+    there is enough to do; else this one works.
     """
-    if processes is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        processes = min(cores, len(items) // _ITEMS_A_PROCESS)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    processes = min(cores, len(items) // _ITEMS_A_PROCESS)
     bar = functools.partial(tqdm, total=len(items), desc=desc, unit=unit, disable=None)
     if processes <= 1:
         yield from bar(map(function, items))
@@ -132,8 +127,6 @@ class ArrayFile:
 
     def extend(self, items: NDArray[np.integer]) -> None:
         """Adds items [N, ...], and changes the type of the whole file where theirs is wider."""
-        if items.shape[1:] != self.shape:
-            raise ValueError(f"items {list(items.shape[1:])}, not {list(self.shape)}")
         items = smallest(items)
         if items.itemsize > self.dtype.itemsize:
             self._widen(items.dtype)
@@ -165,7 +158,5 @@ class ArrayFile:
 def smallest(counts: NDArray[np.integer]) -> NDArray[np.integer]:
     """``counts`` as the smallest of uint8, int16 and int32 that holds them."""
     most = int(counts.max(initial=0))
-    for dtype in (np.uint8, np.int16, np.int32):
-        if most <= np.iinfo(dtype).max:
-            return counts.astype(dtype, copy=False)
-    raise ValueError(f"{most} events in one pixel and frame, more than are counted")
+    dtype = np.uint8 if most < 1 << 8 else np.int16 if most < 1 << 15 else np.int32
+    return counts.astype(dtype, copy=False)

@@ -1,8 +1,11 @@
-"""The published sets of recordings: one table, and what is read of their files."""
+"""The sets of recordings: a table of the published ones, and any folder by class."""
 
 import functools
+import json
+import logging
 import string
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,70 +13,21 @@ from typing import Any
 import numpy as np
 
 from ..extras import needed
-from .augment import Kind, event_transform, parse
-from .data_set import EVENT_OPTIONS, DataSet, Opened, root_of
+from .augment import Kind
+from .cache import build_once
+from .data_set import EVENT_OPTIONS, FOLDER_OPTIONS, DataSet, root_of
 from .digits_events import SIZE as DIGITS_EVENTS_SIZE
 from .digits_events import digits_events
-from .events import Frames
-from .folders import Labelled, Parts, class_files, classes_in, groups_of, named_files
+from .events import Recordings, built_of, read_each
+from .folders import Labelled, Parts, class_files, classes_in, listed, named_files, parts_of
 from .framing import Framing
-from .options import DataConfig, Format, FramingOptions
+from .options import DataConfig, Format, FormatOptions, FramingOptions
+from .readers.columns import sensor_around
 from .readers.hdf5 import CHANNELS, labels_of_many
-from .recordings import SensorSize, naming
-from .splits import Splits, check_labels, split, split_in_time
+from .recordings import READERS, SensorSize, extent, naming, read_recording, sensor_in_header
 
-Find = Callable[[], Parts]
-
-
-class Recordings(Opened):
-    """An opened set of event recordings: their files, or what lists and may fetch them, once."""
-
-    def __init__(
-        self, framing: Framing, num_classes: int, options: DataConfig, find: Parts | Find
-    ) -> None:
-        super().__init__(framing.shape, num_classes, self._load)
-        self.framing: Framing = framing
-        self._options, self._find = options, find
-
-    @functools.cached_property
-    def parts(self) -> Parts:
-        return self._find if isinstance(self._find, Parts) else self._find()
-
-    @property
-    def classes(self) -> list[str]:
-        return self.parts.classes
-
-    def _load(self) -> Splits:
-        """The three parts as frames; what the set does not come with is drawn of training's."""
-        parts, options, framing = self.parts, self._options, self.framing
-        check = functools.partial(check_labels, num_classes=self.num_classes, where=parts.root)
-        least = 1 + (parts.validation is None and options.validation > 0) + (parts.test is None)
-        for part in filter(None, (parts.validation, parts.test)):
-            check(part[1], at_least=1)
-        named: Any = None
-        if options.group is not None:
-            named = np.array(groups_of(parts.train[0], parts.root, options.group))
-
-        def divide(train: Any, labels: Any, recordings: Any, others: Any) -> Splits:
-            check(labels, at_least=least)
-            if options.split == "time":
-                return split_in_time(train, recordings, parts.train[0], *others)
-            groups = recordings if options.window is not None else None
-            groups = groups if named is None else named[recordings]
-            validation, test = others
-            return split(train, labels, validation, test, options.split_seed, groups)
-
-        shares = ((options.validation, parts.validation), (options.test, parts.test))
-        if options.window is None:  # each file is a sample, so what is wrong is seen before reading
-            files = np.arange(len(parts.train[0]))
-            divide(files, parts.train[1], files, [part or share for share, part in shares])
-        transform = event_transform(parse(options.augment, "events")[1], framing.frame_size)
-        train = Frames(*parts.train, framing, transform, options.skip_bad)
-        others = [
-            Frames(*part, framing, skip_bad=options.skip_bad) if part else share
-            for share, part in shares
-        ]
-        return divide(train, train.labels, train.index["file"], others)
+_LARGEST_SENSOR = 1 << 12  # pixels a side
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,23 +62,25 @@ class EventSet(DataSet):
 
     def parts(self, options: DataConfig) -> Parts:
         """Its files below ``options.root``, fetched where that is allowed."""
-        root = digits_events() if self.tonic is None else root_of(options, self.name)
-        if options.download:
-            self.download(root)
+        root = self._root(options)
         train = self._labelled(root, self.train)
         test = None if self.test is None else self._labelled(root, self.test)
         if test is not None and len(train[0]) + len(test[0]) < self.complete:
             train, test = (train[0] + test[0], train[1] + test[1]), None
         return Parts(root, list(self._classes(root)), train, None, test)
 
-    def download(self, root: Path) -> None:
+    def _root(self, options: DataConfig) -> Path:
+        if self.tonic is None:
+            return digits_events()
+        root = root_of(options, self.name)
         parts: list[dict[str, Any]] = [{}]
         if self.validation is not None:
             parts = [{"split": name} for name in (self.train, self.validation, self.test)]
         elif self.test is not None:
             parts = [{"train": True}, {"train": False}]
-        for part in parts:
-            getattr(needed("tonic").datasets, self.tonic or "")(str(root), **part)
+        for part in parts if options.download else ():
+            getattr(needed("tonic").datasets, self.tonic)(str(root), **part)
+        return root
 
     def _classes(self, root: Path) -> Sequence[str]:
         return self.classes or classes_in(root / self.train)
@@ -151,9 +107,7 @@ class AudioSet(EventSet):
     """A published set of spoken words, of which each part is one HDF5 file of many recordings."""
 
     def parts(self, options: DataConfig) -> Parts:
-        root = root_of(options, self.name)
-        if options.download:
-            self.download(root)
+        root = self._root(options)
         train, classes = self._words(root, self.train)
         validation, test = (
             None if part is None else self._words(root, part)[0]
@@ -173,6 +127,64 @@ class AudioSet(EventSet):
         with naming(found):
             labels, classes = labels_of_many(found)
         return ([found / str(number) for number in range(len(labels))], labels), classes
+
+
+class EventFolder(DataSet):
+    """The set ``event_folder``: headers or events tell its sensor, folders its classes."""
+
+    def open(self, options: DataConfig) -> Recordings:
+        parts = parts_of(root_of(options, "recordings by class"), tuple(READERS))
+        if options.split_file is not None:
+            parts = listed(parts, options.split_file)
+        format = Format(**options.part(FormatOptions))
+        given = (part for part in (parts.train, parts.validation, parts.test) if part)
+        files = list(dict.fromkeys(path for files, _ in given for path in files))
+        size = options.sensor_size or _sensor(files, format, options.skip_bad)
+        assert not isinstance(size, str)
+        framing = Framing((*size, 2), options.T, format, **options.part(FramingOptions))
+        return Recordings(framing, len(parts.classes), options, parts)
+
+
+def _sensor(files: Sequence[Path], format: Format, skip_bad: bool) -> tuple[int, int]:
+    """(W, H) that the files' headers agree on; where none names any, of what the events reach."""
+
+    def build(folder: Path) -> None:
+        read = functools.partial(sensor_in_header, format=format)
+        sizes = dict(read_each(read, files, "headers", skip_bad))
+        (size, _), *others = Counter(sizes.values()).most_common() or [(None, 0)]
+        if others:
+            other = others[0][0]
+            odd = files[next(number for number, one in sizes.items() if one == other)]
+            most, has = (f"{s[0]}x{s[1]}" if s else "none in its header" for s in (size, other))
+            raise ValueError(
+                f"mixed sensor sizes: {odd} has {has}, most others have {most}; keep one, or set "
+                "`data.sensor_size` to hold all of them"
+            )
+        reach = [0, 0]
+        if size is None:
+            reaches = read_each(functools.partial(_extent, format), files, "sensor size", skip_bad)
+            reach = np.max([reach, *(one for _, one in reaches)], axis=0).tolist()
+            if not 0 < max(reach) <= _LARGEST_SENSOR:
+                raise ValueError(
+                    f"{files[0]} and {len(files) - 1} others name no sensor size, and their events "
+                    f"{'reach {}x{}'.format(*reach) if max(reach) else 'can not be read'}: set "
+                    "`data.sensor_size`, such as 346x260"
+                )
+        (folder / "sensor.json").write_text(json.dumps([size, reach]))
+
+    folder = build_once(built_of("sensors", files, format, skip_bad), build)
+    size, reach = json.loads((folder / "sensor.json").read_text())
+    if size is None:
+        size = sensor_around((reach[0], reach[1]))
+        _log.info(
+            "sensor %dx%d: no file names it, and events reach %dx%d; set data.sensor_size if it "
+            "is another", *size, *reach,
+        )  # fmt: skip
+    return size[0], size[1]
+
+
+def _extent(format: Format, path: Path) -> tuple[int, int]:
+    return extent(read_recording(path, format=format))
 
 
 _DIGITS = tuple(string.digits)
@@ -255,3 +267,9 @@ EVENT_SETS: dict[str, EventSet] = {
         ),
     )
 }  # fmt: skip
+
+EVENT_FOLDER = EventFolder(
+    "event_folder", "events",
+    f"recordings ({', '.join(READERS)}) in <class>/, or in train/<class>/ and test/<class>/",
+    None, None, options=EVENT_OPTIONS | FOLDER_OPTIONS | {"root"},
+)  # fmt: skip

@@ -105,20 +105,16 @@ class Framing(FramingOptions):
         pixel = _pixels(events, width)
         if polarities > 1:
             pixel += events["p"].astype(np.int64) * (height * width)
-        counts = np.zeros((self.T, polarities * height * width), np.int32)
-        bounds = itertools.pairwise(self._bounds(events["t"]))
-        for row, (start, end) in zip(counts, bounds, strict=True):
-            row[:] = np.bincount(pixel[start:end], minlength=len(row))
-        return counts.reshape(self.T, polarities, height, width)
-
-    def _bounds(self, t: NDArray[np.int64]) -> list[int]:
-        """Returns the index where each frame's events begin, and where the last one's end."""
-        steps = np.arange(self.T)
+        t, steps = events["t"], np.arange(self.T)
         if self.frames_by == "count" or len(t) == 0:
             starts = steps * (len(t) // self.T)
         else:
             starts = np.searchsorted(t, t[0] + steps * ((t[-1] - t[0]) // self.T))
-        return [*starts.tolist(), len(t)]
+        bounds = itertools.pairwise([*starts.tolist(), len(t)])
+        counts = np.zeros((self.T, polarities * height * width), np.int32)
+        for row, (start, end) in zip(counts, bounds, strict=True):
+            row[:] = np.bincount(pixel[start:end], minlength=len(row))
+        return counts.reshape(self.T, polarities, height, width)
 
     def read(self, path: Path) -> NDArray[np.int32]:
         """The frames of a recording; of its first window where there are several."""

@@ -19,8 +19,8 @@ from ..files import cache_folder
 from .cache import ArrayFile, build_once, cache_key, file_stamp, map_in_order
 from .data_set import DataSet, Opened, root_of
 from .folders import Labelled, Parts, class_files, parts_of, unpacked
+from .loader import Encoder, Samples
 from .options import DataConfig
-from .samples import Encoder, Samples
 from .splits import Splits, check_labels, split
 
 Images = tuple[NDArray[np.uint8], NDArray[np.int64]]  # [N, C, H, W] of 0 to 255, and labels [N]
@@ -207,13 +207,6 @@ def _idx(path: Path) -> NDArray[np.uint8]:
 class ImageFolder(DataSet):
     """The set ``image_folder``: its files tell the shape, its folders the classes."""
 
-    def __init__(self) -> None:
-        source = "images, as RGB, in <class>/, or in train/<class>/ and test/<class>/; may be a "
-        options = frozenset({"encoder", "root", "size"})
-        super().__init__(
-            "image_folder", "images", f"{source}.tar.* or .zip", None, None, options=options
-        )
-
     def open(self, options: DataConfig) -> Opened:
         root = root_of(options, "images by class")
         parts = parts_of(unpacked(root) if root.is_file() else root, IMG_EXTENSIONS)
@@ -256,5 +249,10 @@ IMAGE_SETS = [
         "Tiny-ImageNet, as published; its validation split is the test split here",
         (3, 64, 64), 200, _tiny_imagenet, options=_FETCHED,
     ),
-    ImageFolder(),
+    ImageFolder(
+        "image_folder", "images",
+        "images, as RGB, in <class>/, or in train/<class>/ and test/<class>/; may be a .tar.* or "
+        ".zip",
+        None, None, options=frozenset({"encoder", "root", "size"}),
+    ),
 ]  # fmt: skip

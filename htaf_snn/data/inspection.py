@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..files import write_figure
 from .options import Camera, Format
+from .readers.columns import sensor_around
 from .readers.hdf5 import CHANNELS
-from .readers.headers import sensor_around
 from .recordings import Events, extent, files_at, read_recording, recordings_in, sensor_in_header
 
 _MOST_DRAWN = 48

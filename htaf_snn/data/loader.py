@@ -1,15 +1,101 @@
-"""Loading training samples so that a run can stop at any batch and go on with the next."""
+"""Samples held as arrays, and loading them so that a run can stop at any batch and go on."""
 
-import copy
-from collections.abc import Iterator
+import mmap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from spikingjelly.activation_based import encoding
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
+from ..arguments import one_of
 from ..process import seed_of
-from .samples import Samples, Transform
-from .splits import Sample
+
+Sample = tuple[Tensor, int]  # frames [T, C, H, W] and label
+Transform = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Frames [T, C, H, W] float32 of a uint8 image [C, H, W], intensity 0 to 255 as 0 to 1.
+
+    Args:
+        name: "direct" shows the image unchanged at every step; "poisson" fires a spike at each
+            step with the intensity as its probability; "latency" fires one spike a pixel, the
+            earlier the brighter (intensity 1 at the first step, 0 at the last). The latter two
+            are SpikingJelly's encoders.
+        T: time steps, >= 1.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+
+    name: str
+    T: int
+
+    def __post_init__(self) -> None:
+        one_of("encoder", self.name, ("direct", "poisson", "latency"))
+
+    def __call__(self, image: Tensor) -> Tensor:
+        x = image.float() / 255
+        if self.name == "latency":
+            return encoding.LatencyEncoder(self.T).single_step_encode(x)
+        x_seq = x.expand(self.T, *x.shape)
+        return encoding.PoissonEncoder()(x_seq) if self.name == "poisson" else x_seq
+
+
+class Samples(Dataset[Sample]):
+    """Arrays and labels; an item is (frames [T, C, H, W] float32, label).
+
+    Args:
+        arrays: [N, ...], what ``encode`` takes; may lie in a file that is mapped into memory.
+        labels: [N].
+        encode: what makes frames of one array.
+    """
+
+    # Of event recordings alone: of each sample its file's number, events, duration and checksum.
+    index: NDArray[np.void] | None = None
+    files: Sequence[Path] = ()
+
+    def __init__(
+        self, arrays: NDArray[np.generic], labels: NDArray[np.int64], encode: Encoder | Transform
+    ) -> None:
+        self.arrays, self.labels, self.encode = arrays, labels, encode
+
+    def __getstate__(self) -> dict[str, Any]:
+        mapped = isinstance(self.arrays, np.memmap) and isinstance(self.arrays.base, mmap.mmap)
+        # another process maps the file anew
+        arrays = self.arrays.filename if mapped else self.arrays  # type: ignore[attr-defined]
+        return self.__dict__ | {"arrays": arrays}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if not isinstance(state["arrays"], np.ndarray):
+            state["arrays"] = np.load(state["arrays"], mmap_mode="r")
+        self.__dict__.update(state)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def raw(self, index: int) -> Tensor:
+        """A copy of one array, as a tensor."""
+        return torch.from_numpy(np.array(self.arrays[index]))
+
+    def drawn(self, index: int, augment: Transform) -> Sample:
+        """A training sample, whose array ``augment`` changes at random before it is encoded."""
+        return self.encode(augment(self.raw(index))), int(self.labels[index])
+
+    def __getitem__(self, index: int) -> Sample:
+        raw, label = self.raw(index), int(self.labels[index])
+        if not (isinstance(self.encode, Encoder) and self.encode.name == "poisson"):
+            return self.encode(raw), label
+        with torch.random.fork_rng(devices=[]):  # what is measured on is the same each time
+            torch.default_generator.manual_seed(index)
+            return self.encode(raw), label
 
 
 class Sampler(DistributedSampler[Any]):
@@ -90,19 +176,17 @@ class Drawn(Dataset[Sample]):
 
     def __init__(self, train: Dataset[Sample], transform: Transform, seed: int) -> None:
         assert isinstance(train, Subset) and isinstance(train.dataset, Samples)
-        samples = copy.copy(train.dataset)
-        samples.augment = transform
-        self.dataset: Subset[Sample] = Subset(samples, train.indices)
-        self.seed = seed
+        self.samples, self.indices = train.dataset, train.indices
+        self.transform, self.seed = transform, seed
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.indices)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         # the CPU's numbers alone: torch.manual_seed takes fifty times as long
         torch.default_generator.manual_seed(seed_of(self.seed, epoch, index))
-        return self.dataset[index]
+        return self.samples.drawn(self.indices[index], self.transform)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample]:
         samples = [self[key] for key in keys]

@@ -1,4 +1,4 @@
-"""Any registered data set as a Lightning data module."""
+"""Data sets by name, which is that on the command line, and any as a Lightning data module."""
 
 import dataclasses
 import functools
@@ -13,19 +13,41 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from ..arguments import in_range, typed
+from ..arguments import find, in_range, typed
 from ..checkpoint_io import check_import, checkpoint_errors, read_checkpoint, settings_in
 from . import augment as augmentation
-from . import summary
-from .data_set import Opened
+from .data_set import DataSet, Opened
+from .event_sets import EVENT_FOLDER, EVENT_SETS
 from .framing import Shape
-from .loader import Drawn, Sampler, TrainLoader
+from .images import IMAGE_SETS
+from .loader import Drawn, Sample, Sampler, TrainLoader
 from .options import DataConfig
-from .registry import data_set, is_data_set
-from .splits import Sample, Splits, frames_first
+from .splits import Splits, frames_first, summary_lines, warning_lines
 
 _log = logging.getLogger(__name__)
 Loader = DataLoader[Any]  # its batches are frames [T, N, C, H, W] and labels [N]
+
+DATA_SETS: dict[str, DataSet] = {
+    entry.name: entry for entry in (*EVENT_SETS.values(), EVENT_FOLDER, *IMAGE_SETS)
+}
+
+
+def sets() -> str:
+    """The data sets, a line each: shape of a frame, classes, kind and source."""
+    return "\n".join(map(str, DATA_SETS.values()))
+
+
+def data_set(name: str) -> DataSet:
+    """The registered data set of that name, or a `DataSet` of one's own by its import path.
+
+    Raises:
+        ValueError: there is none; the message lists the known ones.
+    """
+    return find("data set", name, DATA_SETS, is_data_set, "htaf_snn.data.DataSet")
+
+
+def is_data_set(found: object) -> bool:
+    return isinstance(found, DataSet)
 
 
 class SpikingDataModule(L.LightningDataModule):
@@ -142,9 +164,9 @@ class SpikingDataModule(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         splits = self.splits
         if self.data_set.kind == "events" and stage == "fit":
-            for line in summary.lines(splits):
+            for line in summary_lines(splits):
                 _log.info("%s", line)
-            for warning in summary.warnings(splits):
+            for warning in warning_lines(splits):
                 _log.warning("%s", warning)
 
     @functools.cached_property

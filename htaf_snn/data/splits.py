@@ -1,7 +1,7 @@
-"""Train, validation and test samples, apart and in proportion."""
+"""Train, validation and test samples: apart, in proportion, and what is suspicious of them."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-Sample = tuple[Tensor, int]
+from .loader import Sample, Samples
+
+_IMBALANCE = 10  # samples of the largest class to one of the smallest, from which on it is named
 
 
 @dataclass(frozen=True)
@@ -171,3 +173,65 @@ def frames_first(batch: list[Sample]) -> tuple[Tensor, Tensor]:
     """Collates samples to frames [T, N, C, H, W] and labels [N]."""
     frames, labels = zip(*batch, strict=True)
     return torch.stack(frames, dim=1), torch.tensor(labels)
+
+
+def chosen_samples(splits: Splits) -> Iterator[tuple[str, Samples, NDArray[np.int64]]]:
+    """Each part's name, the samples that it is of, and which of these are in it."""
+    for name, part in vars(splits).items():
+        if isinstance(part, Subset) and isinstance(part.dataset, Samples):
+            yield name, part.dataset, np.asarray(part.indices, np.int64)
+        elif isinstance(part, Samples):
+            yield name, part, np.arange(len(part))
+
+
+def summary_lines(splits: Splits) -> list[str]:
+    """A line a part: samples, classes, and of recordings their number, events and duration."""
+    written, recordings = [], []
+    for name, samples, chosen in chosen_samples(splits):
+        if len(chosen) == 0:
+            written.append(f"{name:10} none: no epoch is chosen, the last one's weights are kept")
+            continue
+        counts = np.unique(samples.labels[chosen], return_counts=True)[1]
+        line = f"{name:10} {len(chosen)} samples, {len(counts)} classes"
+        line += f" of {counts.min()} to {counts.max()}"
+        if samples.index is not None:
+            index = samples.index[chosen]
+            own = {(id(samples), int(file)) for file in index["file"]}
+            recordings.append(own)
+            line += (
+                f", {len(own)} recordings, {index['events'].sum() / 1e6:.3f} million events, "
+                f"{index['us'].sum() / 1e6:.1f} s"
+            )
+        written.append(line)
+    if sum(map(len, recordings)) > len(set().union(*recordings)):
+        written.append(
+            "the parts are of the same recordings, one after the other in time: how well new "
+            "recordings are labelled is not measured"
+        )
+    return written
+
+
+def warning_lines(splits: Splits) -> list[str]:
+    """Recordings that stand in two parts, classes that are missing or rare."""
+    found = []
+    seen: dict[tuple[int, int, int], tuple[str, str]] = {}
+    leaks: list[str] = []
+    for name, samples, chosen in chosen_samples(splits):
+        counts = np.bincount(samples.labels[chosen])
+        counts = counts[counts > 0]
+        if len(counts) and counts.max() > _IMBALANCE * counts.min():
+            found.append(
+                f"{name}: the largest class has {counts.max()} samples, the smallest "
+                f"{counts.min()}; accuracy will be that of the large ones"
+            )
+        if samples.index is None:
+            continue
+        for sample in samples.index[chosen]:
+            path = str(samples.files[sample["file"]])
+            key = (int(sample["events"]), int(sample["us"]), int(sample["crc"]))
+            before = seen.setdefault(key, (name, path))
+            if before[0] != name:
+                leaks.append(f"{path} in {name} is the same as {before[1]} in {before[0]}")
+    if leaks:
+        found.append(f"{len(leaks)} samples stand in two parts: {leaks[0]}")
+    return found

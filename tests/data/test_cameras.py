@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from htaf_snn.data.readers.headers import sensor_around
+from htaf_snn.data.readers.columns import sensor_around
 from htaf_snn.data.recordings import Format, read_recording, sensor_in_header
 
 from .files import events

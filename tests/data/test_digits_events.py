@@ -1,32 +1,13 @@
-"""The simulated event camera, and building its recordings once."""
+"""The simulated event camera."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from htaf_snn.data import digits_events as camera
-from htaf_snn.data.cache import build_once
-
-
-def build_slowly(target: Path, said: Path, seconds: float) -> None:
-    """Builds in this process, and says in a file of its own how far it came."""
-    log = said / str(os.getpid())
-
-    def build(folder: Path) -> None:
-        (folder / "a").write_text("1")
-        log.write_text("half ")
-        time.sleep(seconds)
-        (folder / "b").write_text("2")
-
-    build_once(target, build)
-    with log.open("a") as file:
-        file.write("done")
 
 
 def bar(column: int) -> np.ndarray:
@@ -73,43 +54,3 @@ def test_encoding_is_read_back_by_tonic(tmp_path: Path) -> None:
     read = tonic.io.read_mnist_file(str(path), tonic.datasets.NMNIST.dtype)
     for name in "xytp":
         np.testing.assert_array_equal(read[name], events[name])
-
-
-FORK = multiprocessing.get_context("fork")
-
-
-def test_two_processes_build_once(tmp_path: Path) -> None:
-    target, said = tmp_path / "made", tmp_path / "said"
-    said.mkdir()
-    processes = [FORK.Process(target=build_slowly, args=(target, said, 1)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert sorted(p.read_text() for p in said.iterdir()) == ["done", "half done"]
-    assert sorted(p.name for p in target.iterdir()) == ["a", "b"]
-
-
-def test_a_killed_build_leaves_nothing_behind(tmp_path: Path) -> None:
-    target, said = tmp_path / "made", tmp_path / "said"
-    said.mkdir()
-    process = FORK.Process(target=build_slowly, args=(target, said, 60))
-    process.start()
-    while not list(said.iterdir()):
-        time.sleep(0.02)
-    process.kill()
-    process.join()
-    assert not target.exists()
-    build_once(target, lambda folder: (folder / "b").touch())
-    assert [p.name for p in target.iterdir()] == ["b"]
-    assert not list(tmp_path.glob("*.partial-*"))
-
-
-def test_a_failing_build_leaves_nothing_behind(tmp_path: Path) -> None:
-    def build(folder: Path) -> None:
-        (folder / "a").touch()
-        raise RuntimeError("no")
-
-    with pytest.raises(RuntimeError, match="no"):
-        build_once(tmp_path / "made", build)
-    assert not (tmp_path / "made").exists() and not list(tmp_path.glob("*.partial-*"))

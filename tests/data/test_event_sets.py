@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from htaf_snn.data import DataConfig, SpikingDataModule
+from htaf_snn.data import DataConfig, SpikingDataModule, cache
 from htaf_snn.data.digits_events import encode
 from htaf_snn.data.event_sets import EVENT_SETS
 from htaf_snn.data.events import cached_frames
@@ -343,9 +344,11 @@ def test_many_processes_build_what_one_builds(
 ) -> None:
     files = sorted((shared_data / REAL).parent.rglob("*.bin"))[:40]
     built = []
+    monkeypatch.setattr(cache, "_ITEMS_A_PROCESS", 1)
     for processes in (1, 3):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=processes: range(n), raising=False)
         monkeypatch.setenv("HTAF_SNN_CACHE", str(tmp_path / str(processes)))
-        cached_frames(files, Framing((34, 34, 2), T), processes)
+        cached_frames(files, Framing((34, 34, 2), T))
         (path,) = (tmp_path / str(processes) / "frames").glob("*/frames.npy")
         built.append(path.read_bytes())
         assert {p.name for p in path.parent.iterdir()} == {
@@ -355,7 +358,7 @@ def test_many_processes_build_what_one_builds(
     damaged = tmp_path / "damaged.bin"
     damaged.write_bytes(bytes(7))
     with pytest.raises(ValueError, match=r"damaged.bin: 7 bytes"):
-        cached_frames([*files, damaged], Framing((34, 34, 2), T), 3)
+        cached_frames([*files, damaged], Framing((34, 34, 2), T))
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(255, np.uint8), (256, np.int16), (40_000, np.int32)])

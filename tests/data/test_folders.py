@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from htaf_snn.data import DataConfig, SpikingDataModule, event_folder
+from htaf_snn.data import DataConfig, SpikingDataModule, event_sets
 
 from .files import events
 
@@ -43,8 +43,7 @@ def test_the_sensor_is_guessed_from_events_and_said(
             assert loaded(root).in_shape == (2, sensor[1], sensor[0])
         text = f"sensor {sensor[0]}x{sensor[1]}: no file names it, and events reach"
         assert caplog.text.count(text) == 1
-    for module in ("events", "event_folder"):
-        monkeypatch.setattr(f"htaf_snn.data.{module}.map_in_order", None)  # all is in the cache
+    monkeypatch.setattr("htaf_snn.data.events.map_in_order", None)  # all is in the cache
     assert loaded(root).in_shape == (2, 70, 50)
 
 
@@ -58,7 +57,7 @@ def test_a_fit_lists_recordings_and_reads_their_headers_once(
     calls: Counter[object] = Counter()
 
     def counted(name: str) -> Any:
-        function = getattr(event_folder, name)
+        function = getattr(event_sets, name)
 
         def call(path: Path, *arguments: Any, **options: Any) -> Any:
             calls[name, path] += 1
@@ -67,7 +66,7 @@ def test_a_fit_lists_recordings_and_reads_their_headers_once(
         return call
 
     for name in ("parts_of", "sensor_in_header"):
-        monkeypatch.setattr(event_folder, name, counted(name))
+        monkeypatch.setattr(event_sets, name, counted(name))
     data = SpikingDataModule(DataConfig("event_folder", tmp_path, T=2, test=0.2, validation=0.2))
     assert data.in_shape == (2, 34, 34) and data.num_classes == 2
     data.prepare_data()

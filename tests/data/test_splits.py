@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from htaf_snn.data import DataConfig, Samples, SpikingDataModule, split, summary
-from htaf_snn.data.splits import split_in_time
+from htaf_snn.data import DataConfig, Samples, SpikingDataModule, split
+from htaf_snn.data.splits import split_in_time, summary_lines
 
 from .files import events
 
@@ -95,9 +95,9 @@ def test_one_recording_a_class_is_split_in_time(tmp_path: Path) -> None:
         SpikingDataModule(DataConfig("event_folder", tmp_path, **options)).setup()
     data = SpikingDataModule(DataConfig("event_folder", tmp_path, split="time", **options))
     assert [len(part) for part in indices(data.splits)] == [22, 6, 8]
-    lines = summary.lines(data.splits)
+    lines = summary_lines(data.splits)
     assert lines[-1].startswith("the parts are of the same recordings, one after the other")
-    assert not summary.lines(SpikingDataModule(DataConfig("digits")).splits)[-1].startswith("the")
+    assert not summary_lines(SpikingDataModule(DataConfig("digits")).splits)[-1].startswith("the")
 
 
 def test_a_test_folder_alone(tmp_path: Path) -> None:
@@ -110,4 +110,4 @@ def test_a_test_folder_alone(tmp_path: Path) -> None:
     data.setup("fit")
     assert not data.has_validation and list(data.val_dataloader()) == []
     assert [len(part) for part in indices_of(data.splits)] == [4, 0, 2]
-    assert "validation none: no epoch is chosen" in "\n".join(summary.lines(data.splits))
+    assert "validation none: no epoch is chosen" in "\n".join(summary_lines(data.splits))

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from htaf_snn.data import DataConfig, SpikingDataModule, summary
-from htaf_snn.data.readers.headers import SIZES
+from htaf_snn.data import DataConfig, SpikingDataModule
+from htaf_snn.data.readers.columns import SIZES
 from htaf_snn.data.recordings import Format, read_recording
+from htaf_snn.data.splits import chosen_samples
 from tests.data.files import events
 from tests.data.writers import CLOCKS, FORMATS, SIDE, aedat_2_words
 
@@ -193,7 +194,7 @@ def run_folder(changes: list[Change]) -> Outcome:
         data = SpikingDataModule(DataConfig("event_folder", root, **{"T": 2} | options))
         data.setup()
         seen: dict[tuple[int, int], int] = {}  # sample: its part's number
-        for number, (_, samples, chosen) in enumerate(summary.parts(data.splits)):
+        for number, (_, samples, chosen) in enumerate(chosen_samples(data.splits)):
             frames: Any = samples
             if len(chosen) == 0:
                 continue

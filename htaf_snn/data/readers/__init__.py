@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..options import Format
-from . import aedat, aedat4, arrays, hdf5, prophesee, rosbag
+from . import aedat, arrays, hdf5, prophesee, rosbag
 from .columns import Columns
 
 
@@ -18,7 +18,7 @@ class Reader(NamedTuple):
 READERS = {
     ".bin": Reader(arrays.read_bin),
     ".aedat": Reader(aedat.read, aedat.sensor_size),
-    ".aedat4": Reader(aedat4.read, aedat4.sensor_size),
+    ".aedat4": Reader(aedat.read_4, aedat.sensor_size_4),
     ".raw": Reader(prophesee.read_raw, prophesee.sensor_size),
     ".dat": Reader(prophesee.read_dat, prophesee.sensor_size),
     ".npy": Reader(arrays.read_npy),

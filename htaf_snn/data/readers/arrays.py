@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..options import Format
-from .columns import Columns, by_name, check_size, keys_of, of_array
-from .headers import fields_of, size_in
+from .columns import Columns, by_name, check_size, fields_of, keys_of, of_array, size_in
 
 _BYTES_AN_EVENT = 5  # of N-MNIST's format
 _CLOCK_BITS = 23

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..options import Format
-from .columns import Columns
-from .headers import fields_of, size_in, text_header
+from .columns import Columns, fields_of, size_in, text_header
 
 _LARGEST = 1 << 30  # bytes of a file that is decoded at once
 # after "% evt" and "% format"
