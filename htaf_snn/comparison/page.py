@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from ..files import write_whole
 from . import plots
 from .results import FILE, Run, read_results
-from .statistics import REFERENCE, headline, summarize
+from .seed_statistics import REFERENCE, headline, summarize
 from .tables import ENERGY_SOURCE, cells, table, to_csv, to_latex
 
 

@@ -23,7 +23,7 @@ from ..files import save_figure
 from ..surrogates import spike_function, trains_smooth
 from .contender import Contender
 from .results import Epoch, Run
-from .statistics import REFERENCE, Summary
+from .seed_statistics import REFERENCE, Summary
 
 COLUMN = 3.5  # inches: a column of a two-column paper, and about a phone's width
 MAP = "cividis"  # reads the same with every kind of colour vision

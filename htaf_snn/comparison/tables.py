@@ -8,7 +8,7 @@ from textwrap import wrap
 from typing import Any, Literal, NamedTuple
 
 from .results import Run
-from .statistics import REFERENCE, Summaries, Summary, p_value, summarize
+from .seed_statistics import REFERENCE, Summaries, Summary, p_value, summarize
 
 _HEAD = 10  # characters of a line of a column's head
 _NOT_IN_TEXT = ("seeds", "firing rate", "MSOP", "energy (nJ)")  # so that it fits a terminal

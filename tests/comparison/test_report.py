@@ -29,7 +29,7 @@ from htaf_snn.comparison.plots import (
     spike_functions,
 )
 from htaf_snn.comparison.results import Results
-from htaf_snn.comparison.statistics import summarize
+from htaf_snn.comparison.seed_statistics import summarize
 from htaf_snn.comparison.tables import escape_latex, table, to_csv, to_latex
 from htaf_snn.surrogates import functional
 from tests.helpers import command
