@@ -20,8 +20,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from htaf_snn.comparison import aligned, read_results
-from htaf_snn.comparison.contender import Contender
+from htaf_snn.comparison import Contender, aligned, read_results
 from htaf_snn.comparison.seed_statistics import (
     LEVEL,
     REFERENCE,
