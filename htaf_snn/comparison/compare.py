@@ -202,10 +202,7 @@ def _done(turn: _Turn, checkpoints: Path | None, show: bool) -> tuple[_Turn, Any
     start, task = time.monotonic(), turn[2]
     found: Run | float | str
     try:
-        if checkpoints is None:
-            found = validate(train(task, show)[0])
-        else:
-            found = run(task, checkpoints, show)
+        found = run(task, checkpoints, show) if checkpoints else validate(train(task, show)[0])
     except DivergedError as error:
         found = str(error)
     return turn, found, time.monotonic() - start
