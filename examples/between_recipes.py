@@ -1,0 +1,217 @@
+"""What a surrogate-free network loses against a hardened one: its gradient, or its optimizer.
+
+    python examples/between_recipes.py --data_folder DIR --data "CIFAR-10 JPEG" --out runs/between
+
+The recipes differ in the gradient, which has a factor of 1 - hardness for each layer of neurons
+that it passes, and in AdamW's constants: a short memory of the gradient's size, and no least size.
+Trained are both recipes, the hardened one with the other's constants, and the surrogate-free one
+with its own but each tensor's gradient made of unit length, paired by seed at one learning rate.
+Beside the surrogate-free training both gradients are taken of the same weights and batch after
+each epoch: the cosine of the angle between the two, and the quotient of their norms, by layer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from htaf_snn.comparison import aligned, read_results
+from htaf_snn.comparison.run import Task, run
+from htaf_snn.comparison.statistics import estimate
+from htaf_snn.comparison.study import preset
+from htaf_snn.data.splits import frames_first
+from htaf_snn.files import write_whole
+from htaf_snn.surrogates import SpikeFunction
+
+ANGLES = "angles.json"
+SAMPLES = 64  # of the validation split, of which gradients are taken
+PRESET = Path(__file__).parent / "presets" / "standard.yaml"
+LONG: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}  # AdamW's defaults
+SHORT: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-20}  # the surrogate-free recipe's
+FREE = "htaf@recipe=surrogate_free"
+VARIANTS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    # by title: contender, AdamW's constants, whether gradients are made of unit length by layer
+    "hardened": ("htaf", LONG, False),
+    "hardened, short memory": ("htaf", SHORT, False),
+    "surrogate-free": (FREE, SHORT, False),
+    "surrogate-free, unit gradients": (FREE, LONG, True),
+}
+
+
+class _Optimizer(L.Callback):
+    """Gives AdamW other constants than its recipe's, and perhaps other gradients."""
+
+    def __init__(self, constants: dict[str, Any], unit: bool) -> None:
+        self._constants, self._unit = constants, unit
+
+    def on_train_start(self, trainer: L.Trainer, _module: L.LightningModule) -> None:
+        for group in trainer.optimizers[0].param_groups:
+            group.update(self._constants)
+
+    def on_before_optimizer_step(self, _trainer: Any, module: Any, _optimizer: Any) -> None:
+        for parameter in module.parameters() if self._unit else []:
+            length = parameter.grad.double().norm()
+            if length > 0:
+                parameter.grad = (parameter.grad / length).to(parameter.dtype)
+
+
+class Angles(L.Callback):
+    """Compares the true gradient with the surrogate's of the same weights, after each epoch.
+
+    Attributes:
+        found: for each epoch its hardness, and by layer of weights the cosine and the quotient of
+            norms, true over surrogate.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, Any]] = []
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        samples = trainer.datamodule.splits.validation  # which lie class by class
+        every = range(0, len(samples), -(-len(samples) // SAMPLES))
+        x_seq, labels = frames_first([samples[i] for i in every])
+        functional.reset_net(module.net)  # a state with a graph can't be copied
+        net = copy.deepcopy(module.net).train()
+        true, surrogate = (gradients(net, x_seq, labels, kind) for kind in (True, False))
+        hardness = {f.hardness for f in net.modules() if isinstance(f, SpikeFunction)}
+        self.found.append(
+            {
+                "hardness": max(hardness),
+                "cosine": {n: _cosine(true[n], surrogate[n]) for n in true},
+                "quotient": {n: float(true[n].norm() / surrogate[n].norm()) for n in true},
+            }
+        )
+
+
+def gradients(net: nn.Module, x_seq: Tensor, labels: Tensor, true: bool) -> dict[str, Tensor]:
+    """The loss's gradient of each convolution's and linear layer's weights.
+
+    Args:
+        net: in training.
+        x_seq: frames [T, N, C, H, W].
+        labels: [N].
+        true: of what is put out, instead of the smooth function's derivative.
+    """
+    for function in net.modules():
+        if isinstance(function, SpikeFunction):
+            function.true_gradient = true
+    functional.reset_net(net)
+    net.zero_grad()
+    loss: Any = nn.functional.cross_entropy(net(x_seq).mean(0), labels)
+    loss.backward()
+    layers = {n: m for n, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    return {n: m.weight.grad.double() for n, m in layers.items() if m.weight.grad is not None}
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    return float(nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0, eps=0.0))
+
+
+@dataclass(frozen=True)
+class _Variant(Task):
+    """A run whose optimizer may have another recipe's constants; its title is the variant's."""
+
+    angles: Angles = field(default_factory=Angles, compare=False)
+
+    def build(self) -> Any:
+        data, model = super().build()
+        own: Any = model
+        callbacks = [_Optimizer(*VARIANTS[self.title][1:]), self.angles]
+
+        def configure_callbacks() -> list[L.Callback]:
+            return callbacks if model.trainer.state.fn == "fit" else []
+
+        own.configure_callbacks = configure_callbacks
+        return data, model
+
+
+def tasks(data_folder: Path, data: str, seeds: Sequence[int], rate: float) -> list[_Variant]:
+    """The runs, seed by seed, of one data set of the preset."""
+    study = next(one for one in preset(PRESET, data_folder) if one.name == data)
+    model = replace(study.model, learning_rate=rate)
+    return [
+        _Variant(title, task.data, model, contender, task.seed, task.epochs)
+        for task in replace(study, contenders=["htaf"], seeds=seeds).tasks()
+        for title, (contender, *_) in VARIANTS.items()
+    ]
+
+
+def table(folder: Path) -> str:
+    """Each variant's accuracies and training loss, less those of the hardened recipe, by seed."""
+    runs = read_results(folder).runs.values()
+    by_seed = {title: {r.seed: r for r in runs if r.data == title} for title in VARIANTS}
+    rows = [["variant", "seeds", "test accuracy (pp)", "training accuracy (pp)", "training loss"]]
+    for title, own in by_seed.items():
+        seeds = sorted(own.keys() & by_seed["hardened"].keys())
+        if title == "hardened" or not seeds:
+            continue
+        pairs = [(own[seed], by_seed["hardened"][seed]) for seed in seeds]
+        test = estimate([100 * (a.hard_accuracy - b.hard_accuracy) for a, b in pairs])
+        ends = [(a.history[-1], b.history[-1]) for a, b in pairs]
+        accuracy = estimate([100 * (a["train_accuracy"] - b["train_accuracy"]) for a, b in ends])
+        loss = estimate([a["train_loss"] - b["train_loss"] for a, b in ends])
+        rows.append([title, str(len(seeds)), f"{test:+z.2f}", f"{accuracy:+z.2f}", f"{loss:+z.4f}"])
+    return aligned(rows)
+
+
+def directions(folder: Path) -> str:
+    """The angles of the surrogate-free trainings in a folder, in a sentence."""
+    angles = json.loads((folder / ANGLES).read_text())
+    runs = read_results(folder).runs.items()
+    free = [n for n, r in runs if r.treatment == "surrogate-free" and n in angles]
+    epochs = [epoch for name in free for epoch in angles[name]]
+    cosines = [value for epoch in epochs for value in epoch["cosine"].values()]
+    ends = [min(angles[name][-1]["quotient"].values()) for name in free]
+    return (
+        f"In {len(free)} surrogate-free trainings the true gradient's cosine to the surrogate's is "
+        f"at least {min(cosines):.3f} in every layer and epoch, {np.median(cosines):.3f} by "
+        f"median; in the first layer it ends {np.median(ends):.0e} times as long."
+    )
+
+
+def _write(text: str, path: Path) -> None:
+    path.write_text(text)
+
+
+def main(argv: Sequence[str] | None = None) -> str:
+    """Makes the runs that ``--out`` lacks; returns the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data_folder", type=Path, required=True)
+    parser.add_argument(
+        "--data", default="CIFAR-10 JPEG", help="its title in presets/standard.yaml"
+    )
+    parser.add_argument("--learning_rate", type=float, default=0.006)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--out", type=Path, default=Path("runs/between"))
+    chosen = parser.parse_args(argv)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    results, path = read_results(chosen.out), chosen.out / ANGLES
+    angles = json.loads(path.read_text()) if path.exists() else {}
+    results.command = f"python examples/between_recipes.py --data {chosen.data!r}"
+    plan = tasks(chosen.data_folder, chosen.data, chosen.seeds, chosen.learning_rate)
+    for task in tqdm(plan, "runs", unit="run", file=sys.stderr):
+        if task.name not in results.runs:
+            results.add(task.name, run(task, show=False))
+            results.write(chosen.out)
+            angles[task.name] = task.angles.found
+            write_whole(path, functools.partial(_write, json.dumps(angles)))
+    return f"{table(chosen.out)}\n{directions(chosen.out)}"
+
+
+if __name__ == "__main__":
+    print(main())
