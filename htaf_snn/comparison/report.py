@@ -207,7 +207,7 @@ def write_report(runs: Sequence[Run], out: Path, command: str) -> None:
             reference=REFERENCE, energy_source=ENERGY_SOURCE, findings=findings, cells=cells,
             summaries=summaries, looks=looks, figures=figures, functions=functions,
             command=command, runs=runs_in_order, settings=settings,
-            versions=common([(str(run.key), run.versions) for run in runs_in_order]),
+            versions=common([(run.key, run.versions) for run in runs_in_order]),
         )  # fmt: skip
     for name, text in (
         ("table.txt", "\n\n".join([table(runs), *(fill(text, 100) for text in findings)]) + "\n"),

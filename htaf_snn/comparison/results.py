@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from ..files import write_whole
 from ..surrogates import spike_function, trains_smooth
 from ..training.config import migrate
-from .study import Contender, Key
+from .study import Contender
 
 FILE = "results.json"
 GO_ON = "free space; the runs in results.json are saved, and the same command goes on after them"
@@ -80,9 +80,9 @@ class Run:
     concerns: list[str] = field(default_factory=list)
 
     @property
-    def key(self) -> Key:
-        """The data set, contender and seed."""
-        return Key(self.data, self.spike, self.seed)
+    def key(self) -> str:
+        """The data set, contender and seed, of which a comparison has one run."""
+        return f"{self.data}, {self.spike}, seed {self.seed}"
 
     @property
     def statistics_gap_pp(self) -> float:

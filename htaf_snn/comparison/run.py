@@ -67,7 +67,7 @@ def train(task: Task, show: bool = True) -> tuple[Any, list[Epoch]]:
     data, model = task.build()
     history = _History()
     quiet: dict[str, Any] = {"enable_progress_bar": False, "callbacks": []}
-    options = progress(None, str(task.key)) if show else quiet
+    options = progress(None, task.key) if show else quiet
     options["callbacks"].append(history)
     trainer = L.Trainer(
         max_epochs=task.epochs,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 import yaml
@@ -94,17 +94,6 @@ def split_labels(text: str) -> list[str]:
     return labels
 
 
-class Key(NamedTuple):
-    """The data set, contender and seed, of which a comparison has one run."""
-
-    data: str
-    spike: str
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.data}, {self.spike}, seed {self.seed}"
-
-
 @dataclass(frozen=True)
 class Task:
     """Everything that decides a run."""
@@ -117,9 +106,9 @@ class Task:
     epochs: int  # budget, >= 1
 
     @property
-    def key(self) -> Key:
+    def key(self) -> str:
         """The same as that of the task's `Run`."""
-        return Key(self.title, self.contender, self.seed)
+        return f"{self.title}, {self.contender}, seed {self.seed}"
 
     @property
     def config(self) -> ModelConfig:
