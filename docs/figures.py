@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from htaf_snn import HTAFSpike
 from htaf_snn.comparison import Run, plots, read_results
-from htaf_snn.comparison.statistics import Estimate, estimate
+from htaf_snn.comparison.seed_statistics import Estimate, estimate
 from htaf_snn.data.digits_events import encode
 from htaf_snn.data.inspection import inspect
 from htaf_snn.files import save_figure

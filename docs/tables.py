@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from htaf_snn.comparison import Run, read_results
-from htaf_snn.comparison.statistics import estimate, summarize
+from htaf_snn.comparison.seed_statistics import estimate, summarize
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "examples"))

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from htaf_snn.comparison import aligned, read_results
-from htaf_snn.comparison.run import Task, run
-from htaf_snn.comparison.statistics import estimate
-from htaf_snn.comparison.study import preset
+from htaf_snn.comparison.run import run
+from htaf_snn.comparison.seed_statistics import estimate
+from htaf_snn.comparison.study import Task, preset
 from htaf_snn.data.splits import frames_first
 from htaf_snn.files import write_whole
 from htaf_snn.surrogates import SpikeFunction

@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 import htaf_snn
 from htaf_snn.comparison import aligned, plots
-from htaf_snn.comparison.statistics import estimate
+from htaf_snn.comparison.seed_statistics import estimate
 from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.files import write_whole
 from htaf_snn.process import seed_torch

@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 import htaf_snn
 from htaf_snn.comparison import aligned, plots
-from htaf_snn.comparison.statistics import estimate
+from htaf_snn.comparison.seed_statistics import estimate
 from htaf_snn.files import write_whole
 from htaf_snn.process import seed_torch
 from htaf_snn.transfer import firing_as_trained

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from htaf_snn import HTAFSpike, calibrate
-from htaf_snn.comparison.statistics import estimate
+from htaf_snn.comparison.seed_statistics import estimate
 from htaf_snn.data import DataConfig, SpikingDataModule
 from htaf_snn.surrogates import functional
 from htaf_snn.training import ModelConfig, SpikingClassifier

@@ -20,7 +20,7 @@ from paper.effects import equals_p
 from scipy import stats
 
 from htaf_snn.comparison import plots, read_results
-from htaf_snn.comparison.statistics import LEVEL, REFERENCE, Summaries, summarize
+from htaf_snn.comparison.seed_statistics import LEVEL, REFERENCE, Summaries, summarize
 from htaf_snn.files import save_figure
 
 

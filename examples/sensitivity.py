@@ -22,7 +22,7 @@ from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 
 from htaf_snn.comparison import Run, Study, compare, plots
-from htaf_snn.comparison.statistics import estimate
+from htaf_snn.comparison.seed_statistics import estimate
 from htaf_snn.data import DataConfig
 from htaf_snn.files import save_figure
 from htaf_snn.training import ModelConfig

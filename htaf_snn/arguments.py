@@ -1,5 +1,6 @@
 """Checks of arguments that many modules make: what comes from outside is checked by its type."""
 
+import contextlib
 import difflib
 import importlib
 import inspect
@@ -105,23 +106,19 @@ def typed(name: str, value: object, hint: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
         for one in arguments:
-            try:
+            with contextlib.suppress(ValueError):
                 return typed(name, value, one)
-            except ValueError:
-                continue
     elif origin is Literal:
         if type(value) in {type(one) for one in arguments} and value in arguments:
             return value
         if isinstance(value, str):
             one_of(name, value, map(str, arguments))
-    elif origin is tuple and isinstance(value, list | tuple):
-        if arguments[-1] is Ellipsis:
-            return tuple(typed(f"{name}[{i}]", one, arguments[0]) for i, one in enumerate(value))
+    elif origin in (list, tuple) and isinstance(value, list | origin):
+        if origin is list or arguments[-1] is Ellipsis:
+            arguments = arguments[:1] * len(value)
         if len(value) == len(arguments):
             pairs = zip(value, arguments, strict=True)
-            return tuple(typed(f"{name}[{i}]", *pair) for i, pair in enumerate(pairs))
-    elif origin is list and isinstance(value, list):
-        return [typed(f"{name}[{i}]", one, arguments[0]) for i, one in enumerate(value)]
+            return origin(typed(f"{name}[{i}]", *pair) for i, pair in enumerate(pairs))
     elif origin is dict and isinstance(value, dict):
         return {
             typed(f"a name in {name}", key, arguments[0]): typed(f"{name}.{key}", one, arguments[1])

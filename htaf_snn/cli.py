@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gap": ("training.use:gap", "show in which layers a checkpoint loses accuracy at the step"),
     "calibrate": ("training.use:calibrate", "re-estimate batch norm with exact spikes"),
     "export": ("training.use:export", "write the hard network as NIR, ONNX or SpikingJelly's"),
-    "compare": ("comparison.command:compare", "train a network with several spike functions"),
+    "compare": ("comparison.compare:command", "train a network with several spike functions"),
     "report": ("comparison:report", "draw the report of a comparison anew"),
     "models": ("models.registry:models", "list the networks"),
     "neurons": ("neurons.host:neurons", "list SpikingJelly's neuron classes: fused, or why not"),

@@ -18,7 +18,7 @@ from htaf_snn import cli
 
 # Forks of a process that has imported all, and done nothing: an import takes longer than most runs.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["htaf_snn.comparison.command", "htaf_snn.training.use"])
+_FORKS.set_forkserver_preload(["htaf_snn.comparison.compare", "htaf_snn.training.use"])
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TARGETS = (
     "surrogates", "neurons", "transfer", "data/splits.py", "data/framing.py", "training/module.py",
-    "comparison/statistics.py",
+    "comparison/seed_statistics.py",
 )  # fmt: skip
 _FILES = 5  # of tests at most
 _SECONDS = 90.0  # of tests that pass through a line, at most; the first one may take longer

@@ -53,7 +53,7 @@ def test_each_change_of_a_header_is_one_and_has_tests() -> None:
     ("path", "first"),
     [
         ("transfer/diagnosis.py", "tests/transfer/test_diagnosis.py"),
-        ("comparison/statistics.py", "tests/comparison/test_statistics.py"),
+        ("comparison/seed_statistics.py", "tests/comparison/test_seed_statistics.py"),
         ("data/splits.py", "tests/data/test_"),
     ],
 )

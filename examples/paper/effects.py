@@ -20,9 +20,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from htaf_snn.comparison import aligned, read_results
-from htaf_snn.comparison.contender import Contender
-from htaf_snn.comparison.statistics import (
+from htaf_snn.comparison import Contender, aligned, read_results
+from htaf_snn.comparison.seed_statistics import (
     LEVEL,
     REFERENCE,
     SAME,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from htaf_snn.comparison import Run, plots, read_results
 from htaf_snn.comparison.plots import Looks, Picture, broken, new_figure, over_legend
-from htaf_snn.comparison.statistics import Summary, summarize
+from htaf_snn.comparison.seed_statistics import Summary, summarize
 
 
 def accuracy_against_gap(summaries: Sequence[Summary], looks: Looks) -> Figure:

@@ -1,35 +1,34 @@
-"""Training the same network with every contender, under the same conditions."""
+"""Training the same network with every contender, under the same conditions: `htaf-snn compare`."""
 
 import functools
 import logging
-import multiprocessing
-import signal
+import shlex
 import statistics
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from ..arguments import in_range
 from ..checkpoint_io import check_writable
-from ..data import SpikingDataModule
-from ..data.cache import end_with_parent
-from ..extras import need, needed
+from ..data import DataConfig, SpikingDataModule
+from ..extras import need
 from ..files import explained, only_writer
+from ..process import advising
+from ..training import ModelConfig
 from ..training.concerns import DivergedError
+from ..training.fit import default_out
+from .report import report, table
 from .results import GO_ON, Results, Run, Trial, read_results
-from .run import Task, run, train, validate
-from .study import Study
-from .tables import table
+from .run import run, train, validate, work
+from .study import Study, Task, split_labels
+from .study import preset as studies_of
 
-T = TypeVar("T")
-R = TypeVar("R")
 _logger = logging.getLogger(__name__)
 _Turn = tuple[int, int, Task]  # the places of its seed, or learning rate, and contender
 
@@ -203,67 +202,93 @@ def _done(turn: _Turn, checkpoints: Path | None, show: bool) -> tuple[_Turn, Any
     start, task = time.monotonic(), turn[2]
     found: Run | float | str
     try:
-        if checkpoints is None:
-            found = validate(train(task, show)[0])
-        else:
-            found = run(task, checkpoints, show)
+        found = run(task, checkpoints, show) if checkpoints else validate(train(task, show)[0])
     except DivergedError as error:
         found = str(error)
     return turn, found, time.monotonic() - start
 
 
-def work(
-    function: Callable[[T], R], tasks: Sequence[T], workers: int = 1, ray_address: str | None = None
-) -> Generator[R, None, None]:
-    """Yields ``function`` of each task, as they are finished, begun in their order.
+_DEFAULTS: dict[str, Any] = {
+    # HTAF and the scaled sigmoid, each hardened and as a surrogate, and the field's usual choice.
+    "contenders": ["htaf", "sigmoid@hardening=[0,0.8]", "htaf:mode=hard", "sigmoid", "atan"],
+    "seeds": [0],
+    "epochs": 12,
+}
 
-    Several workers are other processes, which see the same files; of a Ray cluster, all cores.
+
+def command(
+    data: DataConfig = DataConfig(),
+    model: ModelConfig = ModelConfig(),
+    preset: Path | None = None,
+    data_folder: Path | None = None,
+    spikes: str | list[str] | None = None,
+    seeds: str | int | list[int] | None = None,
+    epochs: int | None = None,
+    tune: int | None = None,
+    workers: int = 1,
+    ray_address: str | None = None,
+    out: Path | None = None,
+) -> str:
+    """Trains the same network with several spike functions and compares them.
+
+    Args:
+        data: what is trained on.
+        model: the network and its training, the same for all.
+        preset: a YAML file of several data sets, each with its network and budget, as those in
+            examples/presets; instead of the options of data and model.
+        data_folder: where a preset's data are; $HTAF_SNN_DATA unless given.
+        spikes: contenders, separated by commas: name[:parameter=value][@option=value], the option
+            one of model's, or calibrate; htaf,atan,sigmoid, or the preset's, unless given.
+        seeds: separated by commas, one run each; 0, or the preset's, unless given.
+        epochs: budget of a run; 12, or the preset's, unless given.
+        tune: learning rates tried for each contender, on the validation split; 0, or the preset's,
+            unless given.
+        workers: runs at a time, one core each.
+        ray_address: of a Ray cluster that does the runs.
+        out: folder of the results, where a comparison that is there goes on; runs/<time> unless
+            given.
+
+    Returns:
+        the table, and where the rest is.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: a worker was killed, for memory perhaps.
+        ValueError: a preset beside options of data or model, or without the folder of its data; or
+            what `Study` refuses.
     """
-    if ray_address is not None:
-        yield from _by_ray(function, tasks, ray_address)
-    elif workers > 1 and tasks:
-        yield from _side_by_side(function, tasks, min(workers, len(tasks)))
+    if model.spike != ModelConfig().spike:
+        raise ValueError(f"`model.spike` (={model.spike}): name the contenders with --spikes")
+    asked = {
+        "contenders": split_labels(spikes) if isinstance(spikes, str) else spikes,
+        "seeds": None if seeds is None else _integers(seeds),
+        "epochs": epochs,
+        "trials": tune,
+    }
+    changes: dict[str, Any] = {n: value for n, value in asked.items() if value is not None}
+    if preset is None:
+        if data_folder is not None:
+            raise ValueError(
+                f"`data_folder` (={data_folder}) is where a preset's data are; without --preset, "
+                "name the folder with --data.root"
+            )
+        studies = [Study(**_DEFAULTS | {"data": data, "model": model} | changes)]
+    elif preset.is_file() and (data, model) != (DataConfig(), ModelConfig()):
+        raise ValueError(
+            f"`preset` (={preset}) brings its own data and model; leave their options out, or the "
+            "preset"
+        )
     else:
-        yield from map(function, tasks)
+        studies = [replace(study, **changes) for study in studies_of(preset, data_folder)]
+    out = out or default_out()
+    typed = shlex.join(["htaf-snn", *sys.argv[1:]])
+    with advising(lambda: f"stopped; the same command goes on, with --out {out}"):
+        compare(studies, out, workers, ray_address, typed)
+    page = report(out)
+    parts = "report.html, figures/, table.csv, table.tex, results.json, checkpoints/"
+    return f"{(out / 'table.txt').read_text()}{out}/: {parts}\nnext: open {page}"
 
 
-def _side_by_side(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
-    others = set(multiprocessing.active_children())
-    # Not by joblib, whose workers outlive a parent that is killed. Spawned, as a fork of a process
-    # whose threads have run can hang.
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+def _integers(seeds: str | int | list[int]) -> list[int]:
     try:
-        for done in as_completed([executor.submit(function, task) for task in tasks]):
-            yield done.result()
-    except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others:
-            child.kill()  # Lightning would hear a SIGTERM and go on
-        raise
-    executor.shutdown()
-
-
-def _begin() -> None:
-    """Makes this process a worker: one thread, quiet, and no longer alive than its parent."""
-    from ..cli import configure_logging
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal's Ctrl-C the parent takes care
-    torch.set_num_threads(1)
-    configure_logging()
-    end_with_parent()
-
-
-def _by_ray(function: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
-    ray = needed("ray")
-    ray.init(address=address, log_to_driver=False, include_dashboard=False)
-    try:
-        remote = ray.remote(num_cpus=1)(lambda task: function(task))
-        pending = [remote.remote(task) for task in tasks]
-        while pending:
-            done, pending = ray.wait(pending)
-            yield from ray.get(done)
-    finally:
-        ray.shutdown()
+        return [int(one) for one in (seeds if isinstance(seeds, list) else str(seeds).split(","))]
+    except ValueError:
+        raise ValueError(f"`seeds` (={seeds}) must be integers between commas") from None

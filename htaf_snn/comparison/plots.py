@@ -5,8 +5,8 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from ..files import save_figure
 from ..surrogates import spike_function, trains_smooth
-from .contender import Contender
 from .results import Epoch, Run
-from .statistics import REFERENCE, Summary
+from .seed_statistics import REFERENCE, Summary
+from .study import Contender
 
 COLUMN = 3.5  # inches: a column of a two-column paper, and about a phone's width
 MAP = "cividis"  # reads the same with every kind of colour vision
@@ -65,11 +65,9 @@ def looks(spikes: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {spike: first if spike == REFERENCE else next(rest) for spike in spikes}
 
 
-@contextmanager
-def drawing() -> Iterator[None]:
+def drawing() -> AbstractContextManager[None]:
     """Sets matplotlib to the report's style within the block."""
-    with mpl.rc_context(_RC):
-        yield
+    return mpl.rc_context(_RC)
 
 
 def new_figure(height: float, width: float = COLUMN) -> Figure:
@@ -168,25 +166,24 @@ def _band(
         axes.fill_between(epochs, least, greatest, color=look["color"], alpha=0.12, linewidth=0)
 
 
-def spike_functions(looks: Looks, reach: float = 2.0) -> Figure:
+def spike_functions(looks: Looks) -> Figure:
     """Draws each contender's output in training, and the derivative of its backward pass.
 
-    Contenders that differ only in how they are trained (after the ``@``) are drawn once, up to a
-    charged potential of ``reach`` > 0 from the threshold.
+    Contenders that differ only in how they are trained (after the ``@``) are drawn once.
     """
     labels: dict[str, str] = {}  # the first of each function
     for label in looks:
         labels.setdefault(Contender(label).spike, label)
     shown = {label: looks[label] | {"marker": ""} for label in labels.values()}
     figure, (above, below) = over_legend(shown, 4.0, rows=2)
-    above.step([-reach, 0, reach], [0, 1, 1], where="post", color="#bbbbbb", linewidth=3, zorder=1)
+    above.step([-2, 0, 2], [0, 1, 1], where="post", color="#bbbbbb", linewidth=3, zorder=1)
     above.annotate(
-        "exact step", (0.62 * reach, 1), (0, -9), textcoords="offset points", color="#777777",
+        "exact step", (1.24, 1), (0, -9), textcoords="offset points", color="#777777",
         fontsize=6.5, ha="center",
     )  # fmt: skip
     for spec, label in labels.items():
         function = spike_function(spec).train()
-        x = torch.linspace(-reach, reach, 801, dtype=torch.float64, requires_grad=True)
+        x = torch.linspace(-2.0, 2.0, 801, dtype=torch.float64, requires_grad=True)
         output = function(x)
         (slope,) = torch.autograd.grad(output.sum(), x)
         if trains_smooth(function):

@@ -6,26 +6,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 from ..files import write_whole
 from ..surrogates import spike_function, trains_smooth
 from ..training.config import migrate
-from .contender import Contender
+from .study import Contender
 
 FILE = "results.json"
 GO_ON = "free space; the runs in results.json are saved, and the same command goes on after them"
-
-
-class Key(NamedTuple):
-    """The data set, contender and seed, of which a comparison has one run."""
-
-    data: str
-    spike: str
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.data}, {self.spike}, seed {self.seed}"
 
 
 class Epoch(TypedDict):
@@ -91,9 +80,9 @@ class Run:
     concerns: list[str] = field(default_factory=list)
 
     @property
-    def key(self) -> Key:
-        """The data set, contender and seed."""
-        return Key(self.data, self.spike, self.seed)
+    def key(self) -> str:
+        """The data set, contender and seed, of which a comparison has one run."""
+        return f"{self.data}, {self.spike}, seed {self.seed}"
 
     @property
     def statistics_gap_pp(self) -> float:
@@ -118,18 +107,15 @@ class Run:
         return "smooth" if model["hardening"] is None else "hardened"
 
 
-_GONE = ("peak_memory_mib",)  # of records of earlier versions
-
-
 def from_json(record: Mapping[str, Any]) -> Run:
     """Reads a run that was written as a dict of its fields, by this version or an earlier one."""
     label = " ".join(str(record.get(key, f"no {key}")) for key in ("data", "spike", "seed"))
-    record = {name: value for name, value in record.items() if name not in _GONE}
-    added = {"trained_accuracy": None, "concerns": []} | record
+    added = {"trained_accuracy": None, "concerns": []} | dict(record)
+    added.pop("peak_memory_mib", None)  # of earlier versions
     _check_fields(added, (f.name for f in dataclasses.fields(Run)), f"the record of {label}")
-    for number, epoch in enumerate(record["history"]):
+    for number, epoch in enumerate(added["history"]):
         _check_fields(epoch, Epoch.__annotations__, f"`history[{number}]` of {label}")
-    return Run(**record)
+    return Run(**added)
 
 
 def _check_fields(record: Mapping[str, Any], names: Iterable[str], what: str) -> None:

@@ -1,16 +1,15 @@
-"""One run of a comparison, and what is measured in it."""
+"""One run of a comparison, what is measured in it, and runs side by side."""
 
 import contextlib
-import hashlib
 import importlib.metadata
-import json
+import multiprocessing
 import platform
-import re
+import signal
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -19,88 +18,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from ..checkpoint_io import WholeCheckpointIO
-from ..data import DataConfig, SpikingDataModule, data_set
+from ..data import SpikingDataModule
+from ..data.cache import end_with_parent
 from ..data.splits import frames_first
 from ..energy import operations
-from ..models import default_model
-from ..surrogates import spike_function
-from ..training import ModelConfig, SpikingClassifier
+from ..extras import needed
 from ..training.concerns import concerns
 from ..training.progress import progress
 from ..transfer import calibrate, firing_as_trained
-from .contender import Contender
-from .results import GO_ON, Epoch, Key, Run
+from .results import GO_ON, Epoch, Run
+from .study import Contender, Task
 
+T = TypeVar("T")
+R = TypeVar("R")
 OUTPUT_BINS = 50
 _PACKAGES = ("htaf-snn", "torch", "spikingjelly", "lightning", "tonic", "numpy")
 _MEASURED = 128  # samples of the validation split, for outputs and operations
 _TESTED = ("hard_accuracy", "soft_accuracy", "trained_accuracy", "gap_pp", "hard_loss", "soft_loss",
            "firing_rate")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Task:
-    """Everything that decides a run."""
-
-    title: str  # of the data, in reports
-    data: DataConfig
-    model: ModelConfig  # what all contenders share; a contender's own options come on top
-    contender: str  # a label; see `Contender`
-    seed: int  # of the initial weights and the data order, the same for every contender
-    epochs: int  # budget, >= 1
-
-    @property
-    def key(self) -> Key:
-        """The same as that of the task's `Run`."""
-        return Key(self.title, self.contender, self.seed)
-
-    @property
-    def config(self) -> ModelConfig:
-        contender = Contender(self.contender)
-        name = self.model.model or default_model(data_set(self.data.name).shape)
-        try:
-            return replace(self.model, model=name, spike=contender.spike, **contender.options)
-        except ValueError as error:
-            raise ValueError(f"{self.contender}: {error}") from error
-
-    def settings(self) -> dict[str, Any]:
-        """All that decides the run, defaults included, in types that JSON has."""
-        contender = Contender(self.contender)
-        settings = {
-            "spike": repr(spike_function(contender.spike)),
-            "epochs": self.epochs,
-            "seed": self.seed,
-            "calibrate": contender.calibrate,
-            "data": self.data.plain(),
-            "model": self.config.plain() | {"spike": self.model.spike},
-        }
-        return dict(json.loads(json.dumps(settings)))
-
-    @property
-    def name(self) -> str:
-        """A file's name, without suffix, that only this task has, wherever the data are."""
-        settings = self.settings()
-        del settings["data"]["root"]
-        text = json.dumps([self.title, self.contender, settings], sort_keys=True)
-        digest = hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
-        title, label = (re.sub(r"[^\w.=-]+", "_", t) for t in (self.title, self.contender))
-        return f"{title}-{label}-seed{self.seed}-{digest}"
-
-    def build(self) -> tuple[SpikingDataModule, SpikingClassifier]:
-        """The data and the network, before any training.
-
-        Raises:
-            ValueError: an argument out of its range or of the wrong type.
-        """
-        L.seed_everything(self.seed, verbose=False)
-        data = SpikingDataModule(self.data, self.seed)
-        try:
-            model = SpikingClassifier(
-                data.in_shape, data.num_classes, self.config, self.seed, self.data.T
-            )
-        except ValueError as error:
-            raise ValueError(f"{self.contender}: {error}") from error
-        return data, model
 
 
 class _History(L.Callback):
@@ -132,7 +67,7 @@ def train(task: Task, show: bool = True) -> tuple[Any, list[Epoch]]:
     data, model = task.build()
     history = _History()
     quiet: dict[str, Any] = {"enable_progress_bar": False, "callbacks": []}
-    options = progress(None, str(task.key)) if show else quiet
+    options = progress(None, task.key) if show else quiet
     options["callbacks"].append(history)
     trainer = L.Trainer(
         max_epochs=task.epochs,
@@ -223,3 +158,60 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
+
+
+def work(
+    function: Callable[[T], R], tasks: Sequence[T], workers: int = 1, ray_address: str | None = None
+) -> Generator[R, None, None]:
+    """Yields ``function`` of each task, as they are finished, begun in their order.
+
+    Several workers are other processes, which see the same files; of a Ray cluster, all cores.
+
+    Raises:
+        concurrent.futures.process.BrokenProcessPool: a worker was killed, for memory perhaps.
+    """
+    if ray_address is not None:
+        yield from _by_ray(function, tasks, ray_address)
+    elif workers > 1 and tasks:
+        yield from _side_by_side(function, tasks, min(workers, len(tasks)))
+    else:
+        yield from map(function, tasks)
+
+
+def _side_by_side(function: Callable[[T], R], tasks: Sequence[T], workers: int) -> Iterator[R]:
+    others = set(multiprocessing.active_children())
+    # Not by joblib, whose workers outlive a parent that is killed. Spawned, as a fork of a process
+    # whose threads have run can hang.
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+    try:
+        for done in as_completed([executor.submit(function, task) for task in tasks]):
+            yield done.result()
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - others:
+            child.kill()  # Lightning would hear a SIGTERM and go on
+        raise
+    executor.shutdown()
+
+
+def _begin() -> None:
+    """Makes this process a worker: one thread, quiet, and no longer alive than its parent."""
+    from ..cli import configure_logging
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal's Ctrl-C the parent takes care
+    torch.set_num_threads(1)
+    configure_logging()
+    end_with_parent()
+
+
+def _by_ray(function: Callable[[T], R], tasks: Sequence[T], address: str) -> Iterator[R]:
+    ray = needed("ray")
+    ray.init(address=address, log_to_driver=False, include_dashboard=False)
+    try:
+        remote = ray.remote(num_cpus=1)(lambda task: function(task))
+        pending = [remote.remote(task) for task in tasks]
+        while pending:
+            done, pending = ray.wait(pending)
+            yield from ray.get(done)
+    finally:
+        ray.shutdown()

@@ -1,17 +1,162 @@
-"""Studies: data sets, their networks, and the contenders on each."""
+"""Studies: data sets, their networks, the contenders on each, and the tasks that this makes."""
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..arguments import in_range, load_yaml
-from ..data import DataConfig, SpikingDataModule
-from ..training import ModelConfig
-from .contender import Contender
-from .run import Task
+import lightning as L
+import yaml
+
+from ..arguments import in_range, load_yaml, one_of, quoted, typed
+from ..data import DataConfig, SpikingDataModule, data_set
+from ..models import default_model
+from ..surrogates import is_built_in, spike_function, trains_smooth
+from ..training import ModelConfig, SpikingClassifier
+from ..training.config import TrainingConfig
+
+_LABEL = re.compile(r"[\w.:=@+\-,\[\]{} ]{1,200}")
+_OPTIONS = ["neuron_options", *(f.name for f in fields(TrainingConfig)), "calibrate"]
+_TREATMENT = ("recipe=", "hardening=", "learning_rate=")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A spike function, and what differs in its training from the others'.
+
+    Args:
+        label: both in one, ``spike[@option=value...]``, for example ``"htaf:mode=hard"``,
+            ``"htaf@hardening=null"`` or ``"htaf@sharpness={alpha0: [0.5, 2]}@calibrate=20"``.
+            ``spike`` is as `spike_function` reads it, an option one of `TrainingConfig`'s, or
+            ``neuron_options``, its value YAML. A built-in of SpikingJelly whose label
+            names a ``hardening``, ``"atan@hardening=[0,0.8]"``, begins smooth, with its primitive,
+            and is hardened as HTAF is. The option ``calibrate`` is the number of training batches
+            from which batch norm is re-estimated with exact spikes, after the training; 0 for
+            none.
+
+    Raises:
+        ValueError: an unknown spike function or option.
+    """
+
+    label: str
+    spike: str = field(init=False)  # as `spike_function` reads it
+    function: str = field(init=False)  # the same, whatever its mode
+    options: dict[str, Any] = field(init=False, compare=False)  # of `ModelConfig`, by name
+    calibrate: int = field(init=False)  # batches
+    others: frozenset[str] = field(init=False)  # assignments, but treatment and learning rate
+
+    def __post_init__(self) -> None:
+        if not _LABEL.fullmatch(self.label):
+            raise ValueError(
+                f"{quoted(self.label)} must have letters, digits and . _ : = @ + - , [ ] {{ }} "
+                "and blanks alone, as figures, tables and files are named after it"
+            )
+        spike, *assignments = self.label.split("@")
+        spike_function(spike)
+        for assignment in assignments:
+            name, equals, _ = assignment.partition("=")
+            if not equals:
+                raise ValueError(f"{assignment!r} in {self.label!r} must read option=value")
+            one_of("option", name, _OPTIONS)
+        function = ":".join(part for part in spike.split(":") if not part.startswith("mode="))
+        others = frozenset(a for a in assignments if not a.startswith(_TREATMENT))
+        try:
+            options = {n: load_yaml(text) for n, text in (a.split("=", 1) for a in assignments)}
+            calibrate = typed("calibrate", options.pop("calibrate", 0), int)
+            in_range("calibrate", calibrate, 0)
+            ModelConfig.of(options, "option")
+            if options.get("hardening") is not None or "recipe" in options:
+                if is_built_in(spike) and ":mode=" not in spike:
+                    spike += ":mode=auto"
+                if not trains_smooth(spike_function(spike)):
+                    raise ValueError("`hardening` and `recipe` have no effect in mode hard")
+        except (ValueError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self.label!r}: {reason}") from error
+        vars(self).update(
+            spike=spike, function=function, options=options, calibrate=calibrate, others=others
+        )
+
+
+def split_labels(text: str) -> list[str]:
+    """Labels between commas; commas within brackets belong to a label."""
+    labels, depth = [""], 0
+    for character in text:
+        depth += (character in "[{(") - (character in ")}]")
+        if character == "," and not depth:
+            labels.append("")
+        else:
+            labels[-1] += character
+    return labels
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that decides a run."""
+
+    title: str  # of the data, in reports
+    data: DataConfig
+    model: ModelConfig  # what all contenders share; a contender's own options come on top
+    contender: str  # a label; see `Contender`
+    seed: int  # of the initial weights and the data order, the same for every contender
+    epochs: int  # budget, >= 1
+
+    @property
+    def key(self) -> str:
+        """The same as that of the task's `Run`."""
+        return f"{self.title}, {self.contender}, seed {self.seed}"
+
+    @property
+    def config(self) -> ModelConfig:
+        contender = Contender(self.contender)
+        name = self.model.model or default_model(data_set(self.data.name).shape)
+        try:
+            return replace(self.model, model=name, spike=contender.spike, **contender.options)
+        except ValueError as error:
+            raise ValueError(f"{self.contender}: {error}") from error
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the run, defaults included, in types that JSON has."""
+        contender = Contender(self.contender)
+        settings = {
+            "spike": repr(spike_function(contender.spike)),
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "calibrate": contender.calibrate,
+            "data": self.data.plain(),
+            "model": self.config.plain() | {"spike": self.model.spike},
+        }
+        return dict(json.loads(json.dumps(settings)))
+
+    @property
+    def name(self) -> str:
+        """A file's name, without suffix, that only this task has, wherever the data are."""
+        settings = self.settings()
+        del settings["data"]["root"]
+        text = json.dumps([self.title, self.contender, settings], sort_keys=True)
+        digest = hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+        title, label = (re.sub(r"[^\w.=-]+", "_", t) for t in (self.title, self.contender))
+        return f"{title}-{label}-seed{self.seed}-{digest}"
+
+    def build(self) -> tuple[SpikingDataModule, SpikingClassifier]:
+        """The data and the network, before any training.
+
+        Raises:
+            ValueError: an argument out of its range or of the wrong type.
+        """
+        L.seed_everything(self.seed, verbose=False)
+        data = SpikingDataModule(self.data, self.seed)
+        try:
+            model = SpikingClassifier(
+                data.in_shape, data.num_classes, self.config, self.seed, self.data.T
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.contender}: {error}") from error
+        return data, model
 
 
 @dataclass(frozen=True)
@@ -95,9 +240,6 @@ class Study:
         return [replace(first, model=replace(first.model, learning_rate=rate)) for rate in rates]
 
 
-_CHANGED = ("contenders", "seeds", "trials")  # by a preset that is like another one
-
-
 def preset(file: Path, folder: Path | None = None) -> list[Study]:
     """Reads the studies of a preset.
 
@@ -119,7 +261,8 @@ def preset(file: Path, folder: Path | None = None) -> list[Study]:
             f"`preset` (={file}) needs the folder of its data, which docs/comparing.md describes: "
             "--data_folder DIR"
         )
-    changes = {key: described[key] for key in _CHANGED if key in described}
+    shared = ("contenders", "seeds", "trials")
+    changes = {key: described[key] for key in shared if key in described}
     base = _read(file.parent / described["like"]) if "like" in described else described
     only = described.get("only", [entry["title"] for entry in base["studies"]])
     studies = []

@@ -56,11 +56,7 @@ class HTAFSpike(SpikeFunction):
             num_channels=num_channels, levels=levels,
         )  # fmt: skip
 
-    @staticmethod
-    def primitive_function(
-        x: Tensor, alpha0: functional.Parameter, alpha1: functional.Parameter
-    ) -> Tensor:
-        return functional.htaf(x, alpha0, alpha1)
+    primitive_function = staticmethod(functional.htaf)
 
 
 class HTAF(HTAFSpike):

@@ -226,16 +226,8 @@ class SpikeFunction(SurrogateFunctionBase):
             if not isinstance(value, Tensor):
                 destination[prefix + name] = torch.tensor(value, dtype=torch.float64)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        _metadata, _strict, missing_keys, _unexpected_keys, error_messages = rest
         constants = [
             name for name, value in self.current_parameters().items() if isinstance(value, float)
         ]
@@ -250,16 +242,14 @@ class SpikeFunction(SurrogateFunctionBase):
             if prefix + name not in state_dict:
                 missing_keys.append(prefix + name)
             elif state_dict[prefix + name].numel() != 1:
-                error_msgs.append(
+                error_messages.append(
                     f"{prefix + name} holds {state_dict[prefix + name].numel()} values, one a "
                     "channel; build the spike function with learnable=True and num_channels"
                 )
             else:
                 setattr(self, name, float(state_dict[prefix + name]))
-        rest = {k: v for k, v in state_dict.items() if k not in {prefix + n for n in constants}}
-        super()._load_from_state_dict(
-            rest, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        others = {k: v for k, v in state_dict.items() if k not in {prefix + n for n in constants}}
+        super()._load_from_state_dict(others, prefix, *rest)
 
 
 def take_fields(cls: Any) -> dict[str, float]:
@@ -281,8 +271,7 @@ def take_fields(cls: Any) -> dict[str, float]:
 def _signature(fields: Mapping[str, float]) -> inspect.Signature:
     """Returns the signature of a class that declares its parameters as fields."""
     either, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    shared: dict[str, object] = {"mode": "auto", "learnable": False, "num_channels": None}
-    shared["levels"] = 1
+    shared = {"mode": "auto", "learnable": False, "num_channels": None, "levels": 1}
     return inspect.Signature(
         [inspect.Parameter(name, either, default=value) for name, value in fields.items()]
         + [inspect.Parameter(name, keyword, default=value) for name, value in shared.items()]

@@ -15,7 +15,7 @@ import pytest
 
 from htaf_snn.cli import main
 from htaf_snn.comparison import Study, compare, preset, read_results
-from htaf_snn.comparison.compare import work
+from htaf_snn.comparison.run import work
 from htaf_snn.data import DataConfig
 from htaf_snn.training import ModelConfig
 from tests.helpers import command, forked

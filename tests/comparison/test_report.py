@@ -20,7 +20,6 @@ from paper import training
 from htaf_snn import spike_function_names
 from htaf_snn.comparison import plots, write_report
 from htaf_snn.comparison import report as redraw
-from htaf_snn.comparison.page import common
 from htaf_snn.comparison.plots import (
     broken,
     drawing,
@@ -28,9 +27,9 @@ from htaf_snn.comparison.plots import (
     of_data_set,
     spike_functions,
 )
+from htaf_snn.comparison.report import common, escape_latex, table, to_csv, to_latex
 from htaf_snn.comparison.results import Results
-from htaf_snn.comparison.statistics import summarize
-from htaf_snn.comparison.tables import escape_latex, table, to_csv, to_latex
+from htaf_snn.comparison.seed_statistics import summarize
 from htaf_snn.surrogates import functional
 from tests.helpers import command
 

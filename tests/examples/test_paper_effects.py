@@ -22,7 +22,7 @@ from scipy import stats
 
 from htaf_snn.comparison import Run
 from htaf_snn.comparison.results import Results
-from htaf_snn.comparison.statistics import summarize
+from htaf_snn.comparison.seed_statistics import summarize
 from tests.comparison.synthetic import MODEL, make_run
 
 # Hard accuracy in percent, a seed each.

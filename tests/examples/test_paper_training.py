@@ -18,7 +18,7 @@ from paper.training import (
 
 from htaf_snn.comparison.plots import looks
 from htaf_snn.comparison.results import Results
-from htaf_snn.comparison.statistics import summarize
+from htaf_snn.comparison.seed_statistics import summarize
 from tests.comparison.synthetic import make_run, make_runs, three_runs
 
 

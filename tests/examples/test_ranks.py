@@ -12,7 +12,7 @@ from ranks import Ranks, conclude_ranks, critical_difference, main, ranks
 from scipy import stats
 
 from htaf_snn.comparison.plots import drawing
-from htaf_snn.comparison.statistics import summarize
+from htaf_snn.comparison.seed_statistics import summarize
 from tests.comparison.synthetic import make_run
 from tests.examples.test_paper_effects import ACCURACIES, runs
 

@@ -1,4 +1,4 @@
-"""Labels of contenders."""
+"""Labels of contenders, of which a study is made."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from htaf_snn.comparison.results import Run, from_json
-from htaf_snn.comparison.statistics import estimate, headline, holm, paired_p, summarize
+from htaf_snn.comparison.seed_statistics import estimate, headline, holm, paired_p, summarize
 
 from .synthetic import MODEL, make_run, make_runs
 

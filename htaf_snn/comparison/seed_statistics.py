@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .contender import Contender
 from .results import Run
+from .study import Contender
 
 REFERENCE = "htaf"  # the function that every other is tested against, treated alike
 LEVEL = 0.05  # of a test; an interval's confidence is 1 - LEVEL
