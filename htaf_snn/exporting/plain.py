@@ -1,8 +1,10 @@
-"""The network that leaves: hard, on torch, and as a flat graph of SpikingJelly's own classes."""
+"""The network that leaves: hard, on torch, as a flat graph of SpikingJelly's classes; its runs."""
 
 import copy
 import keyword
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from spikingjelly.activation_based import functional, surrogate
@@ -18,6 +20,10 @@ from ..neurons.host import is_neuron
 from ..neurons.own import TensorConstants
 from ..surrogates import SpikeFunction
 from ..transfer import harden
+from ..transfer.firing import hooked
+
+# From frames [T, N, *] to logits [T, N, classes] and each neuron's spikes [T, N, *], by name.
+Runs = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 _LEAVES = (
     "torch.nn.modules.",
@@ -133,3 +139,29 @@ def flat_name(name: str) -> str:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, _name: str) -> bool:
         return type(module).__module__.startswith(_LEAVES) and not isinstance(module, nn.Sequential)
+
+
+@contextmanager
+def recorded(
+    net: nn.Module, names: Iterable[str], path_of: Callable[[str], str] = str
+) -> Iterator[dict[str, Tensor]]:
+    """Records the outputs of modules as they run within the block, by ``names``."""
+    modules = {net.get_submodule(path_of(name)): name for name in names}
+    outputs: dict[str, Tensor] = {}
+
+    def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs[modules[module]] = output[0] if isinstance(output, tuple) else output
+
+    with hooked(modules, keep):
+        yield outputs
+
+
+def runs_of(net: nn.Module, names: Iterable[str], path_of: Callable[[str], str] = str) -> Runs:
+    """The runs of a network from rest, with the spikes of the neurons of those names."""
+
+    def run(x_seq: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        functional.reset_net(net)
+        with recorded(net, names, path_of) as spikes:
+            return net(x_seq), spikes
+
+    return run

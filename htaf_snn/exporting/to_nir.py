@@ -16,8 +16,7 @@ from torch.nn.modules.utils import _pair
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ..neurons.host import is_neuron
-from .agreement import Runs, recorded
-from .plain import flat_name, plain
+from .plain import Runs, flat_name, plain, recorded
 
 DT = 1e-4  # seconds a time step, which snnTorch and others take for granted
 

@@ -13,8 +13,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from .agreement import Runs, recorded
-from .plain import hard_copy
+from .plain import Runs, hard_copy, recorded
 
 
 class _Exported(nn.Module):

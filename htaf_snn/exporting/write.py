@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from spikingjelly.activation_based import functional
@@ -21,7 +21,7 @@ from ..files import explained, write_whole
 from ..neurons.host import is_neuron
 from ..transfer import firing_hard
 from ..transfer.firing import evaluating
-from .agreement import Agreement, compare, recorded, runs_of
+from .plain import Runs, recorded, runs_of
 
 Format = Literal["nir", "onnx", "spikingjelly"]
 SUFFIX: dict[Format, str] = {"nir": ".nir", "onnx": ".onnx", "spikingjelly": ".py"}
@@ -30,6 +30,24 @@ _PACKAGES: dict[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "spikingjelly": ("torch",),
 }
+
+
+class Agreement(NamedTuple):
+    """The agreement of two runs of one network.
+
+    Args:
+        samples: how many were run.
+        spikes: share of the neurons' outputs, each step's, that are the same.
+        neurons: share of neurons, each sample's, whose outputs are the same at all steps.
+        labels: samples that get the same label, of the logits' mean over time.
+        logit_difference: the largest between these means.
+    """
+
+    samples: int
+    spikes: float
+    neurons: float
+    labels: int
+    logit_difference: float
 
 
 @dataclass(frozen=True)
@@ -118,7 +136,7 @@ def export(
         writer: Any = importlib.import_module(f".to_{format}", __package__)
         reader, runs = writer.write(net, names, x_seq, made, step)
         with firing_hard(net):
-            agreement = compare(itertools.chain(first, rest), runs_of(net, names), runs)
+            agreement = _compare(itertools.chain(first, rest), runs_of(net, names), runs)
         if min(agreement.spikes, agreement.labels / agreement.samples) < least:
             raise ValueError(
                 f"nothing is written: run by {reader}, what was exported agrees on "
@@ -147,3 +165,22 @@ def _in_order(net: nn.Module, x_seq: Tensor) -> list[str]:
     if not outputs:
         raise ValueError(f"{type(net).__name__} has no neurons; torch's own exporters take it")
     return list(outputs)
+
+
+def _compare(batches: Iterable[Any], one: Runs, other: Runs) -> Agreement:
+    """Runs both on every batch: frames [T, N, *], or tuples whose first element they are."""
+    samples = labels = outputs = equal = neurons = whole = 0
+    difference = 0.0
+    with torch.no_grad():
+        for batch in batches:
+            x_seq = batch if isinstance(batch, Tensor) else batch[0]
+            (logits, spikes), (others, other_spikes) = one(x_seq), other(x_seq)
+            mean, other_mean = logits.mean(0), others.mean(0)
+            samples += len(mean)
+            labels += int((mean.argmax(-1) == other_mean.argmax(-1)).sum())
+            difference = max(difference, float((mean - other_mean).abs().max()))
+            for name, seq in spikes.items():
+                same = seq == other_spikes[name]
+                outputs, equal = outputs + same.numel(), equal + int(same.sum())
+                neurons, whole = neurons + same[0].numel(), whole + int(same.all(0).sum())
+    return Agreement(samples, equal / max(outputs, 1), whole / max(neurons, 1), labels, difference)
