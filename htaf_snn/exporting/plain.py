@@ -3,8 +3,7 @@
 import copy
 import keyword
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from spikingjelly.activation_based import functional, surrogate
@@ -14,7 +13,6 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from ..models.parts import SpikingNetwork
 from ..neurons import BackendNode, revert
-from ..neurons.batch_norm import AveragedNorm
 from ..neurons.classes import ORIGINAL_OF
 from ..neurons.host import is_neuron
 from ..neurons.own import TensorConstants
@@ -83,7 +81,7 @@ def plain(net: nn.Module) -> fx.GraphModule:
     reasons = [r for name, m in made.named_modules() if is_neuron(m) for r in _made_plain(name, m)]
     if reasons:
         raise ValueError("; ".join(reasons))
-    if any(type(m) in ORIGINAL_OF or isinstance(m, AveragedNorm) for m in made.modules()):
+    if any(type(module) in ORIGINAL_OF for module in made.modules()):
         revert(made)
     try:
         graph = _Tracer().trace(made)
@@ -141,11 +139,10 @@ class _Tracer(fx.Tracer):
         return type(module).__module__.startswith(_LEAVES) and not isinstance(module, nn.Sequential)
 
 
-@contextmanager
 def recorded(
-    net: nn.Module, names: Iterable[str], path_of: Callable[[str], str] = str
-) -> Iterator[dict[str, Tensor]]:
-    """Records the outputs of modules as they run within the block, by ``names``."""
+    net: nn.Module, names: Iterable[str], *inputs: Any, path_of: Callable[[str], str] = str
+) -> tuple[Any, dict[str, Tensor]]:
+    """The output of a network, and of its modules of those names, in the order they run in."""
     modules = {net.get_submodule(path_of(name)): name for name in names}
     outputs: dict[str, Tensor] = {}
 
@@ -153,7 +150,7 @@ def recorded(
         outputs[modules[module]] = output[0] if isinstance(output, tuple) else output
 
     with hooked(modules, keep):
-        yield outputs
+        return net(*inputs), outputs
 
 
 def runs_of(net: nn.Module, names: Iterable[str], path_of: Callable[[str], str] = str) -> Runs:
@@ -161,7 +158,6 @@ def runs_of(net: nn.Module, names: Iterable[str], path_of: Callable[[str], str] 
 
     def run(x_seq: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         functional.reset_net(net)
-        with recorded(net, names, path_of) as spikes:
-            return net(x_seq), spikes
+        return recorded(net, names, x_seq, path_of=path_of)
 
     return run

@@ -189,8 +189,7 @@ def write(
                 module.reset_mem()
         state, logits, steps = None, [], []
         for x in x_seq:
-            with recorded(made, names, flat_name) as spikes:
-                logit, state = made(x, state)
+            (logit, state), spikes = recorded(made, names, x, state, path_of=flat_name)
             logits.append(logit)
             steps.append(spikes)
         return torch.stack(logits), {n: torch.stack([s[n] for s in steps]) for n in names}

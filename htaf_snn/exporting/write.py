@@ -159,8 +159,8 @@ def files_of(format: Format, path: Path) -> tuple[Path, ...]:
 def _in_order(net: nn.Module, x_seq: Tensor) -> list[str]:
     """The names of the network's neurons, in the order in which they run."""
     neurons = [name for name, module in net.named_modules() if is_neuron(module)]
-    with torch.no_grad(), recorded(net, neurons) as outputs:
-        net(x_seq[:, :1])
+    with torch.no_grad():
+        _, outputs = recorded(net, neurons, x_seq[:, :1])
     functional.reset_net(net)
     if not outputs:
         raise ValueError(f"{type(net).__name__} has no neurons; torch's own exporters take it")
