@@ -22,7 +22,7 @@ from ..data import SpikingDataModule
 from ..data.cache import end_with_parent
 from ..extras import need, needed
 from ..files import explained, only_writer
-from ..training.concerns import DivergedError
+from ..training.losses import DivergedError
 from .results import GO_ON, Results, Run, Trial, read_results
 from .run import Task, run, train, validate
 from .study import Study

@@ -25,8 +25,7 @@ from ..energy import operations
 from ..models import default_model
 from ..surrogates import spike_function
 from ..training import ModelConfig, SpikingClassifier
-from ..training.concerns import concerns
-from ..training.progress import progress
+from ..training.progress import concerns, progress
 from ..transfer import calibrate, firing_as_trained
 from .contender import Contender
 from .results import GO_ON, Epoch, Key, Run
