@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from ..arguments import in_range, one_of
@@ -121,11 +120,10 @@ def export(
         raise ValueError(f"`step` is for ONNX; what {format} writes has no fixed number of steps")
     need("export", *_PACKAGES[format])
     path = Path(path)
-    rest = iter(batches)
-    first = list(itertools.islice(rest, 1))
-    if not first:
+    frames = (batch if isinstance(batch, Tensor) else batch[0] for batch in batches)
+    x_seq = next(frames, None)
+    if x_seq is None:
         raise ValueError("`batches` is empty; an export is verified on frames")
-    x_seq = first[0] if isinstance(first[0], Tensor) else first[0][0]
     with (
         evaluating(net),
         tempfile.TemporaryDirectory() as folder,
@@ -136,7 +134,7 @@ def export(
         writer: Any = importlib.import_module(f".to_{format}", __package__)
         reader, runs = writer.write(net, names, x_seq, made, step)
         with firing_hard(net):
-            agreement = _compare(itertools.chain(first, rest), runs_of(net, names), runs)
+            agreement = _compare(itertools.chain([x_seq], frames), runs_of(net, names), runs)
         if min(agreement.spikes, agreement.labels / agreement.samples) < least:
             raise ValueError(
                 f"nothing is written: run by {reader}, what was exported agrees on "
@@ -161,19 +159,17 @@ def _in_order(net: nn.Module, x_seq: Tensor) -> list[str]:
     neurons = [name for name, module in net.named_modules() if is_neuron(module)]
     with torch.no_grad():
         _, outputs = recorded(net, neurons, x_seq[:, :1])
-    functional.reset_net(net)
     if not outputs:
         raise ValueError(f"{type(net).__name__} has no neurons; torch's own exporters take it")
     return list(outputs)
 
 
-def _compare(batches: Iterable[Any], one: Runs, other: Runs) -> Agreement:
-    """Runs both on every batch: frames [T, N, *], or tuples whose first element they are."""
+def _compare(batches: Iterable[Tensor], one: Runs, other: Runs) -> Agreement:
+    """Runs both on every batch, frames [T, N, *]."""
     samples = labels = outputs = equal = neurons = whole = 0
     difference = 0.0
     with torch.no_grad():
-        for batch in batches:
-            x_seq = batch if isinstance(batch, Tensor) else batch[0]
+        for x_seq in batches:
             (logits, spikes), (others, other_spikes) = one(x_seq), other(x_seq)
             mean, other_mean = logits.mean(0), others.mean(0)
             samples += len(mean)
@@ -183,4 +179,4 @@ def _compare(batches: Iterable[Any], one: Runs, other: Runs) -> Agreement:
                 same = seq == other_spikes[name]
                 outputs, equal = outputs + same.numel(), equal + int(same.sum())
                 neurons, whole = neurons + same[0].numel(), whole + int(same.all(0).sum())
-    return Agreement(samples, equal / max(outputs, 1), whole / max(neurons, 1), labels, difference)
+    return Agreement(samples, equal / outputs, whole / neurons, labels, difference)

@@ -221,8 +221,8 @@ def initialise(net: nn.Module, x: Tensor, share: float = 0.1) -> dict[str, float
                 if weights is None or not before.keys().isdisjoint(weights):
                     continue
                 if weights:
-                    before |= {weight: weight.clone() for weight in weights}
-                    held = {weight: before[weight] for weight in weights}
+                    held = {weight: weight.clone() for weight in weights}
+                    before |= held
                     factors[names[node]] = _scaled(held, run, share, name)
                 elif not run()[1]:
                     raise ValueError(
