@@ -24,7 +24,7 @@ from .process import Stopped, stoppable
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("training.fit:fit", "train a network, with logs and checkpoints"),
     "test": ("training.use:test", "measure a checkpoint: hard and soft accuracy, gap, rates"),
-    "predict": ("training.use:predict", "label one event recording, or a folder of them"),
+    "predict": ("training.predict:predict", "label one event recording, or a folder of them"),
     "gap": ("training.use:gap", "show in which layers a checkpoint loses accuracy at the step"),
     "calibrate": ("training.use:calibrate", "re-estimate batch norm with exact spikes"),
     "export": ("training.use:export", "write the hard network as NIR, ONNX or SpikingJelly's"),

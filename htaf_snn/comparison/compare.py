@@ -21,8 +21,8 @@ from ..extras import need
 from ..files import explained, only_writer
 from ..process import advising
 from ..training import ModelConfig
-from ..training.concerns import DivergedError
 from ..training.fit import default_out
+from ..training.losses import DivergedError
 from .report import report, table
 from .results import GO_ON, Results, Run, Trial, read_results
 from .run import run, train, validate, work

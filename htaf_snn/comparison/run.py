@@ -23,8 +23,7 @@ from ..data.cache import end_with_parent
 from ..data.splits import frames_first
 from ..energy import operations
 from ..extras import needed
-from ..training.concerns import concerns
-from ..training.progress import progress
+from ..training.progress import concerns, progress
 from ..transfer import calibrate, firing_as_trained
 from .results import GO_ON, Epoch, Run
 from .study import Contender, Task

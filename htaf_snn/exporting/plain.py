@@ -1,8 +1,9 @@
-"""The network that leaves: hard, on torch, and as a flat graph of SpikingJelly's own classes."""
+"""The network that leaves: hard, on torch, as a flat graph of SpikingJelly's classes; its runs."""
 
 import copy
 import keyword
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from spikingjelly.activation_based import functional, surrogate
@@ -12,12 +13,15 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from ..models.parts import SpikingNetwork
 from ..neurons import BackendNode, revert
-from ..neurons.batch_norm import AveragedNorm
 from ..neurons.classes import ORIGINAL_OF
 from ..neurons.host import is_neuron
 from ..neurons.own import TensorConstants
 from ..surrogates import SpikeFunction
 from ..transfer import harden
+from ..transfer.firing import hooked
+
+# From frames [T, N, *] to logits [T, N, classes] and each neuron's spikes [T, N, *], by name.
+Runs = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 _LEAVES = (
     "torch.nn.modules.",
@@ -77,7 +81,7 @@ def plain(net: nn.Module) -> fx.GraphModule:
     reasons = [r for name, m in made.named_modules() if is_neuron(m) for r in _made_plain(name, m)]
     if reasons:
         raise ValueError("; ".join(reasons))
-    if any(type(m) in ORIGINAL_OF or isinstance(m, AveragedNorm) for m in made.modules()):
+    if any(type(module) in ORIGINAL_OF for module in made.modules()):
         revert(made)
     try:
         graph = _Tracer().trace(made)
@@ -133,3 +137,27 @@ def flat_name(name: str) -> str:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, _name: str) -> bool:
         return type(module).__module__.startswith(_LEAVES) and not isinstance(module, nn.Sequential)
+
+
+def recorded(
+    net: nn.Module, names: Iterable[str], *inputs: Any, path_of: Callable[[str], str] = str
+) -> tuple[Any, dict[str, Tensor]]:
+    """The output of a network, and of its modules of those names, in the order they run in."""
+    modules = {net.get_submodule(path_of(name)): name for name in names}
+    outputs: dict[str, Tensor] = {}
+
+    def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs[modules[module]] = output[0] if isinstance(output, tuple) else output
+
+    with hooked(modules, keep):
+        return net(*inputs), outputs
+
+
+def runs_of(net: nn.Module, names: Iterable[str], path_of: Callable[[str], str] = str) -> Runs:
+    """The runs of a network from rest, with the spikes of the neurons of those names."""
+
+    def run(x_seq: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        functional.reset_net(net)
+        return recorded(net, names, x_seq, path_of=path_of)
+
+    return run

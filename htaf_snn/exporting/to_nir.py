@@ -16,8 +16,7 @@ from torch.nn.modules.utils import _pair
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ..neurons.host import is_neuron
-from .agreement import Runs, recorded
-from .plain import flat_name, plain
+from .plain import Runs, flat_name, plain, recorded
 
 DT = 1e-4  # seconds a time step, which snnTorch and others take for granted
 
@@ -190,8 +189,7 @@ def write(
                 module.reset_mem()
         state, logits, steps = None, [], []
         for x in x_seq:
-            with recorded(made, names, flat_name) as spikes:
-                logit, state = made(x, state)
+            (logit, state), spikes = recorded(made, names, x, state, path_of=flat_name)
             logits.append(logit)
             steps.append(spikes)
         return torch.stack(logits), {n: torch.stack([s[n] for s in steps]) for n in names}

@@ -13,8 +13,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from .agreement import Runs, recorded
-from .plain import hard_copy
+from .plain import Runs, hard_copy, recorded
 
 
 class _Exported(nn.Module):
@@ -31,8 +30,8 @@ class _Exported(nn.Module):
         for state, value in zip(self.states, values, strict=True):
             name, _, key = state.rpartition(".")
             setattr(self.net.get_submodule(name), key, value)
-        with recorded(self.net, self.names) as spikes:
-            logits_seq = self.net(x.unsqueeze(0) if self.step else x)
+        x_seq = x.unsqueeze(0) if self.step else x
+        logits_seq, spikes = recorded(self.net, self.names, x_seq)
         after = [operator.attrgetter(state)(self.net) for state in self.states]
         functional.reset_net(self.net)
         made = [seq[0] if self.step else seq for seq in (logits_seq, *spikes.values())]

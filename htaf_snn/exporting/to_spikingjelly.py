@@ -12,8 +12,7 @@ from spikingjelly.activation_based import neuron
 from torch import Tensor, fx, nn
 
 from .._version import __version__
-from .agreement import Runs, runs_of
-from .plain import flat_name, plain
+from .plain import Runs, flat_name, plain, runs_of
 
 _PACKAGES = {
     "torch.nn": "nn",

@@ -8,10 +8,9 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from ..arguments import in_range, one_of
@@ -21,7 +20,7 @@ from ..files import explained, write_whole
 from ..neurons.host import is_neuron
 from ..transfer import firing_hard
 from ..transfer.firing import evaluating
-from .agreement import Agreement, compare, recorded, runs_of
+from .plain import Runs, recorded, runs_of
 
 Format = Literal["nir", "onnx", "spikingjelly"]
 SUFFIX: dict[Format, str] = {"nir": ".nir", "onnx": ".onnx", "spikingjelly": ".py"}
@@ -30,6 +29,24 @@ _PACKAGES: dict[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "spikingjelly": ("torch",),
 }
+
+
+class Agreement(NamedTuple):
+    """The agreement of two runs of one network.
+
+    Args:
+        samples: how many were run.
+        spikes: share of the neurons' outputs, each step's, that are the same.
+        neurons: share of neurons, each sample's, whose outputs are the same at all steps.
+        labels: samples that get the same label, of the logits' mean over time.
+        logit_difference: the largest between these means.
+    """
+
+    samples: int
+    spikes: float
+    neurons: float
+    labels: int
+    logit_difference: float
 
 
 @dataclass(frozen=True)
@@ -103,11 +120,10 @@ def export(
         raise ValueError(f"`step` is for ONNX; what {format} writes has no fixed number of steps")
     need("export", *_PACKAGES[format])
     path = Path(path)
-    rest = iter(batches)
-    first = list(itertools.islice(rest, 1))
-    if not first:
+    frames = (batch if isinstance(batch, Tensor) else batch[0] for batch in batches)
+    x_seq = next(frames, None)
+    if x_seq is None:
         raise ValueError("`batches` is empty; an export is verified on frames")
-    x_seq = first[0] if isinstance(first[0], Tensor) else first[0][0]
     with (
         evaluating(net),
         tempfile.TemporaryDirectory() as folder,
@@ -118,7 +134,7 @@ def export(
         writer: Any = importlib.import_module(f".to_{format}", __package__)
         reader, runs = writer.write(net, names, x_seq, made, step)
         with firing_hard(net):
-            agreement = compare(itertools.chain(first, rest), runs_of(net, names), runs)
+            agreement = _compare(itertools.chain([x_seq], frames), runs_of(net, names), runs)
         if min(agreement.spikes, agreement.labels / agreement.samples) < least:
             raise ValueError(
                 f"nothing is written: run by {reader}, what was exported agrees on "
@@ -141,9 +157,26 @@ def files_of(format: Format, path: Path) -> tuple[Path, ...]:
 def _in_order(net: nn.Module, x_seq: Tensor) -> list[str]:
     """The names of the network's neurons, in the order in which they run."""
     neurons = [name for name, module in net.named_modules() if is_neuron(module)]
-    with torch.no_grad(), recorded(net, neurons) as outputs:
-        net(x_seq[:, :1])
-    functional.reset_net(net)
+    with torch.no_grad():
+        _, outputs = recorded(net, neurons, x_seq[:, :1])
     if not outputs:
         raise ValueError(f"{type(net).__name__} has no neurons; torch's own exporters take it")
     return list(outputs)
+
+
+def _compare(batches: Iterable[Tensor], one: Runs, other: Runs) -> Agreement:
+    """Runs both on every batch, frames [T, N, *]."""
+    samples = labels = outputs = equal = neurons = whole = 0
+    difference = 0.0
+    with torch.no_grad():
+        for x_seq in batches:
+            (logits, spikes), (others, other_spikes) = one(x_seq), other(x_seq)
+            mean, other_mean = logits.mean(0), others.mean(0)
+            samples += len(mean)
+            labels += int((mean.argmax(-1) == other_mean.argmax(-1)).sum())
+            difference = max(difference, float((mean - other_mean).abs().max()))
+            for name, seq in spikes.items():
+                same = seq == other_spikes[name]
+                outputs, equal = outputs + same.numel(), equal + int(same.sum())
+                neurons, whole = neurons + same[0].numel(), whole + int(same.all(0).sum())
+    return Agreement(samples, equal / outputs, whole / neurons, labels, difference)

@@ -112,8 +112,6 @@ class SpikingNetwork(nn.Module):
             [T, N, in_channels, H, W].
     """
 
-    _wrapped: tuple[list[nn.Module], list[nn.Module]]
-
     def __init__(
         self,
         features: nn.Module,
@@ -129,8 +127,6 @@ class SpikingNetwork(nn.Module):
         self.dropout = layer.Dropout(dropout) if dropout else nn.Identity()
         self.read_out = nn.Sequential(layer.Flatten(), layer.Linear(read_out_size, num_classes))
         self._checkpointing = False
-        # The wrappers of the blocks and the modules that they hold, which are those of `features`.
-        self.__dict__["_wrapped"] = ([], [])
         functional.set_step_mode(self, "m")
         fuse_norms(self)
 
@@ -144,10 +140,6 @@ class SpikingNetwork(nn.Module):
         self._checkpointing = True
 
     def _blocks(self) -> list[nn.Module]:
-        modules = list(self.features.modules())
-        wrappers, held = self._wrapped
-        if held == modules:
-            return wrappers
         layers = [
             one
             for child in self.features.children()
@@ -159,9 +151,7 @@ class SpikingNetwork(nn.Module):
             if not groups or isinstance(one, nn.Conv2d) or (any(one.children()) and not neurons):
                 groups.append([])
             groups[-1].append(one)
-        wrappers = [memopt.checkpoint_module(nn.Sequential(*group)) for group in groups]
-        self.__dict__["_wrapped"] = (wrappers, modules)
-        return wrappers
+        return [memopt.checkpoint_module(nn.Sequential(*group)) for group in groups]
 
     def forward(self, x_seq: Tensor) -> Tensor:
         if x_seq.ndim != 5 or x_seq.shape[2] != self.in_channels:

@@ -15,9 +15,8 @@ from ..arguments import find
 from ..neurons import LIFNode
 from ..neurons.batch_norm import average_norms
 from ..process import physical
-from .feedforward import SpikingMLP, SpikingVGG
+from .networks import SpikingMLP, SpikingResNet, SpikingVGG
 from .parts import LARGEST_SIDE, SMALLEST_SIDE, Norm, check_sizes
-from .resnet import SpikingResNet
 
 
 @dataclass(frozen=True)
@@ -182,26 +181,30 @@ _AS_IT_IS: dict[str, Any] = {"width": 1, "norm": "bn", "dropout": 0}  # a networ
 _BYTES_A_PARAMETER = 16  # float32: its value, its gradient, and AdamW's two moments
 
 
-def _imagenet(
-    function: Any, _: Any, num_classes: int, width: float, norm: Norm, dropout: float, **kwargs: Any
-) -> nn.Module:
-    if (width, norm, dropout) != tuple(_AS_IT_IS.values()):
-        raise ValueError(
-            f"`width` (={width}), `norm` (={norm!r}) and `dropout` (={dropout}) must be 1, 'bn' "
-            "and 0: SpikingJelly's own network is fixed"
-        )
-    net = function(num_classes=num_classes, **kwargs)
+def _without_fixed(given: dict[str, Any], *fixed: str) -> dict[str, Any]:
+    """The arguments of a network of SpikingJelly's, without those that are fixed in it."""
+    for name in fixed:
+        if (value := given.pop(name)) != _AS_IT_IS[name]:
+            raise ValueError(
+                f"`{name}` (={value!r}) must be {_AS_IT_IS[name]!r}: SpikingJelly's own network is "
+                "fixed"
+            )
+    return given
+
+
+def _imagenet(function: Any, _: Any, num_classes: int, **given: Any) -> nn.Module:
+    net = function(num_classes=num_classes, **_without_fixed(given, *_AS_IT_IS))
     functional.set_step_mode(net, "m")
     average_norms(net)
     return net
 
 
-def _transformer(name: str, *args: Any, **kwargs: Any) -> nn.Module:
+def _transformer(name: str, *args: Any, **given: Any) -> nn.Module:
     from .transformers import transformer  # SpikingJelly's take 1 s to import
 
-    if kwargs.get("depths") is not None:
-        check_depths(name, kwargs["depths"])
-    return transformer(name, *args, **kwargs)
+    if given.get("depths") is not None:
+        check_depths(name, given["depths"])
+    return transformer(name, *args, **_without_fixed(given, "norm", "dropout"))
 
 
 _HE = "He et al. 2016, arXiv 1512.03385"

@@ -16,7 +16,6 @@ from spikingjelly.activation_based.model import (
 from torch import Tensor, nn
 
 from ..neurons.norm_fusion import fuse_norms
-from .parts import Norm
 
 _LARGE = 64  # pixels, from which patches are four times as large
 _HEADS = 24  # what channel counts are multiples of, for heads and stages
@@ -62,8 +61,6 @@ def transformer(
     num_classes: int,
     spiking_neuron: Callable[..., nn.Module],
     width: float,
-    norm: Norm,
-    dropout: float,
     depths: Any = None,
     T: int = 10,
     **kwargs: Any,
@@ -81,11 +78,6 @@ def transformer(
             published for CIFAR. MASNN has none.
         T: time steps of MASNN, whose attention has weights for each, >= 1.
     """
-    if norm != "bn" or dropout:
-        raise ValueError(
-            f"`norm` (={norm!r}) and `dropout` (={dropout}) must be 'bn' and 0: "
-            "SpikingJelly's own network is fixed"
-        )
     channels, height, breadth = in_shape
     large = max(height, breadth) >= _LARGE
     sizes: dict[str, Any] = {"in_channels": channels, "num_classes": num_classes}

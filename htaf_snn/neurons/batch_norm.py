@@ -59,7 +59,7 @@ _FORWARDS = (
     "torch.nn.modules.batchnorm._BatchNorm", "torch.nn.modules.batchnorm.SyncBatchNorm",
     *(f"spikingjelly.activation_based.layer.bn.BatchNorm{d}d" for d in (1, 2, 3)),
     "spikingjelly.activation_based.layer.bn._ThresholdDependentBatchNormBase",
-    "htaf_snn.training.sync._MultiStepSyncBatchNorm",
+    "htaf_snn.training.gpu._MultiStepSyncBatchNorm",
 )  # fmt: skip
 
 N = TypeVar("N", bound=AveragedNorm)

@@ -21,11 +21,10 @@ from ..checkpoint_io import WholeCheckpointIO, check_writable, read_checkpoint
 from ..data import DataConfig, SpikingDataModule
 from ..files import explained, only_writer, refuse_existing, write_whole
 from ..process import advising, physical, raise_if_asked
-from .concerns import concerns
 from .config import CheckpointConfig, ModelConfig, TrainerConfig
+from .gpu import MultiStepSyncBatchNorm
 from .module import SpikingClassifier
-from .progress import CsvLog, FirstEpochTime, TensorBoardLog, progress
-from .sync import MultiStepSyncBatchNorm
+from .progress import CsvLog, FirstEpochTime, TensorBoardLog, concerns, progress
 
 _logger = logging.getLogger(__name__)
 

@@ -26,10 +26,9 @@ from ..models.registry import takes_T
 from ..neurons.registry import neuron_class, neuron_options
 from ..process import seed_torch
 from ..surrogates import SpikeFunction, spike_function, trains_smooth
-from .capture import CapturedNetwork
-from .concerns import DivergedError, first_not_finite
 from .config import ModelConfig
-from .losses import LOSSES
+from .gpu import CapturedNetwork
+from .losses import LOSSES, DivergedError, first_not_finite
 
 _logger = logging.getLogger(__name__)
 

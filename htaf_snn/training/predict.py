@@ -5,7 +5,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checkpoint_io import checkpoint_errors
+from ..checkpoint_io import checkpoint_errors, read_checkpoint
 from ..data import SpikingDataModule
 from ..data.framing import Framing
+from ..data.recordings import files_at, recordings_in
 from ..files import write_figure, write_whole
 from ..transfer import firing_hard
 from .module import SpikingClassifier
+from .use import model_in
 
 _MOST_DRAWN = 20  # recordings
 _logger = logging.getLogger(__name__)
@@ -57,6 +59,48 @@ class Prediction:
         return f"{self.path}{at}  {self.name}  confidence {self.confidence:.4f}"
 
 
+def predict(
+    checkpoint: Path,
+    recordings: Path,
+    window: int | None = None,
+    csv: Path | None = None,
+    json: Path | None = None,
+    plot: Path | None = None,
+    allow: str | None = None,
+) -> Iterator[Prediction]:
+    """Labels of event recordings, by the hard network; a bad recording does not end it.
+
+    Nothing but the checkpoint is needed: framing and class names stand in it.
+
+    Args:
+        checkpoint: a file written by `fit` on event data.
+        recordings: one file, or a folder that is searched for them.
+        window: microseconds of the parts of a recording that are labelled each; None labels the
+            whole, or parts as long as those trained on.
+        csv: a table of all predictions.
+        json: the same as JSON.
+        plot: a picture (.png, .pdf, .svg) of events and class probabilities over time.
+        allow: module that the checkpoint's spike function and neuron may be imported from.
+
+    Raises:
+        FileNotFoundError: no such file, or no recording in the folder.
+        ValueError: the model was trained on static images, or a number out of its range.
+    """
+    content = read_checkpoint(checkpoint)
+    framing, classes = framing_in(content, checkpoint)
+    if window is not None:
+        framing = replace(framing, window=window)
+    model = model_in(content, checkpoint, allow)
+    files = [path for file in files_at(recordings) for path in recordings_in(file)]
+    made = []
+    for found in _labels(model, framing, classes, files):
+        made.append(found)
+        yield found
+    for path, write in ((csv, write_csv), (json, write_json), (plot, _draw)):
+        if path is not None:
+            write(path, made, classes)
+
+
 def framing_in(content: dict[str, Any], checkpoint: Path) -> tuple[Framing, list[str]]:
     """Returns a checkpoint's framing and the names of its classes."""
     state = content.get(SpikingDataModule.__name__)
@@ -74,7 +118,7 @@ def framing_in(content: dict[str, Any], checkpoint: Path) -> tuple[Framing, list
         return framing, [str(name) for name in state["classes"]]
 
 
-def labels(
+def _labels(
     model: SpikingClassifier, framing: Framing, classes: Sequence[str], files: Sequence[Path]
 ) -> Iterator[Prediction]:
     """Labels of recordings, window by window, by the hard network; a bad one doesn't end it."""
@@ -129,7 +173,7 @@ def write_json(path: Path, predictions: Sequence[Prediction], classes: Sequence[
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def draw(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
+def _draw(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
     """A picture of each recording's windows: events a window, and the classes' probabilities."""
     from matplotlib.figure import Figure
 

@@ -1,8 +1,6 @@
-"""Using a trained checkpoint: test, predict, find its gap, calibrate it."""
+"""Using a trained checkpoint: test it, find its gap, calibrate and export it."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,14 @@ from .. import transfer
 from ..arguments import arguments_of, typed
 from ..checkpoint_io import check_import, checkpoint_errors, read_checkpoint, settings_in
 from ..data import SpikingDataModule
-from ..data.recordings import files_at, recordings_in
 from ..exporting import SUFFIX, Exported, Format, files_of
 from ..exporting import export as export_net
 from ..files import refuse_existing, write_whole
 from ..models.registry import is_network
 from ..neurons.host import is_neuron_class
 from ..surrogates.registry import is_spike_function
-from . import predict as prediction
 from .config import ModelConfig, migrate
 from .module import SpikingClassifier
-from .predict import Prediction
 from .progress import progress
 
 _logger = logging.getLogger(__name__)
@@ -41,10 +36,11 @@ def load(checkpoint: Path, allow: str | None = None) -> SpikingClassifier:
         ValueError: the file is not a checkpoint of this library, is damaged, or names a spike
             function of a module that is neither imported nor allowed.
     """
-    return _model(read_checkpoint(checkpoint), checkpoint, allow)
+    return model_in(read_checkpoint(checkpoint), checkpoint, allow)
 
 
-def _model(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
+def model_in(content: dict[str, Any], checkpoint: Path, allow: str | None) -> SpikingClassifier:
+    """The model of a checkpoint's content; see `load`."""
     with checkpoint_errors(checkpoint):
         settings = migrate(settings_in(content, "hyper_parameters"))
         check_import("spike function", settings.get("spike"), is_spike_function, allow)
@@ -66,7 +62,7 @@ def _load(
     checkpoint: Path, root: Path | None, allow: str | None
 ) -> tuple[SpikingClassifier, SpikingDataModule]:
     content = read_checkpoint(checkpoint)
-    model = _model(content, checkpoint, allow)
+    model = model_in(content, checkpoint, allow)
     data = SpikingDataModule.of_checkpoint(content, checkpoint, root, allow)
     if (data.in_shape, data.num_classes) != (model.in_shape, model.num_classes):
         raise ValueError(
@@ -156,50 +152,6 @@ def calibrate(
     content = read_checkpoint(checkpoint) | {"state_dict": model.state_dict()}
     write_whole(out, lambda partial: torch.save(content, partial))
     return out
-
-
-def predict(
-    checkpoint: Path,
-    recordings: Path,
-    window: int | None = None,
-    csv: Path | None = None,
-    json: Path | None = None,
-    plot: Path | None = None,
-    allow: str | None = None,
-) -> Iterator[Prediction]:
-    """Labels of event recordings, by the hard network; a bad recording does not end it.
-
-    Nothing but the checkpoint is needed: framing and class names stand in it.
-
-    Args:
-        checkpoint: a file written by `fit` on event data.
-        recordings: one file, or a folder that is searched for them.
-        window: microseconds of the parts of a recording that are labelled each; None labels the
-            whole, or parts as long as those trained on.
-        csv: a table of all predictions.
-        json: the same as JSON.
-        plot: a picture (.png, .pdf, .svg) of events and class probabilities over time.
-        allow: module that the checkpoint's spike function and neuron may be imported from.
-
-    Raises:
-        FileNotFoundError: no such file, or no recording in the folder.
-        ValueError: the model was trained on static images, or a number out of its range.
-    """
-    content = read_checkpoint(checkpoint)
-    framing, classes = prediction.framing_in(content, checkpoint)
-    if window is not None:
-        framing = replace(framing, window=window)
-    model = _model(content, checkpoint, allow)
-    files = [path for file in files_at(recordings) for path in recordings_in(file)]
-    made = []
-    for found in prediction.labels(model, framing, classes, files):
-        made.append(found)
-        yield found
-    for path, write in (
-        (csv, prediction.write_csv), (json, prediction.write_json), (plot, prediction.draw),
-    ):  # fmt: skip
-        if path is not None:
-            write(path, made, classes)
 
 
 def export(

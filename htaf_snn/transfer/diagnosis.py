@@ -1,7 +1,6 @@
 """Diagnosis of the transfer gap by layer, and of how close outputs are to 0 and 1."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -137,10 +136,10 @@ def transfer_gap(net: nn.Module, batches: Labelled, band: float = 0.1) -> Transf
     totals = torch.zeros(len(layers), 4, dtype=torch.float64)
     with evaluating(net), torch.no_grad():
         for x, labels in batches:
-            with firing_as_trained(net), _outputs(layers) as soft:
-                _logits(net, x)
-            with firing_hard(net), _outputs(layers) as hard:
-                _logits(net, x)
+            with firing_as_trained(net):
+                soft = _outputs(net, layers, x)
+            with firing_hard(net):
+                hard = _outputs(net, layers, x)
             for row, s, h in zip(totals, soft, hard, strict=True):
                 between = s.remainder(1)  # also of integer spikes
                 uncertain = ((between > band) & (between < 1 - band)).double().mean()
@@ -191,9 +190,8 @@ def binarity(net: nn.Module, inputs: Iterable[Tensor], margin: float = 0.05) -> 
     close = entropy = count = 0.0
     with evaluating(net), torch.no_grad(), firing_as_trained(net):
         for x in inputs:
-            with _outputs(layers) as outputs:
-                _logits(net, x)
-            for p in (output.remainder(1) for output in outputs):  # also of integer spikes
+            for output in _outputs(net, layers, x):
+                p = output.remainder(1)  # also of integer spikes
                 close += float(((p <= margin) | (p >= 1 - margin)).sum())
                 entropy -= float((torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).sum())
                 count += p.numel()
@@ -218,9 +216,8 @@ def _layers(net: nn.Module) -> _Layers:
     return found
 
 
-@contextmanager
-def _outputs(layers: _Layers) -> Iterator[list[Tensor]]:
-    """A list that holds, after a forward pass, each layer's outputs in [0, levels] as float64."""
+def _outputs(net: nn.Module, layers: _Layers, x: Tensor) -> list[Tensor]:
+    """Each layer's outputs in a forward pass, in [0, levels] as float64."""
     collected: dict[nn.Module, list[Tensor]] = {module: [] for module, _ in layers.values()}
 
     def keep(module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -228,13 +225,12 @@ def _outputs(layers: _Layers) -> Iterator[list[Tensor]]:
         values = (output + 1) / 2 if signed else output
         collected[module].append(values.detach().flatten().double())
 
-    outputs: list[Tensor] = []
     with hooked(collected, keep):
-        yield outputs
+        _logits(net, x)
     for name, (module, _) in layers.items():
         if not collected[module]:
             raise ValueError(f"{name} took no part in the forward pass; leave it out of the net")
-        outputs.append(torch.cat(collected[module]))
+    return [torch.cat(outputs) for outputs in collected.values()]
 
 
 def _logits(net: nn.Module, x: Tensor) -> Tensor:

@@ -592,7 +592,7 @@ def run_ddp(rank: int, folder: str) -> None:
 
 
 def synchronised() -> tuple[nn.Module, Tensor]:
-    from htaf_snn.training.sync import MultiStepSyncBatchNorm
+    from htaf_snn.training.gpu import MultiStepSyncBatchNorm
 
     torch.manual_seed(0)
     net = small("soft").double()

@@ -11,7 +11,7 @@ import torch
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
-from htaf_snn.training.concerns import concerns
+from htaf_snn.training.progress import concerns
 from tests.helpers import command
 
 GOOD = {

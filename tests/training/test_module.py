@@ -17,9 +17,8 @@ from torch.utils.data import DataLoader
 
 from htaf_snn import HTAFSpike, LIFNode
 from htaf_snn.training import ModelConfig, SpikingClassifier
-from htaf_snn.training.concerns import DivergedError, first_not_finite
-from htaf_snn.training.losses import mean_cross_entropy
-from htaf_snn.training.sync import MultiStepSyncBatchNorm
+from htaf_snn.training.gpu import MultiStepSyncBatchNorm
+from htaf_snn.training.losses import DivergedError, first_not_finite, mean_cross_entropy
 from htaf_snn.transfer import spike_functions
 
 # Lightning's advice and the way it sees our shapes, which concern no test here.

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from htaf_snn.training import ModelConfig, SpikingClassifier
-from htaf_snn.training.capture import CapturedNetwork
+from htaf_snn.training.gpu import CapturedNetwork
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.pytorch.utilities.warnings.PossibleUserWarning"),
