@@ -40,7 +40,7 @@ def nearest(value: object, known: Sequence[str]) -> str:
     return f"; the known ones are {', '.join(known) or 'none'}{meant}"
 
 
-def find(
+def by_name_or_path(
     what: str, name: str, known: Mapping[str, T], fits: Callable[[object], bool], kind: str
 ) -> T:
     """Finds what ``name`` stands for: one of ``known``, or an import path, ``my_module.MyClass``.

@@ -19,7 +19,15 @@ from .data_set import EVENT_OPTIONS, FOLDER_OPTIONS, DataSet, root_of
 from .digits_events import SIZE as DIGITS_EVENTS_SIZE
 from .digits_events import digits_events
 from .events import Recordings, built_of, read_each
-from .folders import Labelled, Parts, class_files, classes_in, listed, named_files, parts_of
+from .folders import (
+    FolderParts,
+    Labelled,
+    class_files,
+    classes_in,
+    named_files,
+    parts_of,
+    split_by_file,
+)
 from .framing import Framing
 from .options import DataConfig, Format, FormatOptions, FramingOptions
 from .readers.columns import sensor_around
@@ -60,14 +68,14 @@ class EventSet(DataSet):
         find = functools.partial(self.parts, options)
         return Recordings(framing, self.num_classes, options, find)
 
-    def parts(self, options: DataConfig) -> Parts:
+    def parts(self, options: DataConfig) -> FolderParts:
         """Its files below ``options.root``, fetched where that is allowed."""
         root = self._root(options)
         train = self._labelled(root, self.train)
         test = None if self.test is None else self._labelled(root, self.test)
         if test is not None and len(train[0]) + len(test[0]) < self.complete:
             train, test = (train[0] + test[0], train[1] + test[1]), None
-        return Parts(root, list(self._classes(root)), train, None, test)
+        return FolderParts(root, list(self._classes(root)), train, None, test)
 
     def _root(self, options: DataConfig) -> Path:
         if self.tonic is None:
@@ -106,14 +114,14 @@ class EventSet(DataSet):
 class AudioSet(EventSet):
     """A published set of spoken words, of which each part is one HDF5 file of many recordings."""
 
-    def parts(self, options: DataConfig) -> Parts:
+    def parts(self, options: DataConfig) -> FolderParts:
         root = self._root(options)
         train, classes = self._words(root, self.train)
         validation, test = (
             None if part is None else self._words(root, part)[0]
             for part in (self.validation, self.test)
         )
-        return Parts(root, classes, train, validation, test)
+        return FolderParts(root, classes, train, validation, test)
 
     def _words(self, root: Path, part: str) -> tuple[Labelled, list[str]]:
         """The recordings of a part, in the folder where Tonic puts it or in the root itself."""
@@ -135,7 +143,7 @@ class EventFolder(DataSet):
     def open(self, options: DataConfig) -> Recordings:
         parts = parts_of(root_of(options, "recordings by class"), tuple(READERS))
         if options.split_file is not None:
-            parts = listed(parts, options.split_file)
+            parts = split_by_file(parts, options.split_file)
         format = Format(**options.part(FormatOptions))
         given = (part for part in (parts.train, parts.validation, parts.test) if part)
         files = list(dict.fromkeys(path for files, _ in given for path in files))

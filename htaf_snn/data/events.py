@@ -18,7 +18,7 @@ from ..files import cache_folder
 from .augment import EventTransform, event_transform, parse
 from .cache import ArrayFile, build_once, cache_key, file_stamp, map_in_order, smallest
 from .data_set import Opened
-from .folders import Parts, groups_of
+from .folders import FolderParts, groups_of
 from .framing import Framing
 from .loader import Sample, Samples, Transform
 from .options import DataConfig
@@ -42,15 +42,15 @@ class Recordings(Opened):
         framing: Framing,
         num_classes: int,
         options: DataConfig,
-        find: Parts | Callable[[], Parts],
+        find: FolderParts | Callable[[], FolderParts],
     ) -> None:
         super().__init__(framing.shape, num_classes, self._load)
         self.framing: Framing = framing
         self._options, self._find = options, find
 
     @functools.cached_property
-    def parts(self) -> Parts:
-        return self._find if isinstance(self._find, Parts) else self._find()
+    def parts(self) -> FolderParts:
+        return self._find if isinstance(self._find, FolderParts) else self._find()
 
     @property
     def classes(self) -> list[str]:

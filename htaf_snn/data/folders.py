@@ -17,7 +17,7 @@ _OTHER_FOLDERS = ("test", "val", "validation")  # the first of them is the test 
 
 
 @dataclass(frozen=True)
-class Parts:
+class FolderParts:
     """The files of a data set by part; a part that it does not come with is None."""
 
     root: Path
@@ -70,7 +70,7 @@ def class_files(folder: Path, suffixes: tuple[str, ...], classes: Sequence[str])
     return [Path(path) for path, _ in samples], [label for _, label in samples]
 
 
-def parts_of(root: Path, suffixes: tuple[str, ...]) -> Parts:
+def parts_of(root: Path, suffixes: tuple[str, ...]) -> FolderParts:
     """The files of ``root``, which holds <class>/, or train/, test/ and val/ with <class>/ each.
 
     Where there is val/ (or validation/) and no test/, it is the test part.
@@ -99,10 +99,10 @@ def parts_of(root: Path, suffixes: tuple[str, ...]) -> Parts:
             )
         others.append(class_files(folder, suffixes, classes))
     test, validation, *_ = [*others, None, None]
-    return Parts(root, classes, train, validation, test)
+    return FolderParts(root, classes, train, validation, test)
 
 
-def listed(parts: Parts, split_file: Path) -> Parts:
+def split_by_file(parts: FolderParts, split_file: Path) -> FolderParts:
     """The files of a folder without parts, as ``split_file`` divides them by its lines."""
     root = parts.root
     if parts.test is not None:
@@ -127,7 +127,7 @@ def listed(parts: Parts, split_file: Path) -> Parts:
     validation, test = (
         chosen[name] if chosen[name][0] else None for name in ("validation", "test")
     )
-    return Parts(root, parts.classes, chosen["train"], validation, test)
+    return FolderParts(root, parts.classes, chosen["train"], validation, test)
 
 
 def groups_of(files: Sequence[Path], root: Path, pattern: str) -> list[str]:

@@ -18,7 +18,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from ..files import cache_folder
 from .cache import ArrayFile, build_once, cache_key, file_stamp, map_in_order
 from .data_set import DataSet, Opened, root_of
-from .folders import Labelled, Parts, class_files, parts_of, unpacked
+from .folders import FolderParts, Labelled, class_files, parts_of, unpacked
 from .loader import Encoder, Samples
 from .options import DataConfig
 from .splits import Splits, check_labels, split
@@ -217,7 +217,7 @@ class ImageFolder(DataSet):
         return Opened((3, height, width), len(parts.classes), load)
 
 
-def _folder(parts: Parts, options: DataConfig) -> Splits:
+def _folder(parts: FolderParts, options: DataConfig) -> Splits:
     given = (parts.train, parts.validation, parts.test)
     train, validation, test = (part and decoded(part, options.size) for part in given)
     assert train is not None

@@ -13,7 +13,7 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from ..arguments import find, in_range, typed
+from ..arguments import by_name_or_path, in_range, typed
 from ..checkpoint_io import check_import, checkpoint_errors, read_checkpoint, settings_in
 from . import augment as augmentation
 from .data_set import DataSet, Opened
@@ -43,7 +43,7 @@ def data_set(name: str) -> DataSet:
     Raises:
         ValueError: there is none; the message lists the known ones.
     """
-    return find("data set", name, DATA_SETS, is_data_set, "htaf_snn.data.DataSet")
+    return by_name_or_path("data set", name, DATA_SETS, is_data_set, "htaf_snn.data.DataSet")
 
 
 def is_data_set(found: object) -> bool:

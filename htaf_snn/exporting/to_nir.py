@@ -29,7 +29,7 @@ _INERT = (nn.Identity, nn.modules.dropout._DropoutNd, layer.Dropout, layer.Dropo
 _POOL_TAU = 2.0
 
 
-class Unsayable(ValueError):
+class NotInNIR(ValueError):
     """Error for what NIR cannot express, with the remedy."""
 
 
@@ -47,9 +47,9 @@ def graph_of(flat: fx.GraphModule, x_seq: Tensor) -> nir.NIRGraph:
         try:
             _rewrite(flat, node)
             if node.op == "call_module" and node.target in seen:
-                raise Unsayable("it is used twice, and NIR's nodes are used once: make two of it")
+                raise NotInNIR("it is used twice, and NIR's nodes are used once: make two of it")
             seen.add(node.target)
-        except Unsayable as error:
+        except NotInNIR as error:
             reasons.append(f"{node.target}: {error}")
     if reasons:
         raise ValueError("NIR can't say this network:\n  " + "\n  ".join(reasons))
@@ -67,7 +67,7 @@ def _rewrite(flat: fx.GraphModule, node: Any) -> None:
         return
     if node.op != "call_module":
         if node.target not in (operator.add, operator.iadd, torch.add):
-            raise Unsayable(
+            raise NotInNIR(
                 "NIR connects and adds layers, and has no "
                 f"`{getattr(node.target, '__name__', node.target)}`: take a VGG, or a ResNet whose "
                 "shortcuts are convolutions (resnet18, resnet19, resnet34)"
@@ -94,7 +94,7 @@ def _rewrite(flat: fx.GraphModule, node: Any) -> None:
     elif is_neuron(module):
         _check_neuron(module)
     elif type(module) not in _LAYERS:
-        raise Unsayable(f"NIR has no {type(module).__name__}: leave it out, or export to ONNX")
+        raise NotInNIR(f"NIR has no {type(module).__name__}: leave it out, or export to ONNX")
 
 
 def _fold(flat: fx.GraphModule, node: Any, norm: Any) -> None:
@@ -102,7 +102,7 @@ def _fold(flat: fx.GraphModule, node: Any, norm: Any) -> None:
     module: Any = flat.get_submodule(before.target) if before.op == "call_module" else None
     fits = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
     if not fits or len(before.users) > 1 or norm.running_var is None:
-        raise Unsayable(
+        raise NotInNIR(
             "NIR has no batch norm, and this one can't be folded, as it does not follow a "
             "convolution or linear layer of its own: put it behind one, or export to ONNX"
         )
@@ -115,7 +115,7 @@ def _pool_spikes(flat: fx.GraphModule, node: Any, pool: Any) -> None:
     before: Any = node.args[0]
     fires = before.op == "call_module" and is_neuron(flat.get_submodule(before.target))
     if not fires or pool.ceil_mode or pool.return_indices or pool.dilation not in (1, (1, 1)):
-        raise Unsayable(
+        raise NotInNIR(
             "NIR has no max pool, and this one is not a plain one of spikes, which would be a mean "
             "and neurons: put it behind a neuron, or train with average pooling (vgg9, vgg_snn)"
         )
@@ -136,12 +136,12 @@ def _pool_spikes(flat: fx.GraphModule, node: Any, pool: Any) -> None:
 
 def _check_neuron(module: Any) -> None:
     if type(module) not in _NEURONS:
-        raise Unsayable(
+        raise NotInNIR(
             f"NIR has IF, LIF and current-based LIF neurons, not {type(module).__name__}: train "
             "with --model.neuron lif, or export to ONNX"
         )
     if module.v_reset is None:
-        raise Unsayable(
+        raise NotInNIR(
             "NIR can't tell a soft reset from a reset to a value: train with "
             "--model.neuron_options '{v_reset: 0.0}', or export to ONNX"
         )
@@ -150,7 +150,7 @@ def _check_neuron(module: Any) -> None:
 def _kernel(node: Any) -> tuple[int, ...]:
     sides, wanted = (n.meta["tensor_meta"].shape[-2:] for n in (node.args[0], node))
     if any(side % goal for side, goal in zip(sides, wanted, strict=True)):
-        raise Unsayable(
+        raise NotInNIR(
             f"NIR has means over windows of one size, and {tuple(sides)} pixels don't divide into "
             f"{tuple(wanted)}: resize the frames (--data.size, --data.downsample)"
         )

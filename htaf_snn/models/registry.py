@@ -11,7 +11,7 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.model import sew_resnet, spiking_resnet, spiking_vgg
 from torch import nn
 
-from ..arguments import find
+from ..arguments import by_name_or_path
 from ..neurons import LIFNode
 from ..neurons.batch_norm import average_norms
 from ..process import physical
@@ -156,7 +156,7 @@ def model(
 
 def _entry(name: str) -> Model:
     known: dict[str, Any] = dict(MODELS)
-    found = find("model", name, known, is_network, "subclass of torch.nn.Module")
+    found = by_name_or_path("model", name, known, is_network, "subclass of torch.nn.Module")
     if isinstance(found, Model):
         return found
     as_it_is = _AS_IT_IS.items()

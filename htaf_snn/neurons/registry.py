@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ..arguments import arguments_of, find
+from ..arguments import arguments_of, by_name_or_path
 from ..surrogates import HTAFSpike, ScaledSigmoid, StraightThrough
 from .base import BackendNode
 from .convert import convert
@@ -58,7 +58,7 @@ def neuron_class(name: str) -> Callable[..., nn.Module]:
 
 def _class(name: str) -> type:
     kind = "neuron class of SpikingJelly's or a subclass of one"
-    return find("neuron", name, NEURONS, is_neuron_class, kind)
+    return by_name_or_path("neuron", name, NEURONS, is_neuron_class, kind)
 
 
 def register() -> None:

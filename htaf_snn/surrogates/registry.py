@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from spikingjelly.activation_based import surrogate
 
-from ..arguments import find
+from ..arguments import by_name_or_path
 from .baselines import IntegerSpike, ScaledSigmoid, StraightThrough, smooth_form
 from .htaf import HTAFSpike
 from .spike_function import SpikeFunction
@@ -45,7 +45,9 @@ def spike_function(spec: str) -> surrogate.SurrogateFunctionBase:
     """
     name, *assignments = spec.split(":")
     kind = "subclass of SpikeFunction or SurrogateFunctionBase"
-    constructor = find("spike function", name, _OURS | _built_ins(), is_spike_function, kind)
+    constructor = by_name_or_path(
+        "spike function", name, _OURS | _built_ins(), is_spike_function, kind
+    )
     if name in _built_ins() and any(text.startswith("mode=") for text in assignments):
         constructor = smooth_form(_built_ins()[name])  # type: ignore[arg-type]  # untyped host
     known = list(inspect.signature(constructor).parameters)

@@ -72,7 +72,7 @@ def _load(
     return model, data
 
 
-class Measured(dict[str, float]):
+class TestMetrics(dict[str, float]):
     """Metrics by name; as a string, a line each."""
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ class Measured(dict[str, float]):
         return "\n".join(lines)
 
 
-def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -> Measured:
+def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -> TestMetrics:
     """Measures a checkpoint on the test split of the data that it was trained on.
 
     Args:
@@ -107,7 +107,7 @@ def test(checkpoint: Path, root: Path | None = None, allow: str | None = None) -
         logger=False, enable_checkpointing=False, enable_model_summary=False, **progress()
     )
     (metrics,) = trainer.test(model, data, verbose=False)
-    return Measured(metrics)
+    return TestMetrics(metrics)
 
 
 def gap(
