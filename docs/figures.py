@@ -23,11 +23,12 @@ from htaf_snn.data.inspection import inspect
 from htaf_snn.files import save_figure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-import sensitivity  # the study's own
+import between_recipes  # the studies' own
+import sensitivity
 
 FOLDER = Path(__file__).parent / "figures"
 RESULTS = Path(__file__).parent / "results"
-BLUE, RED, GREY = "#0b3c8c", "#cc6677", "#7a7a7a"
+BLUE, RED, GREEN, GREY = "#0b3c8c", "#cc6677", "#228833", "#7a7a7a"
 
 
 def runs_of(folder: str) -> list[Run]:
@@ -87,30 +88,81 @@ def gap() -> Figure:
     return figure
 
 
-def fair() -> Figure:
-    """Each function hardened and as a surrogate, on four data sets."""
-    runs = runs_of("fair")
-    functions = ("htaf", "sigmoid", "atan", "piecewise_quadratic")
+def _by_data(
+    runs: Sequence[Run], contenders: dict[str, dict[str, str]], colors: dict[str, str], seeds: str
+) -> Figure:
+    """Test accuracies on each data set, by function and, in colours, by treatment."""
     figure = plots.new_figure(2.1, 7.2)
     sets = list(dict.fromkeys(run.data for run in runs))
     for axes, data in zip(figure.subplots(1, len(sets), sharey=True), sets, strict=True):
-        for row, function in enumerate(reversed(functions)):
-            surrogate, hardened = (
-                ("htaf:mode=hard", "htaf")
-                if function == "htaf"
-                else (function, f"{function}@hardening=[0,0.8]")
-            )
-            for spike, shift, color in ((surrogate, -0.13, RED), (hardened, 0.13, BLUE)):
-                found = accuracy(runs, data, spike)
-                axes.hlines(row + shift, found.low, found.high, color, linewidth=1)
-                axes.plot(found.mean, row + shift, "o", color=color)
-        axes.set_yticks(range(len(functions)), functions[::-1])
+        for row, spikes in enumerate(reversed(contenders.values())):
+            for place, (treatment, color) in enumerate(colors.items()):
+                at = row + 0.26 * (place - (len(colors) - 1) / 2)
+                found = accuracy(runs, data, spikes[treatment])
+                axes.hlines(at, found.low, found.high, color, linewidth=1)
+                axes.plot(found.mean, at, "o", color=color)
+        axes.set_yticks(range(len(contenders)), list(contenders)[::-1])
         axes.set(title=data)
         axes.grid(axis="y", visible=False)
-    figure.supxlabel("test accuracy, mean and 95 % interval over ten seeds", fontsize=8)
-    for color, label in ((BLUE, "hardened"), (RED, "as a surrogate")):
-        axes.plot([], [], "o", color=color, label=label)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    figure.supxlabel(f"test accuracy, mean and 95 % interval over {seeds} seeds", fontsize=8)
+    for treatment, color in colors.items():
+        axes.plot([], [], "o", color=color, label=treatment)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def fair() -> Figure:
+    """Each function hardened and as a surrogate, on four data sets."""
+    contenders = {"htaf": {"as a surrogate": "htaf:mode=hard", "hardened": "htaf"}} | {
+        function: {"as a surrogate": function, "hardened": f"{function}@hardening=[0,0.8]"}
+        for function in ("sigmoid", "atan", "piecewise_quadratic")
+    }
+    colors = {"as a surrogate": RED, "hardened": BLUE}
+    return _by_data(runs_of("fair"), contenders, colors, "ten")
+
+
+def recipes() -> Figure:
+    """HTAF and the sigmoid in three recipes, on four data sets."""
+    contenders = {
+        "htaf": {"surrogate": "htaf:mode=hard", "surrogate-free": "htaf@recipe=surrogate_free",
+                 "hardened": "htaf"},
+        "sigmoid": {"surrogate": "sigmoid", "surrogate-free": "sigmoid@recipe=surrogate_free",
+                    "hardened": "sigmoid@hardening=[0,0.8]"},
+    }  # fmt: skip
+    colors = {"surrogate": RED, "surrogate-free": GREEN, "hardened": BLUE}
+    return _by_data(runs_of("recipes"), contenders, colors, "the")
+
+
+def between() -> Figure:
+    """The true gradient beside the surrogate's, and what the recipes' parts cost."""
+    figure = plots.new_figure(2.3, 7.2)
+    cosine, length, points = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
+    found = between_recipes.angles(RESULTS / "between")
+    layers = list(found[0][0]["cosine"])
+    epochs = range(1, len(found[0]) + 1)
+    for layer, color in zip(layers, ("#0b3c8c", "#3a63b0", "#6c8fd0", "#9db7e4"), strict=True):
+        for axes, what in ((cosine, "cosine"), (length, "quotient")):
+            each = np.array([[epoch[what][layer] for epoch in one] for one in found])
+            axes.plot(epochs, np.median(each, 0), color=color, label=layer)
+            axes.fill_between(epochs, each.min(0), each.max(0), alpha=0.2, linewidth=0, color=color)
+    cosine.set(ylabel="cosine to the surrogate's", ylim=(0, 1.05), xlabel="epoch")
+    length.set(ylabel="length over the surrogate's", yscale="log", xlabel="epoch")
+    cosine.set_title("the true gradient")
+    length.legend(loc="lower left", title="weights of")
+    runs = runs_of("between")
+    by_seed = {(r.data, r.seed): 100 * r.hard_accuracy for r in runs}
+    variants = [title for title in between_recipes.VARIANTS if title != "hardened"]
+    for row, title in enumerate(reversed(variants)):
+        less = [v - by_seed["hardened", s] for (t, s), v in by_seed.items() if t == title]
+        own = estimate(less)
+        points.hlines(row, own.low, own.high, BLUE, linewidth=1)
+        points.plot(own.mean, row, "o", color=BLUE)
+    points.axvline(0, color=GREY, linewidth=1)
+    points.set_yticks(range(len(variants)), [v.replace(", ", ",\n") for v in reversed(variants)])
+    points.set(xlabel="pp from hardened, test", ylim=(-0.6, len(variants) - 0.4))
+    points.grid(axis="y", visible=False)
+    for axes in (cosine, length):
+        plots.whole_epochs(axes)
     return figure
 
 
@@ -153,7 +205,9 @@ def tail() -> Figure:
     return sensitivity.draw(runs_of("tail"))
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {"gap": gap, "fair": fair, "depth": depth, "tail": tail}
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "gap": gap, "fair": fair, "recipes": recipes, "between": between, "depth": depth, "tail": tail,
+}  # fmt: skip
 
 
 def main(folder: Path = FOLDER) -> None:

@@ -18,7 +18,8 @@ from htaf_snn.comparison.seed_statistics import estimate, summarize
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "examples"))
-import sensitivity  # noqa: E402  # the studies' own
+import between_recipes  # noqa: E402  # the studies' own
+import sensitivity  # noqa: E402
 from paper import effects  # noqa: E402
 
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -88,6 +89,17 @@ def tail(runs: Sequence[Run]) -> str:
     return f"\n{sensitivity.verdict(runs)}\n\n"
 
 
+def between(runs: Sequence[Run]) -> list[list[str]]:
+    """What lies between the surrogate-free recipe and the hardened one."""
+    return between_recipes.rows(runs)
+
+
+def directions(_runs: Sequence[Run]) -> str:
+    """The true gradient's angle to the surrogate's, in a sentence."""
+    found = between_recipes.angles(DOCS / "results" / "between")
+    return f"\n{between_recipes.directions(found)}\n\n"
+
+
 def depth(runs: Sequence[Run]) -> list[list[str]]:
     """Hard accuracy by network, contender and number of time steps, of titles ``net, T = N``."""
     cells = {(*run.data.split(", T = "), run.spike): f"{run.hard_accuracy:.3f}" for run in runs}
@@ -102,7 +114,8 @@ def depth(runs: Sequence[Run]) -> list[list[str]]:
 
 TABLES: dict[str, Callable[..., list[list[str]] | str]] = {
     "accuracies": accuracies, "forms": forms, "recipes": recipes, "differences": differences,
-    "answer": answer, "tail": tail, "depth": depth,
+    "answer": answer, "tail": tail, "between": between, "directions": directions,
+    "depth": depth,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import copy
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from htaf_snn.comparison import aligned, read_results
+from htaf_snn.comparison import Run, aligned, read_results
 from htaf_snn.comparison.run import run
 from htaf_snn.comparison.seed_statistics import estimate
 from htaf_snn.comparison.study import Task, preset
@@ -149,35 +149,40 @@ def tasks(data_folder: Path, data: str, seeds: Sequence[int], rate: float) -> li
     ]
 
 
-def table(folder: Path) -> str:
+def rows(runs: Iterable[Run]) -> list[list[str]]:
     """Each variant's accuracies and training loss, less those of the hardened recipe, by seed."""
-    runs = read_results(folder).runs.values()
     by_seed = {title: {r.seed: r for r in runs if r.data == title} for title in VARIANTS}
-    rows = [["variant", "seeds", "test accuracy (pp)", "training accuracy (pp)", "training loss"]]
+    found = [
+        ["variant", "seeds", "test accuracy (pp)", "validation accuracy (pp)", "training loss"]
+    ]
     for title, own in by_seed.items():
-        seeds = sorted(own.keys() & by_seed["hardened"].keys())
-        if title == "hardened" or not seeds:
+        pairs = [(own[s], by_seed["hardened"][s]) for s in own if s in by_seed["hardened"]]
+        if title == "hardened" or not pairs:
             continue
-        pairs = [(own[seed], by_seed["hardened"][seed]) for seed in seeds]
-        test = estimate([100 * (a.hard_accuracy - b.hard_accuracy) for a, b in pairs])
-        ends = [(a.history[-1], b.history[-1]) for a, b in pairs]
-        accuracy = estimate([100 * (a["train_accuracy"] - b["train_accuracy"]) for a, b in ends])
-        loss = estimate([a["train_loss"] - b["train_loss"] for a, b in ends])
-        rows.append([title, str(len(seeds)), f"{test:+z.2f}", f"{accuracy:+z.2f}", f"{loss:+z.4f}"])
-    return aligned(rows)
+        points = [
+            estimate([100 * (getattr(a, name) - getattr(b, name)) for a, b in pairs])
+            for name in ("hard_accuracy", "val_accuracy")
+        ]
+        losses = [a.history[-1]["train_loss"] - b.history[-1]["train_loss"] for a, b in pairs]
+        cells = [*(f"{one:+z.2f}" for one in points), f"{estimate(losses):+z.4f}"]
+        found.append([title, str(len(pairs)), *cells])
+    return found
 
 
-def directions(folder: Path) -> str:
-    """The angles of the surrogate-free trainings in a folder, in a sentence."""
-    angles = json.loads((folder / ANGLES).read_text())
+def angles(folder: Path) -> list[list[dict[str, Any]]]:
+    """What `Angles` found in each surrogate-free training in a folder."""
+    found = json.loads((folder / ANGLES).read_text())
     runs = read_results(folder).runs.items()
-    free = [n for n, r in runs if r.treatment == "surrogate-free" and n in angles]
-    epochs = [epoch for name in free for epoch in angles[name]]
-    cosines = [value for epoch in epochs for value in epoch["cosine"].values()]
-    ends = [min(angles[name][-1]["quotient"].values()) for name in free]
+    return [found[n] for n, r in runs if r.treatment == "surrogate-free" and n in found]
+
+
+def directions(found: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """The angles of surrogate-free trainings, in a sentence."""
+    cosines = [v for epochs in found for epoch in epochs for v in epoch["cosine"].values()]
+    ends = [min(epochs[-1]["quotient"].values()) for epochs in found]
     return (
-        f"In {len(free)} surrogate-free trainings the true gradient's cosine to the surrogate's is "
-        f"at least {min(cosines):.3f} in every layer and epoch, {np.median(cosines):.3f} by "
+        f"In {len(found)} surrogate-free trainings the true gradient's cosine to the surrogate's "
+        f"is at least {min(cosines):.3f} in every layer and epoch, {np.median(cosines):.3f} by "
         f"median; in the first layer it ends {np.median(ends):.0e} times as long."
     )
 
@@ -201,16 +206,17 @@ def main(argv: Sequence[str] | None = None) -> str:
     chosen = parser.parse_args(argv)
     chosen.out.mkdir(parents=True, exist_ok=True)
     results, path = read_results(chosen.out), chosen.out / ANGLES
-    angles = json.loads(path.read_text()) if path.exists() else {}
+    found = json.loads(path.read_text()) if path.exists() else {}
     results.command = f"python examples/between_recipes.py --data {chosen.data!r}"
     plan = tasks(chosen.data_folder, chosen.data, chosen.seeds, chosen.learning_rate)
     for task in tqdm(plan, "runs", unit="run", file=sys.stderr):
         if task.name not in results.runs:
             results.add(task.name, run(task, show=False))
             results.write(chosen.out)
-            angles[task.name] = task.angles.found
-            write_whole(path, functools.partial(_write, json.dumps(angles)))
-    return f"{table(chosen.out)}\n{directions(chosen.out)}"
+            found[task.name] = task.angles.found
+            write_whole(path, functools.partial(_write, json.dumps(found)))
+    table = aligned(rows(results.runs.values()))
+    return f"{table}\n{directions(angles(chosen.out))}"
 
 
 if __name__ == "__main__":

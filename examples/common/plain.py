@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DistributedSampler
 
-from htaf_snn.transfer import SharpnessSchedule
+from htaf_snn.transfer import SharpnessSchedule, unit_gradients
 
 Batch = TypeVar("Batch")
 Batch_co = TypeVar("Batch_co", covariant=True)
@@ -57,9 +57,8 @@ def train_plain(
     if epochs < 1 or not len(batches):
         raise ValueError(f"`epochs` (={epochs}) and batches (={len(batches)}) must be at least 1")
     steps = epochs * len(batches)
-    ways: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-20} if true_gradient else {}
     optimizer = torch.optim.AdamW(
-        net.parameters(), learning_rate, weight_decay=weight_decay, fused=True, **ways
+        net.parameters(), learning_rate, weight_decay=weight_decay, fused=True
     )
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps + 1)
     sharpness = SharpnessSchedule(net, steps, hardening=hardening, true_gradient=true_gradient)
@@ -74,6 +73,8 @@ def train_plain(
                 )
             optimizer.zero_grad()
             value.backward()
+            if true_gradient:
+                unit_gradients(net.parameters())
             optimizer.step()
             rate.step()
             sharpness.step()

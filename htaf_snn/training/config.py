@@ -38,9 +38,9 @@ class TrainingConfig(Options):
         sharpness_shape: of the way from start to end: "linear", "cosine" or "geometric".
         recipe: "hardened" begins smooth with the true gradient, and hands over to the exact step
             by ``hardening``, with the smooth derivative; "surrogate_free" does so up to a hardness
-            of 0.98, with the derivative of the output itself, and with settings of AdamW for the
-            small gradients that this gives; "surrogate" takes the exact step, with the smooth
-            derivative, from the start.
+            of 0.98, with the derivative of the output itself, and scales the small gradients that
+            this gives to length 1, each parameter's; "surrogate" takes the exact step, with the
+            smooth derivative, from the start.
         hardening: shares of the training between which the exact step takes the place of the
             smooth output, so that what is trained is what fires; (0, 0) from the start, None
             never. Not for the recipe "surrogate".
@@ -83,8 +83,8 @@ class TrainingConfig(Options):
             )
         if self.recipe == "surrogate_free" and self.optimizer != "adamw":
             raise ValueError(
-                f"`recipe` (=surrogate_free) has gradients that get small, too small for "
-                f"`optimizer` (={self.optimizer}); take adamw"
+                "`recipe` (=surrogate_free) gives gradients of length 1, which say nothing about "
+                f"the size of a step of `optimizer` (={self.optimizer}); take adamw"
             )
 
 

@@ -245,6 +245,8 @@ class SpikingClassifier(L.LightningModule):
                 f"the gradient of {bad} is not finite at step {self.global_step} (epoch "
                 f"{self.current_epoch + 1}){self._remedy()}"
             )
+        if self.config.recipe == "surrogate_free":
+            transfer.unit_gradients(self.parameters())
 
     def _remedy(self) -> str:
         kept: list[Any] = [
@@ -339,9 +341,7 @@ class SpikingClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         config = self.config
-        settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-        if config.recipe == "surrogate_free":  # gradients shrink by many powers of ten
-            settings |= {"betas": (0.9, 0.95), "eps": 1e-20}
+        settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
         kind: Any = torch.optim.AdamW
         if config.optimizer == "sgd":
             kind = partial(torch.optim.SGD, momentum=0.9)

@@ -20,3 +20,4 @@ from .firing import firing_as_trained as firing_as_trained
 from .firing import firing_hard as firing_hard
 from .firing import harden as harden
 from .firing import spike_functions as spike_functions
+from .firing import unit_gradients as unit_gradients

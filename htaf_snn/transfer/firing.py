@@ -116,9 +116,8 @@ class SharpnessSchedule:
         true_gradient: whether the derivative is that of the output, ``1 - hardness`` times the
             smooth function's, instead of the smooth function's alone. Hardness then ends at 0.98,
             and the mode stays. The gradient of a layer's weights shrinks by that factor for each
-            layer of neurons behind it. Use an optimizer that divides by the gradient's size and
-            soon forgets earlier sizes: ``AdamW(betas=(0.9, 0.95), eps=1e-20)``, in float32 or
-            float64.
+            layer of neurons behind it: call ``unit_gradients(net.parameters())`` between the
+            backward pass, in float32 or float64, and the optimizer's step.
         **parameters: (start, end) of each parameter, > 0, for example ``alpha0=(0.5, 2.0)``.
 
     Raises:
@@ -204,6 +203,19 @@ class SharpnessSchedule:
             in_range(name, typed(name, state_dict[name], int), least)
         self.total_steps = state_dict["total_steps"]
         self.set(state_dict["last_step"])
+
+
+def unit_gradients(parameters: Iterable[Tensor]) -> None:
+    """Scales each parameter's gradient to the length 1, in place; one of length 0 stays.
+
+    For true gradients of hardened networks, which get short by many powers of ten: an optimizer
+    that remembers the gradients' sizes would go on with ever smaller steps.
+    """
+    for parameter in parameters:
+        if parameter.grad is not None:
+            length = parameter.grad.double().norm()
+            if length > 0:
+                parameter.grad /= length
 
 
 class BinarySteps(nn.Module):

@@ -10,7 +10,7 @@ import between_recipes
 import lightning as L
 import pytest
 import torch
-from between_recipes import directions, gradients, main, table, tasks
+from between_recipes import angles, directions, gradients, main, rows, tasks
 from torch import nn
 
 from htaf_snn import HTAFSpike
@@ -77,7 +77,7 @@ def test_pairs_are_by_seed_and_angles_are_summed_up(tmp_path: Path) -> None:
     free = make_run().settings | {
         "model": make_run().settings["model"] | {"recipe": "surrogate_free"}
     }
-    results, angles = Results(), {}
+    results, found = Results(), {}
     for seed, (hard, own) in enumerate(((0.5, 0.49), (0.6, 0.57), (0.7, None))):
         results.add(f"a{seed}", make_run(data="hardened", seed=seed, hard_accuracy=hard))
         if own is not None:
@@ -85,10 +85,10 @@ def test_pairs_are_by_seed_and_angles_are_summed_up(tmp_path: Path) -> None:
             results.add(f"b{seed}", run)
             epochs = [{"cosine": {"x": c}, "quotient": {"x": q, "y": 1.0}}
                       for c, q in ((1.0, 1.0), (0.9 + seed / 100, 1e-5))]  # fmt: skip
-            angles[f"b{seed}"] = epochs
+            found[f"b{seed}"] = epochs
     results.write(tmp_path)
-    (tmp_path / "angles.json").write_text(json.dumps(angles))
-    (row,) = table(tmp_path).splitlines()[1:]
-    assert row.split("  ")[0] == "surrogate-free" and "-2.00 ± 12.71" in row
-    said = directions(tmp_path)
-    assert "at least 0.900 in every" in said and "ends 1e-05 times as long" in said
+    (tmp_path / "angles.json").write_text(json.dumps(found))
+    (row,) = rows(results.runs.values())[1:]
+    assert row == ["surrogate-free", "2", "-2.00 ± 12.71", "+0.00 ± 0.00", "+0.0000 ± 0.0000"]
+    said = directions(angles(tmp_path))
+    assert "In 2 surr" in said and "at least 0.900 in" in said and "ends 1e-05 times" in said

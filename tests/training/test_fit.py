@@ -156,7 +156,10 @@ def test_predict_labels_a_recording_and_a_folder(
         ({"learning_rate": 0.0}, r"`learning_rate` \(=0.0\)"),
         ({"weight_decay": -1.0}, r"`weight_decay` \(=-1.0\)"),
         ({"freeze_norm": 1.5}, r"`freeze_norm` \(=1.5\)"),
-        ({"recipe": "surrogate_free", "optimizer": "sgd"}, r"`optimizer` \(=sgd\); take adamw"),
+        (
+            {"recipe": "surrogate_free", "optimizer": "sgd"},
+            r"step of `optimizer` \(=sgd\); take adamw",
+        ),
         ({"initialise": 1.0}, r"`initialise` \(=1.0\) must lie in \(0, 1\)"),
     ],
 )

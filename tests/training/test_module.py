@@ -237,9 +237,9 @@ def test_surrogate_free_trains_every_layer_to_the_end() -> None:
 
         def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
             moved = (first - self.before).abs().max()
-            group = trainer.optimizers[0].param_groups[0]
-            assert moved > 0.1 * group["lr"]
-            assert (group["betas"], group["eps"]) == ((0.9, 0.95), 1e-20)
+            assert moved > 0.1 * trainer.optimizers[0].param_groups[0]["lr"]
+            lengths = [float(p.grad.norm()) for p in module.parameters() if p.grad is not None]
+            assert lengths == pytest.approx([1.0] * len(lengths), rel=1e-5)
 
     loader: Any = DataLoader(list(Batches()), batch_size=None)  # type: ignore[arg-type]
     train(module, loader, max_epochs=4, callbacks=[Seen()])
