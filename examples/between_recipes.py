@@ -2,12 +2,12 @@
 
     python examples/between_recipes.py --data_folder DIR --data "CIFAR-10 JPEG" --out runs/between
 
-The recipes differ in the gradient, which has a factor of 1 - hardness for each layer of neurons
-that it passes, and in AdamW's constants: a short memory of the gradient's size, and no least size.
-Trained are both recipes, the hardened one with the other's constants, and the surrogate-free one
-with its own but each tensor's gradient made of unit length, paired by seed at one learning rate.
-Beside the surrogate-free training both gradients are taken of the same weights and batch after
-each epoch: the cosine of the angle between the two, and the quotient of their norms, by layer.
+The surrogate-free gradient has a factor of 1 - hardness for each layer of neurons that it passes.
+AdamW forgets the larger gradients of before if its memory is short, or never sees them if each
+parameter's gradient is scaled to the length 1, as the recipe does. Both are tried with both
+recipes, paired by seed at one learning rate. Beside the surrogate-free training the true gradient
+and the surrogate's are taken of the same weights and batch after each epoch: the cosine of the
+angle between the two, and the quotient of their norms, by layer.
 """
 
 from __future__ import annotations
@@ -35,37 +35,33 @@ from htaf_snn.comparison.study import Task, preset
 from htaf_snn.data.splits import frames_first
 from htaf_snn.files import write_whole
 from htaf_snn.surrogates import SpikeFunction
+from htaf_snn.transfer import unit_gradients
 
 ANGLES = "angles.json"
 SAMPLES = 64  # of the validation split, of which gradients are taken
 PRESET = Path(__file__).parent / "presets" / "standard.yaml"
 LONG: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}  # AdamW's defaults
-SHORT: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-20}  # the surrogate-free recipe's
+SHORT: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-20}
 FREE = "htaf@recipe=surrogate_free"
 VARIANTS: dict[str, tuple[str, dict[str, Any], bool]] = {
-    # by title: contender, AdamW's constants, whether gradients are made of unit length by layer
+    # by title: contender, AdamW's constants, whether gradients are scaled to the length 1
     "hardened": ("htaf", LONG, False),
+    "hardened, unit gradients": ("htaf", LONG, True),
     "hardened, short memory": ("htaf", SHORT, False),
-    "surrogate-free": (FREE, SHORT, False),
-    "surrogate-free, unit gradients": (FREE, LONG, True),
+    "surrogate-free": (FREE, LONG, True),
+    "surrogate-free, short memory": (FREE, SHORT, False),
 }
 
 
-class _Optimizer(L.Callback):
-    """Gives AdamW other constants than its recipe's, and perhaps other gradients."""
+class _Constants(L.Callback):
+    """Gives AdamW other constants."""
 
-    def __init__(self, constants: dict[str, Any], unit: bool) -> None:
-        self._constants, self._unit = constants, unit
+    def __init__(self, constants: dict[str, Any]) -> None:
+        self._constants = constants
 
     def on_train_start(self, trainer: L.Trainer, _module: L.LightningModule) -> None:
         for group in trainer.optimizers[0].param_groups:
             group.update(self._constants)
-
-    def on_before_optimizer_step(self, _trainer: Any, module: Any, _optimizer: Any) -> None:
-        for parameter in module.parameters() if self._unit else []:
-            length = parameter.grad.double().norm()
-            if length > 0:
-                parameter.grad = (parameter.grad / length).to(parameter.dtype)
 
 
 class Angles(L.Callback):
@@ -122,19 +118,25 @@ def _cosine(a: Tensor, b: Tensor) -> float:
 
 @dataclass(frozen=True)
 class _Variant(Task):
-    """A run whose optimizer may have another recipe's constants; its title is the variant's."""
+    """A run with an optimizer of its own; its title is the variant's."""
 
     angles: Angles = field(default_factory=Angles, compare=False)
 
     def build(self) -> Any:
         data, model = super().build()
         own: Any = model
-        callbacks = [_Optimizer(*VARIANTS[self.title][1:]), self.angles]
+        _, constants, unit = VARIANTS[self.title]
+        callbacks = [_Constants(constants), self.angles]
 
         def configure_callbacks() -> list[L.Callback]:
             return callbacks if model.trainer.state.fn == "fit" else []
 
+        def on_before_optimizer_step(_optimizer: object) -> None:
+            if unit:
+                unit_gradients(own.parameters())
+
         own.configure_callbacks = configure_callbacks
+        own.on_before_optimizer_step = on_before_optimizer_step
         return data, model
 
 
