@@ -10,7 +10,13 @@ from spikingjelly.activation_based import neuron, surrogate
 from torch import nn
 
 from htaf_snn import HTAFSpike, ScaledSigmoid, spike_function
-from htaf_snn.transfer import SharpnessSchedule, firing_as_trained, firing_hard, harden
+from htaf_snn.transfer import (
+    SharpnessSchedule,
+    firing_as_trained,
+    firing_hard,
+    harden,
+    unit_gradients,
+)
 
 
 @pytest.mark.parametrize(
@@ -148,3 +154,15 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 def test_learned_parameters_are_not_scheduled() -> None:
     with pytest.raises(ValueError, match="`alpha0` is learned; leave it out"):
         SharpnessSchedule(network(learnable=True), 3, alpha0=(1.0, 2.0))
+
+
+def test_gradients_become_of_unit_length_however_short() -> None:
+    grads = [None, [0.0, 0.0], [3e-30, -4e-30], [3e30, 4e30]]
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in grads]
+    for parameter, grad in zip(parameters, grads, strict=True):
+        parameter.grad = None if grad is None else torch.tensor(grad)
+    unit_gradients(parameters)
+    absent, zero, *others = [p.grad for p in parameters]
+    assert absent is None and zero is not None and zero.tolist() == [0, 0]
+    for grad, wanted in zip(others, ([0.6, -0.8], [0.6, 0.8]), strict=True):
+        torch.testing.assert_close(grad, torch.tensor(wanted))
