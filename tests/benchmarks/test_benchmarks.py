@@ -55,15 +55,22 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "_clock", refuse)
 
 
-def test_neuron_has_a_row_a_layer_and_finite_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
-    def quick(name: str, backend: Any) -> Any:  # two kernels to compile, not one a neuron
+@pytest.fixture
+def _two_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kernels to compile, not one a neuron."""
+
+    def quick(name: str, backend: Any) -> Any:
         fused = name in list(layers.ZOO)[:2]
         return layers.zoo(name, backend if fused or backend is None else "torch")
 
+    monkeypatch.setattr(neuron_module, "zoo", quick)
+
+
+@pytest.mark.usefixtures("_two_kernels")
+def test_neuron_has_a_row_a_layer_and_finite_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
     def eager(function: str) -> layers.Layer:  # test_others_run_htaf compiles one
         return replace(layers.spikingjelly(function), name=f"Inductor, {function}")
 
-    monkeypatch.setattr(neuron_module, "zoo", quick)
     monkeypatch.setattr(neuron_module, "inductor_lif", eager)
     text = bench.neuron([100], steps=[3], rounds=1, threads=[1, 2], dtypes=["bfloat16"])
     assert "T = 3, 99 elements" in text
@@ -91,6 +98,7 @@ def test_neuron_has_a_row_a_layer_and_finite_ratios(monkeypatch: pytest.MonkeyPa
     assert zoo.keys() == layers.ZOO.keys() and all(len(row) == 3 for row in zoo.values())
 
 
+@pytest.mark.usefixtures("_two_kernels")
 def test_a_missing_snntorch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(

@@ -283,7 +283,7 @@ def test_expanded_input() -> None:
     mode=st.sampled_from(["soft", "hard"]),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_neuron(
     T: int, shape: list[int], tau: float, v_threshold: float, v_reset: float | None,
     detach_reset: bool, decay_input: bool, alphas: tuple[float, float], mode: Any, seed: int,

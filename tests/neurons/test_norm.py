@@ -37,7 +37,7 @@ from htaf_snn.neurons.step.graph import decode
 from htaf_snn.neurons.step.simplify import with_norm
 from htaf_snn.neurons.traced import step_of
 
-EXAMPLES = int(os.environ.get("HTAF_SNN_EXAMPLES", "36"))
+EXAMPLES = int(os.environ.get("HTAF_SNN_EXAMPLES", "24"))
 
 NEURONS: dict[str, Callable[..., Any]] = {
     "if": htaf_snn.IFNode,

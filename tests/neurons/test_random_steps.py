@@ -24,7 +24,7 @@ from htaf_snn.neurons.step.graph import Op, decode
 from htaf_snn.neurons.traced import step_of
 from tests.neurons.test_cuda_source import shim_kernel
 
-EXAMPLES = int(os.environ.get("HTAF_SNN_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("HTAF_SNN_EXAMPLES", "30"))
 CHANNELS = 3
 
 UNARY: dict[str, Any] = {
