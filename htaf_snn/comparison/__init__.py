@@ -1,4 +1,9 @@
-"""Comparing spike functions by the accuracy of the network that fires."""
+"""Comparing spike functions by the accuracy of the network that fires.
+
+A study's runs are trained alike, tested once and kept in one file, from which tables, tests of
+significance, figures and a page are made. Imports `data`, `models`, `surrogates`, `training` and
+`transfer`.
+"""
 
 from ..extras import need
 

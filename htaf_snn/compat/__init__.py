@@ -3,7 +3,7 @@
 ``import htaf_snn.compat`` before the old code, or ``python -m htaf_snn.compat train.py --args``;
 then ``spikingjelly.clock_driven`` and ``spikingjelly.cext.neuron`` (0.0.0.0.12) can be imported,
 and ``spikingjelly.activation_based`` takes ``backend=`` (0.0.0.0.14). What has no counterpart
-raises a NotImplementedError that names it.
+raises a NotImplementedError that names it. Imports `neurons` and `surrogates`.
 """
 
 import importlib

@@ -1,4 +1,8 @@
-"""Static and event data as frames [T, C, H, W]."""
+"""Static and event data as frames [T, C, H, W].
+
+A table of data sets, readers of recordings, caches of frames, and Lightning's data module over
+them; a run can stop at any batch and go on. Imports no other subpackage.
+"""
 
 from ..extras import need
 

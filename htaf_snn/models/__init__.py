@@ -1,4 +1,8 @@
-"""Spiking networks."""
+"""Spiking networks by name, for small inputs, and SpikingJelly's own.
+
+Each takes any neuron class and runs on sequences [T, N, C, H, W]; a norm, a neuron and a read-out
+stand in `parts`. Imports `neurons`.
+"""
 
 from spikingjelly.activation_based.layer import (
     ThresholdDependentBatchNorm2d as ThresholdDependentBatchNorm2d,

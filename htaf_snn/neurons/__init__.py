@@ -1,4 +1,8 @@
-"""Spiking neurons on fused kernels: SpikingJelly's, and one's own."""
+"""Spiking neurons on fused kernels: SpikingJelly's, and one's own.
+
+A neuron's step is traced (`step`), printed as C, compiled and called (`kernels`), and computes the
+batch norm before it where nothing else reads that. Imports `surrogates`.
+"""
 
 # Fails where the package is imported through the root link, which would make second copies.
 from .._version import __version__ as __version__

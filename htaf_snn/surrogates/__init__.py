@@ -1,4 +1,8 @@
-"""Spike functions: HTAF, the baselines, and every function by name."""
+"""Spike functions: HTAF, the baselines, and every function by name.
+
+Each is smooth in training and the exact step at inference, and goes where SpikingJelly takes a
+surrogate. Imports no other subpackage.
+"""
 
 # Fails where the package is imported through the root link, which would make second copies.
 from .._version import __version__ as __version__

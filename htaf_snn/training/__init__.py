@@ -1,4 +1,9 @@
-"""Training and evaluation with Lightning."""
+"""Training and evaluation with Lightning, and the commands that use a checkpoint.
+
+`SpikingClassifier` trains a network by direct BPTT in one of three recipes; `fit` writes what
+`test`, `predict`, `gap` and `export` read. Imports `data`, `exporting`, `models`, `neurons`,
+`surrogates` and `transfer`.
+"""
 
 from ..extras import need
 

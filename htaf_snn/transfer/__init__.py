@@ -1,4 +1,8 @@
-"""From the smooth network that is trained to the hard one that fires, and the gap between them."""
+"""From the smooth network that is trained to the hard one that fires, and the gap between them.
+
+Schedules of sharpness bring the step in, calibration fits the norms to it, and the diagnosis says
+where the gap is. Imports `neurons` and `surrogates`.
+"""
 
 from .calibration import batch_statistics as batch_statistics
 from .calibration import calibrate as calibrate
