@@ -164,5 +164,5 @@ def test_gradients_become_of_unit_length_however_short() -> None:
     unit_gradients(parameters)
     absent, zero, *others = [p.grad for p in parameters]
     assert absent is None and zero is not None and zero.tolist() == [0, 0]
-    for grad, wanted in zip(others, ([0.6, -0.8], [0.6, 0.8]), strict=True):
-        torch.testing.assert_close(grad, torch.tensor(wanted))
+    for found, wanted in zip(others, ([0.6, -0.8], [0.6, 0.8]), strict=True):
+        torch.testing.assert_close(found, torch.tensor(wanted))
