@@ -149,17 +149,14 @@ def between() -> Figure:
     length.set(ylabel="length over the surrogate's", yscale="log", xlabel="epoch")
     cosine.set_title("the true gradient")
     length.legend(loc="lower left", title="weights of")
-    runs = runs_of("between")
-    by_seed = {(r.data, r.seed): 100 * r.hard_accuracy for r in runs}
-    variants = [title for title in between_recipes.VARIANTS if title != "hardened"]
-    for row, title in enumerate(reversed(variants)):
-        less = [v - by_seed["hardened", s] for (t, s), v in by_seed.items() if t == title]
-        own = estimate(less)
-        points.hlines(row, own.low, own.high, BLUE, linewidth=1)
-        points.plot(own.mean, row, "o", color=BLUE)
+    pairs = between_recipes.pairs_of(runs_of("between"))
+    for row, own in enumerate(reversed(pairs.values())):
+        less = between_recipes.points(own, "hard_accuracy")
+        points.hlines(row, less.low, less.high, BLUE, linewidth=1)
+        points.plot(less.mean, row, "o", color=BLUE)
     points.axvline(0, color=GREY, linewidth=1)
-    points.set_yticks(range(len(variants)), [v.replace(", ", ",\n") for v in reversed(variants)])
-    points.set(xlabel="pp from hardened, test", ylim=(-0.6, len(variants) - 0.4))
+    points.set_yticks(range(len(pairs)), [v.replace(", ", ",\n") for v in reversed(pairs)])
+    points.set(xlabel="pp from hardened, test", ylim=(-0.6, len(pairs) - 0.4))
     points.grid(axis="y", visible=False)
     for axes in (cosine, length):
         plots.whole_epochs(axes)

@@ -17,7 +17,7 @@ import copy
 import functools
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from htaf_snn.comparison import Run, aligned, read_results
 from htaf_snn.comparison.run import run
-from htaf_snn.comparison.seed_statistics import estimate
+from htaf_snn.comparison.seed_statistics import Estimate, estimate
 from htaf_snn.comparison.study import Task, preset
 from htaf_snn.data.splits import frames_first
 from htaf_snn.files import write_whole
@@ -151,23 +151,28 @@ def tasks(data_folder: Path, data: str, seeds: Sequence[int], rate: float) -> li
     ]
 
 
-def rows(runs: Iterable[Run]) -> list[list[str]]:
-    """Each variant's accuracies and training loss, less those of the hardened recipe, by seed."""
+def pairs_of(runs: Collection[Run]) -> dict[str, list[tuple[Run, Run]]]:
+    """By variant, its runs, each with the hardened recipe's of the seed."""
     by_seed = {title: {r.seed: r for r in runs if r.data == title} for title in VARIANTS}
+    hardened = by_seed.pop("hardened")
+    pairs = {t: [(own[s], hardened[s]) for s in own if s in hardened] for t, own in by_seed.items()}
+    return {title: own for title, own in pairs.items() if own}
+
+
+def points(pairs: Sequence[tuple[Run, Run]], name: str) -> Estimate:
+    """The mean difference of an accuracy, in percentage points."""
+    return estimate([100 * (getattr(a, name) - getattr(b, name)) for a, b in pairs])
+
+
+def rows(runs: Collection[Run]) -> list[list[str]]:
+    """Each variant's accuracies and training loss, less those of the hardened recipe, by seed."""
     found = [
         ["variant", "seeds", "test accuracy (pp)", "validation accuracy (pp)", "training loss"]
     ]
-    for title, own in by_seed.items():
-        pairs = [(own[s], by_seed["hardened"][s]) for s in own if s in by_seed["hardened"]]
-        if title == "hardened" or not pairs:
-            continue
-        points = [
-            estimate([100 * (getattr(a, name) - getattr(b, name)) for a, b in pairs])
-            for name in ("hard_accuracy", "val_accuracy")
-        ]
+    for title, pairs in pairs_of(runs).items():
         losses = [a.history[-1]["train_loss"] - b.history[-1]["train_loss"] for a, b in pairs]
-        cells = [*(f"{one:+z.2f}" for one in points), f"{estimate(losses):+z.4f}"]
-        found.append([title, str(len(pairs)), *cells])
+        cells = [f"{points(pairs, name):+z.2f}" for name in ("hard_accuracy", "val_accuracy")]
+        found.append([title, str(len(pairs)), *cells, f"{estimate(losses):+z.4f}"])
     return found
 
 
@@ -187,10 +192,6 @@ def directions(found: Sequence[Sequence[dict[str, Any]]]) -> str:
         f"is at least {min(cosines):.3f} in every layer and epoch, {np.median(cosines):.3f} by "
         f"median; in the first layer it ends {np.median(ends):.0e} times as long."
     )
-
-
-def _write(text: str, path: Path) -> None:
-    path.write_text(text)
 
 
 def main(argv: Sequence[str] | None = None) -> str:
@@ -214,9 +215,10 @@ def main(argv: Sequence[str] | None = None) -> str:
     for task in tqdm(plan, "runs", unit="run", file=sys.stderr):
         if task.name not in results.runs:
             results.add(task.name, run(task, show=False))
-            results.write(chosen.out)
             found[task.name] = task.angles.found
-            write_whole(path, functools.partial(_write, json.dumps(found)))
+            # before the run, which is not made again once it is written
+            write_whole(path, functools.partial(Path.write_text, data=json.dumps(found)))
+            results.write(chosen.out)
     table = aligned(rows(results.runs.values()))
     return f"{table}\n{directions(angles(chosen.out))}"
 

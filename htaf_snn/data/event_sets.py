@@ -170,12 +170,13 @@ def _sensor(files: Sequence[Path], format: Format, skip_bad: bool) -> tuple[int,
             )
         reach = [0, 0]
         if size is None:
-            reaches = read_each(functools.partial(_extent, format), files, "sensor size", skip_bad)
+            reached = functools.partial(_extent, format)
+            reaches = list(read_each(reached, files, "sensor size", skip_bad))
             reach = np.max([reach, *(one for _, one in reaches)], axis=0).tolist()
             if not 0 < max(reach) <= _LARGEST_SENSOR:
                 raise ValueError(
                     f"{files[0]} and {len(files) - 1} others name no sensor size, and their events "
-                    f"{'reach {}x{}'.format(*reach) if max(reach) else 'can not be read'}: set "
+                    f"{'reach {}x{}'.format(*reach) if reaches else 'can not be read'}: set "
                     "`data.sensor_size`, such as 346x260"
                 )
         (folder / "sensor.json").write_text(json.dumps([size, reach]))
